@@ -1,0 +1,43 @@
+# make demo   logs -> a chatter, on the sample chat, in a few minutes
+# make test   lint and tests
+# make lint   ruff alone
+# Each sets up .venv first, if that is needed.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: demo test lint sample clean
+
+demo: .venv/installed
+	rm -rf data/demo models/demo
+	$(RUN) parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw
+	$(RUN) tokenize_logs.py --input-dir data/demo/raw --output-dir data/demo/tokenized_datasets \
+		--model models/tiny-gpt2 --block-size 128
+	$(RUN) train.py --dataset-dir data/demo/tokenized_datasets --model models/tiny-gpt2 \
+		--output-dir models/demo/gpt2-twitch-chatter --micro-batch-size 24 --learning-rate 3e-3 --epochs 2
+	$(RUN) generate.py "what game is this?" --model models/demo/gpt2-twitch-chatter -n 5
+
+test: lint
+	$(RUN) -m pytest
+
+lint: .venv/installed-tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+# What is committed in data/sample_logs and models/tiny-gpt2, made anew.
+sample: .venv/installed
+	$(RUN) data/make_sample_logs.py
+	$(RUN) parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw
+	$(RUN) models/make_tiny_gpt2.py
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-tests: .venv/installed tests/requirements.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv data/demo models/demo
