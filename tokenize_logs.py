@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parse_logs import FIELDS, InputError, one_line_errors, positive_int, written_beside
+from parse_logs import FIELDS, InputError, one_line_errors, positive_int, remove, written_beside
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
@@ -134,7 +134,6 @@ def tokenize_files(
                 counts["empty messages skipped"] += len(messages) - len(texts)
                 for ids in encode(tokenizer, texts):
                     counts["truncated messages"] += len(ids) > block_size - 2
-                    counts["tokens"] += len(ids) + 1
                     yield ids
 
         for csv_path in csv_paths:
@@ -143,6 +142,7 @@ def tokenize_files(
             for block in blocks:
                 output.write(np.array(block, dtype=np.int32).tobytes())
                 counts["blocks"] += 1
+                counts["tokens"] += block_size - block.count(tokenizer.pad_token_id)
             progress.update(csv_path.stat().st_size)
     return counts
 
@@ -163,26 +163,27 @@ def save_dataset(blocks: np.ndarray, pad: int, test_size: float, seed: int, data
     features = Features(
         input_ids=List(Value("int32"), length=block_size), attention_mask=List(Value("int8"), length=block_size)
     )
+    scratch = dataset_dir / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
     splits = DatasetDict()
     for name, rows in {"train": order[num_test:], "test": order[:num_test]}.items():
-        arrow_file = dataset_dir.parent / f"{dataset_dir.name}.{name}.arrow"
-        with ArrowWriter(path=str(arrow_file), features=features) as writer:
+        arrow_file = str(scratch / f"{name}.arrow")
+        with ArrowWriter(path=arrow_file, features=features) as writer:
             for first in range(0, len(rows), 1000):
                 ids = blocks[rows[first : first + 1000]]
                 columns = [ids, (ids != pad).astype(np.int8)]
                 lists = [pa.FixedSizeListArray.from_arrays(column.ravel(), block_size) for column in columns]
                 writer.write_table(pa.Table.from_arrays(lists, schema=features.arrow_schema))
             writer.finalize()
-        splits[name] = Dataset.from_file(str(arrow_file))
+        splits[name] = Dataset.from_file(arrow_file)
     splits.save_to_disk(dataset_dir)
+    remove(scratch)
 
 
 def tokenize_logs(
     input_dir: Path, output_dir: Path, model: str, block_size: int, test_size: float, seed: int
 ) -> Counter:
     """Make the dataset of `output_dir` out of the CSVs of `input_dir`; return what was counted."""
-    import tempfile
-
     import numpy as np
 
     csv_paths = sorted(input_dir.glob("*.csv"))
@@ -193,8 +194,9 @@ def tokenize_logs(
         raise InputError(
             f"--block-size {block_size} is more than the {tokenizer.model_max_length} positions of {model}; lower it"
         )
-    with written_beside(output_dir) as partial, tempfile.TemporaryDirectory(dir=output_dir.parent) as scratch:
-        blocks_path = Path(scratch, "blocks.int32")
+    with written_beside(output_dir) as partial:
+        blocks_path = partial / "scratch" / "blocks.int32"
+        blocks_path.parent.mkdir(parents=True)
         counts = tokenize_files(csv_paths, tokenizer, block_size, blocks_path)
         if counts["blocks"] < 2:
             raise InputError(
@@ -237,7 +239,7 @@ def main() -> None:
     os.environ["RAYON_NUM_THREADS"] = str(args.jobs)  # read by the tokenizers library when it first works
     with one_line_errors():
         counts = tokenize_logs(args.input_dir, args.output_dir, args.model, args.block_size, args.test_size, args.seed)
-        padding = 1 - (counts["tokens"] + counts["blocks"]) / (counts["blocks"] * args.block_size)
+        padding = 1 - counts["tokens"] / (counts["blocks"] * args.block_size)
         for name, count in counts.items():
             print(f"{name:22} {count:>13,}", file=sys.stderr)
         print(f"{'padding':22} {padding:>13.2%}", file=sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -20,6 +21,7 @@ import os
 import socket
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,14 @@ from parse_logs import InputError, one_line_errors, positive_int, remove, writte
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import torch
     from datasets import DatasetDict
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, Trainer, TrainingArguments
+    from transformers import (
+        EvalPrediction,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        ProgressCallback,
+        Trainer,
+        TrainingArguments,
+    )
 
 IGNORED_LABEL = -100  # the value that the loss leaves out
 
@@ -99,6 +108,8 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     positions.weight = nn.Parameter(positions.weight[:block_size].detach().clone())
     positions.num_embeddings = network.config.n_positions = block_size
 
+    # Else the Trainer does not know that the loss shifts the labels by one, and divides by a token too many a block.
+    network.loss_type = "ForCausalLM"
     newline = tokenizer.encode("\n")[0]
     network.generation_config.pad_token_id = tokenizer.pad_token_id
     network.generation_config.eos_token_id = [newline, tokenizer.eos_token_id]  # a message ends with its line
@@ -116,6 +127,39 @@ def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
 
     input_ids = torch.from_numpy(np.stack([row["input_ids"] for row in rows]).astype(np.int64))
     return {"input_ids": input_ids, "labels": input_ids.masked_fill(input_ids == pad, IGNORED_LABEL)}
+
+
+def sum_token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Add up the losses of each block's tokens: (batch, 2) float64, the sums and the numbers of tokens.
+
+    `logits` is (batch, block_size, vocab_size), `labels` is (batch, block_size) and still to be shifted.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    sums = [
+        cross_entropy(row[:-1].float(), label[1:], reduction="sum") for row, label in zip(logits, labels, strict=True)
+    ]
+    return torch.stack([torch.stack(sums).double(), (labels[:, 1:] != IGNORED_LABEL).sum(1).double()], dim=1)
+
+
+class MeanTokenLoss:
+    """The mean loss over all tokens of an evaluation, for the Trainer's `compute_metrics`.
+
+    The Trainer's own is a mean over batches, which weighs a token by how much padding its batch has, and is wrong on
+    several processes whose last batches differ in size.
+    """
+
+    def __init__(self) -> None:
+        self.sums = 0
+
+    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, float]:
+        """Add a batch of `sum_token_losses`; at the end of the evaluation give the mean and start over."""
+        self.sums = self.sums + batch.predictions.sum(0)
+        if not compute_result:
+            return {}
+        (loss, tokens), self.sums = self.sums.tolist(), 0
+        return {"loss": loss / tokens}
 
 
 def load_deepspeed_config(path: Path) -> dict:
@@ -194,7 +238,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
         eval_on_start=True,
         logging_steps=10,
         logging_nan_inf_filter=False,  # a loss that is not a number has to show
-        prediction_loss_only=True,
+        batch_eval_metrics=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
         report_to="none",
@@ -223,6 +267,23 @@ def progress_bar() -> ProgressCallback:
             log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {math.exp(loss):.2f}")
 
     return Progress()
+
+
+@contextlib.contextmanager
+def clear_disk_errors(checkpoints: Path) -> Iterator[None]:
+    """Say that a disk is full as Python does: safetensors, tokenizers and torch.save have errors of their own for it.
+
+    What an error leaves of a checkpoint goes: the Trainer writes trainer_state.json last.
+    """
+    try:
+        yield
+    except Exception as error:
+        for checkpoint in checkpoints.glob("checkpoint-*"):
+            if not (checkpoint / "trainer_state.json").exists():
+                remove(checkpoint)
+        if "No space left" in str(error) or "PytorchStreamWriter" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.parent)) from error
+        raise
 
 
 def train(args: argparse.Namespace) -> None:
@@ -257,11 +318,14 @@ def train(args: argparse.Namespace) -> None:
         train_dataset=blocks["train"],
         eval_dataset=blocks["test"],
         processing_class=tokenizer,
+        preprocess_logits_for_metrics=sum_token_losses,
+        compute_metrics=MeanTokenLoss(),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(progress_bar())
-    trainer.train()
-    save_model(trainer, args.output_dir)
+    with clear_disk_errors(checkpoints):
+        trainer.train()
+        save_model(trainer, args.output_dir)
 
 
 def save_model(trainer: Trainer, output_dir: Path) -> None:

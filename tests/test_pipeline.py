@@ -1,0 +1,123 @@
+"""The whole way from logs to a message, by the four commands, as a user types them."""
+
+import math
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, run
+from datasets import DatasetDict
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
+
+SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
+
+
+def unigram_perplexity(dataset):
+    """Perplexity on the test tokens of a model that knows how frequent each token is in training, and nothing else."""
+    train, test = (
+        np.concatenate([ids[1:] for ids in dataset[name].with_format("numpy")["input_ids"]]) for name in dataset
+    )
+    pad = train.max() if train.max() > test.max() else test.max()
+    train, test = train[train != pad], test[test != pad]
+    counts = np.bincount(train, minlength=pad) + 1
+    return math.exp(-np.log(counts / counts.sum())[test].mean())
+
+
+@pytest.mark.slow
+def test_four_commands_with_no_option(tmp_path):
+    """In a folder of its own, with a small model in a folder called gpt2-medium in place of the hub's."""
+    for name in [*SCRIPTS, "ds_config.json"]:
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "data/logs").mkdir(parents=True)
+    for log in (ROOT / "data/sample_logs").glob("*-2024-03-07.txt"):
+        shutil.copy(log, tmp_path / "data/logs")
+    model = tmp_path / "gpt2-medium"
+    AutoTokenizer.from_pretrained(ROOT / "models/tiny-gpt2", model_max_length=1024).save_pretrained(model)
+    config = GPT2Config.from_pretrained(ROOT / "models/tiny-gpt2", n_layer=2, n_embd=64, n_positions=1024)
+    AutoModelForCausalLM.from_config(config).save_pretrained(model)
+
+    outputs = [
+        subprocess.run([sys.executable, script, *args], cwd=tmp_path, capture_output=True, text=True)
+        for script, args in zip(SCRIPTS, [[], [], [], ["hello chat"]], strict=True)
+    ]
+    assert [done.returncode for done in outputs] == [0] * 4, [done.stderr for done in outputs]
+    assert [len(done.stdout.splitlines()) for done in outputs] == [0, 0, 0, 1]
+
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
+    assert {f"data/raw/{channel}-2024-03-07.csv" for channel in ("pixelpanda_tv", "speedy_sora")} < made
+    assert {"data/tokenized_datasets/train", "data/tokenized_datasets/test"} < made
+    assert "models/gpt2-twitch-chatter/model.safetensors" in made
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"logs", "raw", "tokenized_datasets"}
+    names = {path.name for path in (tmp_path / "data/tokenized_datasets").iterdir()}
+    assert names == {"dataset_dict.json", "train", "test", "tokenizer"}
+    names = {path.name for path in (tmp_path / "models").iterdir()}
+    assert names == {"gpt2-twitch-chatter", "gpt2-twitch-chatter-checkpoints"}
+    config = GPT2Config.from_pretrained(tmp_path / "models/gpt2-twitch-chatter")
+    assert (config.vocab_size, config.n_positions, config.n_layer) == (1537, 512, 2)
+
+
+@pytest.mark.slow
+def test_the_sample_teaches_more_than_frequencies(tmp_path):
+    """What `make demo` does, in fewer steps: the test perplexity falls far below a unigram model's."""
+    run("parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--output-dir", tmp_path / "raw")
+    model = ["--model", ROOT / "models/tiny-gpt2"]
+    dataset_dir = tmp_path / "dataset"
+    run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", dataset_dir, *model, "--block-size", 128)
+    arguments = ["--micro-batch-size", 24, "--learning-rate", "3e-3", "--max-steps", 80]
+    done = run("train.py", "--dataset-dir", dataset_dir, *model, "--output-dir", tmp_path / "chatter", *arguments)
+    perplexity = float(done.stderr.splitlines()[-1].rpartition(" ")[2])
+    assert perplexity < unigram_perplexity(DatasetDict.load_from_disk(dataset_dir)) / 10
+    said = run("generate.py", "what game is this?", "--model", tmp_path / "chatter", "-n", 50, "--seed", 1).stdout
+    known = set("".join(path.read_text() for path in (tmp_path / "raw").iterdir()).replace(",", " ").split())
+    words = said.split()
+    assert sum(word in known for word in words) > 0.8 * len(words)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs and GPT-2's vocabulary in ../shared")
+def test_real_chat_with_the_real_vocabulary(tmp_path):
+    """A part of the real logs, and a random small GPT-2 of 50,258 tokens."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name in ["noanoelle-2026-08-01.txt", "handongsuk-2021-06-16.txt", "xqcow-2019-09-15.txt"]:
+        lines = (SHARED / "chat/justlog" / name).read_bytes().splitlines(keepends=True)
+        (logs / name).write_bytes(b"".join(lines[:800]))
+    model = tmp_path / "gpt2"
+    GPT2TokenizerFast.from_pretrained(SHARED / "gpt2-tokenizer").save_pretrained(model)
+    GPT2Config(n_layer=2, n_embd=32, n_head=2).save_pretrained(model)
+
+    run("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
+    run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "dataset", "--model", model)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "dataset/tokenizer")
+    assert (len(tokenizer), tokenizer.pad_token_id) == (50258, 50257)
+    run(
+        "train.py",
+        "--dataset-dir",
+        tmp_path / "dataset",
+        "--model",
+        model,
+        "--output-dir",
+        tmp_path / "out",
+        "--max-steps",
+        2,
+    )
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight.shape == (50258, 32)
+    assert len(run("generate.py", "hello chat", "--model", tmp_path / "out", "-n", 2).stdout.splitlines()) == 2
+
+
+def test_help_is_quick_to_come_and_shows_commands():
+    for script in SCRIPTS:
+        done = run(script, "--help")
+        assert f"    python {script}" in done.stdout
+    code = "import sys, parse_logs, tokenize_logs, train, generate; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert "generate" in loaded
+    assert not {"torch", "transformers", "datasets", "deepspeed", "pyarrow", "numpy", "pandas"} & set(loaded)
+
+
+def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
+    run("data/make_sample_logs.py", "--output-dir", tmp_path)
+    committed = {path.name: path.read_bytes() for path in (ROOT / "data/sample_logs").iterdir()}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == committed

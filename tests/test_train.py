@@ -1,0 +1,315 @@
+"""train.py: what DeepSpeed trains is the pretrained model, and what it saves is what it reported."""
+
+import json
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, error_of, run
+from datasets import DatasetDict
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup, set_seed
+
+from parse_logs import InputError
+from tokenize_logs import load_tokenizer, save_dataset
+from train import collate, load_model, training_arguments
+
+BLOCK_SIZE = 32
+TRAIN_BLOCKS = 24  # one optimizer step takes them all, so that every step has the same batch in whatever order
+BIN = Path(sys.executable).parent
+TORCHRUN = [BIN / "torchrun", "--nproc_per_node", 2]
+# Ten steps over a batch that is the whole epoch, two of them of warm-up.
+TEN_STEPS = ["--epochs", 10, "--warmup-epochs", 2, "--precision", "fp32"]
+# Weights change by some 5e-3 in these steps. Adam divides gradients by their own size, which makes much of rounding.
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return load_tokenizer(str(ROOT / "models/tiny-gpt2"))
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(tokenizer, tmp_path_factory):
+    """A dataset of 24 training and 3 test blocks of 32 tokens, with much and uneven padding."""
+    folder = tmp_path_factory.mktemp("data") / "tokenized_datasets"
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, tokenizer.eos_token_id, (TRAIN_BLOCKS + 3, BLOCK_SIZE), dtype=np.int32)
+    blocks[:, 0] = tokenizer.eos_token_id
+    for block in blocks:
+        block[rng.integers(4, BLOCK_SIZE + 1) :] = tokenizer.pad_token_id
+    save_dataset(blocks, tokenizer.pad_token_id, 3 / len(blocks), 0, folder)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train(small_model, dataset_dir, tmp_path_factory):
+    """Run train.py on the small model; give the folder of the trained model and what was said."""
+
+    def run_train(*args, launcher=(sys.executable,), **env):
+        folder = tmp_path_factory.mktemp("trained") / "model"
+        basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", folder]
+        done = run("train.py", *basics, *TEN_STEPS, *args, launcher=launcher, **env)
+        assert done.stdout == "" or BIN / "deepspeed" in launcher  # that one says much
+        return folder, done.stderr
+
+    return run_train
+
+
+@pytest.fixture(scope="session")
+def zero3(train):
+    """The small model after ten steps of train.py as it comes: ZeRO-3 with CPU offload, 3 micro-batches of 8 a step."""
+    return train()
+
+
+@pytest.fixture(scope="session")
+def plain_loop(small_model, dataset_dir, tokenizer):
+    """The same ten steps by a plain PyTorch loop, with one batch of 24 and an attention mask."""
+    set_seed(42)
+    model = load_model(str(small_model), tokenizer, BLOCK_SIZE)
+    batch = DatasetDict.load_from_disk(dataset_dir)["train"].with_format("torch")[:]
+    ids, mask = batch["input_ids"].long(), batch["attention_mask"].long()
+    assert len(ids) == TRAIN_BLOCKS
+    losses = []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = get_linear_schedule_with_warmup(optimizer, 2, 10)
+    for _ in range(10):
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+        labels = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
+        loss = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        losses.append(loss.item())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model, np.mean(losses)
+
+
+def largest_difference(model, folder):
+    """The largest difference of any weight between a model and a saved one."""
+    weights = dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).named_parameters())
+    assert weights.keys() == dict(model.named_parameters()).keys()
+    return max((weight - weights[name]).abs().max().item() for name, weight in model.named_parameters())
+
+
+def read_log(folder):
+    """What the Trainer logged until the last checkpoint."""
+    return json.loads(Path(f"{folder}-checkpoints", "checkpoint-10/trainer_state.json").read_text())["log_history"]
+
+
+def loss_of(folder, dataset_dir, tokenizer):
+    """The mean loss over all tokens of the test blocks, by transformers alone in float32."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    test = DatasetDict.load_from_disk(dataset_dir)["test"].with_format("numpy")
+    with torch.no_grad():
+        return model(**collate(list(test), tokenizer.pad_token_id)).loss.item()
+
+
+def assert_equal(trained, plain_loop):
+    """The training run and the plain loop came to the same weights, and had the same mean loss over the ten steps."""
+    (folder, _), (model, mean_loss) = trained, plain_loop
+    assert largest_difference(model, folder) < TOLERANCE
+    [logged] = [entry["loss"] for entry in read_log(folder) if "loss" in entry]
+    assert logged == pytest.approx(mean_loss, rel=1e-5)
+
+
+def test_the_model_before_training_is_the_pretrained_one(small_model, tokenizer):
+    pretrained = AutoModelForCausalLM.from_pretrained(small_model)
+    model = load_model(str(small_model), tokenizer, BLOCK_SIZE)
+    size = pretrained.config.vocab_size
+    assert model.transformer.wte.weight.shape == (size + 1, 32)
+    assert model.transformer.wpe.weight.shape == (BLOCK_SIZE, 32)
+    assert model.config.n_positions == BLOCK_SIZE and model.config.vocab_size == size + 1
+    assert model.lm_head.weight is model.transformer.wte.weight
+    expected = dict(pretrained.named_parameters())
+    for name, weight in model.named_parameters():
+        whole = expected.pop(name)
+        rows = min(len(whole), len(weight))
+        assert torch.equal(weight[:rows], whole[:rows]), name
+    assert not expected
+    mean = pretrained.transformer.wte.weight.mean(0)
+    assert (model.transformer.wte.weight[-1] - mean).abs().max() < 0.1  # drawn around the mean of the others
+
+
+def test_padding_is_no_label(tokenizer):
+    pad = tokenizer.pad_token_id
+    rows = [{"input_ids": np.array([5, 6, pad], np.int32)}, {"input_ids": np.array([7, pad, pad], np.int32)}]
+    batch = collate(rows, pad)
+    assert batch["input_ids"].tolist() == [[5, 6, pad], [7, pad, pad]] and batch["input_ids"].dtype == torch.int64
+    assert batch["labels"].tolist() == [[5, 6, -100], [7, -100, -100]]
+
+
+def test_no_mask_is_the_same_as_a_mask(small_model, tokenizer):
+    """Padding stands behind the text, so causal attention never looks at it."""
+    model = load_model(str(small_model), tokenizer, BLOCK_SIZE).eval()
+    block = np.full(BLOCK_SIZE, tokenizer.pad_token_id, np.int32)
+    block[:10] = np.arange(10)
+    batch = collate([{"input_ids": block}], tokenizer.pad_token_id)
+    mask = (batch["input_ids"] != tokenizer.pad_token_id).long()
+    with torch.no_grad():
+        bare, masked = model(**batch), model(**batch, attention_mask=mask)
+        short = model(**collate([{"input_ids": block[:10]}], tokenizer.pad_token_id))
+    torch.testing.assert_close(bare.logits[:, :10], masked.logits[:, :10])
+    torch.testing.assert_close(bare.loss, masked.loss)
+    torch.testing.assert_close(bare.loss, short.loss)
+
+
+def test_a_folder_without_weights_starts_from_seeded_random_ones(tokenizer):
+    weights = []
+    for seed in (1, 1, 2):
+        set_seed(seed)
+        weights.append(load_model(str(ROOT / "models/tiny-gpt2"), tokenizer, 512).transformer.wte.weight)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_incomplete_weights_are_refused(small_model, tokenizer, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(small_model)
+    weights = model.state_dict()
+    del weights["transformer.h.1.mlp.c_fc.weight"]
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(InputError, match=r"lack transformer\.h\.1\.mlp\.c_fc\.weight"):
+        load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+
+
+def test_defaults(tmp_path, monkeypatch):
+    """With no option: the settings that the README states."""
+    import train
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed", "--output-dir", str(tmp_path / "m")])
+    args = train.parse_args()
+    assert (args.model, args.dataset_dir) == ("gpt2-medium", Path("data/tokenized_datasets"))
+    settings = training_arguments(args, num_train_blocks=2400)
+    assert settings.gradient_accumulation_steps * settings.per_device_train_batch_size == 24
+    assert settings.per_device_train_batch_size == 8
+    assert (settings.optim, settings.learning_rate, settings.num_train_epochs) == ("adamw_torch", 1e-3, 3)
+    assert (settings.lr_scheduler_type, settings.warmup_steps) == ("linear", 10)
+    assert (settings.save_strategy, settings.eval_strategy) == ("epoch", "epoch")
+    zero = json.loads((ROOT / "ds_config.json").read_text())["zero_optimization"]
+    assert (zero["stage"], zero["offload_param"]["device"], zero["offload_optimizer"]["device"]) == (3, "cpu", "cpu")
+
+
+@pytest.mark.slow
+def test_zero3_equals_a_plain_loop(zero3, plain_loop, small_model, tokenizer):
+    set_seed(42)
+    start = load_model(str(small_model), tokenizer, BLOCK_SIZE)
+    assert largest_difference(start, zero3[0]) > 100 * TOLERANCE
+    assert_equal(zero3, plain_loop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [["--micro-batch-size", 4], ["--micro-batch-size", 4, "--no-deepspeed"]])
+def test_two_processes_equal_a_plain_loop(train, plain_loop, args, zero3):
+    trained = train(*args, launcher=TORCHRUN)
+    assert_equal(trained, plain_loop)
+    reports = [[line for line in errors.splitlines() if line.startswith("epoch")] for _, errors in (trained, zero3)]
+    assert reports[0] == reports[1]  # said once, and the same test losses although the test blocks are split
+
+
+@pytest.mark.slow
+def test_deepspeed_launcher(train, plain_loop):
+    assert_equal(train(launcher=[BIN / "deepspeed"], PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}"), plain_loop)
+
+
+@pytest.mark.slow
+def test_the_saved_model_is_the_reported_one(zero3, dataset_dir, tokenizer):
+    folder, errors = zero3
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    saved = AutoTokenizer.from_pretrained(folder)
+    assert saved.get_vocab() == tokenizer.get_vocab() and saved.pad_token == "[PAD]"
+    assert model.config.n_positions == BLOCK_SIZE and model.get_input_embeddings().weight.shape[0] == len(tokenizer)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert model.generation_config.eos_token_id == [*tokenizer.encode("\n"), tokenizer.eos_token_id]
+
+    reported = [entry["eval_loss"] for entry in read_log(folder) if "eval_loss" in entry]
+    assert len(reported) == 11  # before training and after each epoch
+    assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(reported[-1], abs=2e-6)
+    assert f"epoch 10.00: test loss {reported[-1]:.4f}, perplexity {math.exp(reported[-1]):.2f}" in errors
+
+
+@pytest.mark.slow
+def test_a_checkpoint_each_epoch_and_no_silent_overwriting(zero3, small_model, dataset_dir, tmp_path):
+    folder, checkpoints = tmp_path / "model", tmp_path / "model-checkpoints"
+    shutil.copytree(zero3[0], folder)
+    shutil.copytree(f"{zero3[0]}-checkpoints", checkpoints)
+    assert {path.name for path in checkpoints.iterdir()} == {f"checkpoint-{n}" for n in range(1, 11)}
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", folder]
+    assert "is there already" in error_of("train.py", *basics)
+    before = (folder / "model.safetensors").read_bytes()
+    run("train.py", *basics, "--overwrite", "--max-steps", 2)
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["checkpoint-1", "checkpoint-2"]
+    assert (folder / "model.safetensors").read_bytes() != before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision(train, zero3, plain_loop, dataset_dir, tokenizer, precision):
+    """Starts from the same model as float32, trains, and saves what it reported.
+
+    DeepSpeed refuses fp16 on CPUs where it is slow; the launcher lifts that check and nothing else.
+    """
+    lift = "from deepspeed.accelerator import get_accelerator as a; type(a()).is_fp16_supported = lambda self: True"
+    script = f"import runpy, sys; {lift}; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    folder, _ = train("--precision", precision, launcher=[sys.executable, "-c", script], DS_ACCELERATOR="cpu")
+    assert AutoConfig.from_pretrained(folder).dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    reported = [entry["eval_loss"] for entry in read_log(folder) if "eval_loss" in entry]
+    [start, *_] = [entry["eval_loss"] for entry in read_log(zero3[0]) if "eval_loss" in entry]
+    assert reported[0] == pytest.approx(start, abs=2e-2)
+    assert len(set(reported)) > 3
+    assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(reported[-1], abs=2e-2)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_trains_all_the_same(train, plain_loop, tmp_path):
+    """DeepSpeed's CPU Adam cannot be compiled: one line says what to install, and PyTorch's AdamW does the work."""
+    (tmp_path / "bin").mkdir()
+    trained = train(PATH=str(tmp_path / "bin"), TORCH_EXTENSIONS_DIR=str(tmp_path / "extensions"))
+    assert "apt-get install g++ python3-dev" in trained[1] and "Traceback" not in trained[1]
+    assert_equal(trained, plain_loop)
+
+
+def test_a_model_that_does_not_fit_is_refused(small_model, tokenizer, tmp_path):
+    with pytest.raises(InputError, match="cannot load the model 'no/such-model'"):
+        load_model("no/such-model", tokenizer, BLOCK_SIZE)
+    with pytest.raises(InputError, match=r"the blocks have 65 tokens and .* has 64 positions"):
+        load_model(str(small_model), tokenizer, 65)
+    AutoConfig.from_pretrained(small_model, vocab_size=50257).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="tokenized for another model"):
+        load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+
+
+@pytest.mark.slow
+def test_errors(small_model, dataset_dir, tmp_path):
+    def error(*args):
+        return error_of("train.py", "--output-dir", tmp_path / "model", *args)
+
+    given = ["--dataset-dir", dataset_dir, "--model", small_model]
+    assert "nowhere is no dataset of tokenize_logs.py" in error("--dataset-dir", tmp_path / "nowhere")
+    assert "cannot load the model 'no/such-model'" in error("--dataset-dir", dataset_dir, "--model", "no/such-model")
+    assert "--batch-size 24 is no multiple" in error(*given, "--micro-batch-size", 5)
+    assert "nothing.json" in error(*given, "--deepspeed", "nothing.json")
+    (tmp_path / "broken.json").write_text("{")
+    assert "broken.json is not JSON" in error(*given, "--deepspeed", tmp_path / "broken.json")
+    assert "broken.json" in error(*given, "--output-dir", tmp_path / "broken.json" / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full_disk", ["100k", "400k"], indirect=True)  # in the weights, in DeepSpeed's states
+def test_full_disk(small_model, dataset_dir, full_disk):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", full_disk / "model"]
+    assert "No space left on device" in error_of("train.py", *basics)
+    assert [path.name for path in full_disk.rglob("*")] == ["model-checkpoints"]
