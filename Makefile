@@ -1,12 +1,13 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
+# make notebook   runs notebook.ipynb from top to bottom, in place
 # Each sets up .venv first, if that is needed.
 
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test lint sample clean
+.PHONY: demo test lint notebook sample clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -23,6 +24,9 @@ test: lint
 lint: .venv/installed-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+notebook: .venv/installed
+	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb
 
 # What is committed in data/sample_logs and models/tiny-gpt2, made anew.
 sample: .venv/installed

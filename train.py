@@ -55,13 +55,12 @@ def load_dataset(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBas
 
     try:
         blocks = DatasetDict.load_from_disk(dataset_dir)
-        return blocks.select_columns(["input_ids"]).with_format("numpy"), AutoTokenizer.from_pretrained(
-            dataset_dir / "tokenizer"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
     except (OSError, ValueError) as error:
         raise InputError(
             f"{dataset_dir} is no dataset of tokenize_logs.py; run it first, or name the folder with --dataset-dir"
         ) from error
+    return blocks.select_columns(["input_ids"]).with_format("numpy"), tokenizer
 
 
 def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
@@ -77,6 +76,8 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     folder = Path(model)
     try:
         config = AutoConfig.from_pretrained(model)
+        if config.model_type != "gpt2":
+            raise InputError(f"{model} is a {config.model_type} and no GPT-2, whose positions train.py can cut")
         if block_size > config.n_positions:
             raise InputError(
                 f"the blocks have {block_size} tokens and {model} has {config.n_positions} positions; "
@@ -172,6 +173,7 @@ def load_deepspeed_config(path: Path) -> dict:
         raise InputError(f"{path} is not JSON: {error}") from error
     # PyTorch looks for ninja on PATH, where it is not when .venv/bin/python runs without the environment activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
     try:
         CPUAdamBuilder().load(verbose=False)
     except Exception:  # whatever the compiler, or the lack of one, makes of it

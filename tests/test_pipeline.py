@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED, run
 from datasets import DatasetDict
+from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
 SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
@@ -121,3 +123,16 @@ def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
     run("data/make_sample_logs.py", "--output-dir", tmp_path)
     committed = {path.name: path.read_bytes() for path in (ROOT / "data/sample_logs").iterdir()}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == committed
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    """From top to bottom in a copy of the project, with fewer steps of training."""
+    for name in [*SCRIPTS, "ds_config.json", "data/sample_logs", "models/tiny-gpt2"]:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy(ROOT / name, tmp_path / name)
+    notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
+    assert "MAX_STEPS = 160 " in notebook.cells[1].source
+    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 160 ", "MAX_STEPS = 10 ")
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()

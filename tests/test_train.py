@@ -12,8 +12,16 @@ import pytest
 import torch
 from conftest import ROOT, error_of, run
 from datasets import DatasetDict
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    get_linear_schedule_with_warmup,
+    set_seed,
+)
 
 from parse_logs import InputError
 from tokenize_logs import load_tokenizer, save_dataset
@@ -169,6 +177,19 @@ def test_a_folder_without_weights_starts_from_seeded_random_ones(tokenizer):
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
+def test_weights_as_the_hub_has_them(small_model, tokenizer, tmp_path):
+    """GPT-2's own files name no "transformer." and hold the causal masks of all layers."""
+    shutil.copytree(small_model, tmp_path / "gpt2")
+    weights = load_file(small_model / "model.safetensors")
+    bare = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
+    masks = {f"h.{layer}.attn.bias": torch.ones(1, 1, 64, 64).tril() for layer in range(2)}
+    save_file(bare | masks, tmp_path / "gpt2/model.safetensors", metadata={"format": "pt"})
+    model = load_model(str(tmp_path / "gpt2"), tokenizer, BLOCK_SIZE)
+    for name, weight in model.state_dict().items():
+        if name in weights:
+            assert torch.equal(weight[: len(weights[name])], weights[name][: len(weight)]), name
+
+
 def test_incomplete_weights_are_refused(small_model, tokenizer, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(small_model)
     weights = model.state_dict()
@@ -288,6 +309,9 @@ def test_a_model_that_does_not_fit_is_refused(small_model, tokenizer, tmp_path):
         load_model(str(small_model), tokenizer, 65)
     AutoConfig.from_pretrained(small_model, vocab_size=50257).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="tokenized for another model"):
+        load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is a bert and no GPT-2"):
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
 
 
