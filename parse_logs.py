@@ -49,6 +49,7 @@ class InputError(Exception):
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the script with one line on stderr and exit code 1 on InputError and on what the disk refuses (OSError)."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub's library warns of each try before it gives up
     try:
         yield
     except (InputError, OSError) as error:
@@ -166,6 +167,8 @@ def parse_logs(logs_dir: Path, output_dir: Path, jobs: int) -> Counter:
             counts += done.result()
             progress.update(logs[done].stat().st_size)
     if not counts["messages"]:
+        for csv_path in csv_paths.values():
+            remove(csv_path)
         raise InputError(
             f"no chat message in {logs_dir}; a line should read [2024-03-7 21:05:09] #channel user: message"
         )

@@ -171,6 +171,8 @@ def load_deepspeed_config(path: Path) -> dict:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
+    if "offload_optimizer" not in config.get("zero_optimization", {}):
+        return config
     # PyTorch looks for ninja on PATH, where it is not when .venv/bin/python runs without the environment activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
@@ -266,7 +268,8 @@ def progress_bar() -> ProgressCallback:
         def on_evaluate(self, args, state, control, metrics, **kwargs):
             super().on_evaluate(args, state, control, **kwargs)
             loss = metrics["eval_loss"]
-            log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {math.exp(loss):.2f}")
+            perplexity = math.exp(loss) if loss < 700 else math.inf
+            log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity:.2f}")
 
     return Progress()
 

@@ -103,6 +103,7 @@ def test_errors(tmp_path):
     assert "no .txt or .log file" in error_of("parse_logs.py", "--logs-dir", logs)
     (logs / "a.txt").write_text("nothing to read\n")
     assert "no chat message" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
+    assert list((tmp_path / "raw").iterdir()) == []
     (logs / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n")
     assert "notes.md" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", logs / "notes.md" / "raw")
     (logs / "a.log").write_text("")
