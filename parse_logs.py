@@ -1,45 +1,81 @@
 """Stage 1: Twitch chat logs -> CSV, one file a log.
 
-Reads   every .txt and .log file in --logs-dir, text as logs.ivr.fi serves it:
-            [2024-03-7 21:05:09] #channel user: message
-            [2024-03-7 21:05:11] #channel user has been timed out for 600 seconds
-Writes  <output-dir>/<same name>.csv in UTF-8 with the header date,time,channel,username,message and a row a message:
+Reads   every .txt and .log file below --logs-dir, also with .gz behind, in any of these dialects, told apart by line:
+            [2024-03-7 21:05:09] #channel user: message                             justlog, as logs.ivr.fi was
+            [2024-03-07 21:05:09] #channel user: message                            rustlog, as logs.ivr.fi is
+            @tmi-sent-ts=1709845509000;... :user!... PRIVMSG #channel :message      raw IRC
+Writes  <output-dir>/<same folder and name>.csv in UTF-8, a header and a row a message:
+            date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
-        Timeouts, bans and other events are counted, not written. The counts go to stderr.
+        Timeouts, bans and everything else that nobody typed is counted, not written. The counts go to stderr, and add
+        up to the lines of the logs.
 
     python parse_logs.py
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
-    python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw
+    python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw --verbose
 """
 
 import argparse
 import contextlib
+import gzip
 import os
 import re
 import shutil
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 FIELDS = ["date", "time", "channel", "username", "message"]
 QUOTED = re.compile(r'[",\r\n]|^$')
-LOG_SUFFIXES = [".txt", ".log"]
+LOG_NAME = re.compile(r"(?P<stem>.+)\.(?:txt|log)(?:\.gz)?")
+SHOWN_UNREADABLE = 5  # lines named in the summary
 
-# The head that every line has. justlog writes the day without a leading zero, rustlog with one.
-LINE = re.compile(
-    r"\[(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>0?[1-9]|[12]\d|3[01]) "
-    r"(?P<time>[01]\d:[0-5]\d:[0-5]\d|2[0-3]:[0-5]\d:[0-5]\d)\] #(?P<channel>\S+) (?P<event>.*)",
-    re.ASCII | re.DOTALL,
+# What opens a line of text; names hold no blank and no colon, so "user: @x has been banned" is somebody talking.
+STAMP = (
+    r"\[(?P<date>\d{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12]\d|3[01])) "
+    r"(?P<time>(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)\] #(?P<channel>\S+) "
 )
-# What stands behind it, tried in this order. Names hold no blank and no colon, so "user: @x has been banned" is
-# somebody talking and "user has been banned" is not. rustlog repeats the name: "user: user has been banned".
-KINDS = {
-    "timeouts": re.compile(r"(?:([^\s:]+): (?i:\1)|[^\s:]+) has been timed out for \d.*", re.DOTALL),
-    "bans": re.compile(r"(?:([^\s:]+): (?i:\1)|[^\s:]*) has been banned"),
-    "messages": re.compile(r"(?P<username>[^\s:]+):(?: (?P<message>.*))?", re.DOTALL),
-    "other events": re.compile(r".*", re.DOTALL),  # subscriptions, raids, a cleared chat
+NAME = r"[^\s:]+"
+# rustlog writes events as if the user had said them, in words that begin with the user's own name.
+OWN_EVENT = (
+    r"(?i:(?P=username)) (?:has been (?:timed out for \d|banned\Z)|subscribed (?:at|with) |gifted a |is gifting \d|"
+    r"converted from |is continuing the |is paying forward |watched \d)|"
+    r"\d+ raiders from (?i:(?P=username)) have joined!"
+)
+TAGS = r"@(?P<tags>\S*) +"
+TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
+COMMANDS = "CAP|GLOBALUSERSTATE|JOIN|NOTICE|PART|PING|PONG|PRIVMSG|RECONNECT|ROOMSTATE|USERNOTICE|USERSTATE|WHISPER"
+
+# Each dialect: kinds of lines and their patterns, the first that fits a whole line. A message has the groups of FIELDS,
+# or `tags` in place of date and time. A new dialect is a new entry here and a file in tests/golden.
+DIALECTS = {
+    "text": [
+        ("messages", rf"{STAMP}(?!ananonymousgifter:)(?P<username>{NAME}):(?: (?!{OWN_EVENT})(?P<message>.*))?"),
+        ("timeouts", rf"{STAMP}(?:{NAME}: )?{NAME} has been timed out for \d.*"),
+        ("bans", rf"{STAMP}(?:(?:{NAME}: )?{NAME} has been banned)?"),  # newer versions of justlog write nothing
+        ("clears", rf"{STAMP}(?: has been banned|Chat has been cleared)"),
+        ("notices", rf"{STAMP}.+"),  # subscriptions, gifts, raids
+    ],
+    "raw IRC": [
+        ("messages", rf"{TAGS}:(?P<username>[^\s!]+)\S* PRIVMSG #(?P<channel>\S+) :?\x01ACTION (?P<message>.*?)\x01?"),
+        ("messages", rf"{TAGS}:(?P<username>[^\s!]+)\S* PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
+        ("messages", rf"{TAGS_WITH_LOGIN}:\S+ USERNOTICE #(?P<channel>\S+) :?(?P<message>.+)"),  # typed with a sub
+        ("notices", rf"{TAGS}:\S+ USERNOTICE .*"),
+        ("timeouts", r"@\S*(?<![^;@])ban-duration=\d\S* +:\S+ CLEARCHAT #\S+ :?\S+"),
+        ("bans", r"(?:@\S* +)?:\S+ CLEARCHAT #\S+ :?\S+"),
+        ("clears", r"(?:@\S* +)?:\S+ CLEARCHAT #\S+ ?"),
+        ("deletions", r"(?:@\S* +)?:\S+ CLEARMSG .*"),
+        ("other IRC commands", rf"(?:(?:@\S* +)?:\S+ (?:[A-Z]+|\d{{3}})|(?:@\S* +)?(?:{COMMANDS}))(?: .*)?"),
+    ],
 }
+PATTERNS = [
+    (kind, re.compile(pattern, re.ASCII | re.DOTALL)) for patterns in DIALECTS.values() for kind, pattern in patterns
+]
+KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), "blank lines", "unreadable lines"]
+SENT = re.compile(r"(?:^|;)(?:tmi-sent-ts|(rm-received-ts))=(\d{1,13})(?=;|$)", re.ASCII)
 
 
 class InputError(Exception):
@@ -92,6 +128,18 @@ def written_beside(final: Path) -> Iterator[Path]:
         remove(partial)
 
 
+def time_of(tags: str) -> list[str] | None:
+    """Read date and time (UTC) off IRC tags: when Twitch sent the line, else when the logger received it.
+
+    >>> time_of("id=1;tmi-sent-ts=1709845509000")
+    ['2024-03-07', '21:05:09']
+    """
+    stamps = sorted(SENT.findall(tags))  # ("", sent) sorts before ("rm-received-ts", received)
+    if not stamps:
+        return None
+    return f"{datetime.fromtimestamp(int(stamps[0][1]) / 1000, UTC):%Y-%m-%d %H:%M:%S}".split()
+
+
 def parse_line(line: str) -> tuple[str, list[str] | None]:
     """Say what kind of line this is, and give its CSV row if it is a message.
 
@@ -100,15 +148,21 @@ def parse_line(line: str) -> tuple[str, list[str] | None]:
     >>> parse_line("[2024-03-7 21:05:11] #channel user has been banned")
     ('bans', None)
     """
-    head = LINE.fullmatch(line)
-    if head is None:
+    matches = ((kind, pattern.fullmatch(line)) for kind, pattern in PATTERNS)
+    kind, found = next((match for match in matches if match[1]), (None, None))
+    if kind is None:
         return ("unreadable lines" if line.strip() else "blank lines"), None
-    matches = ((kind, pattern.fullmatch(head["event"])) for kind, pattern in KINDS.items())
-    kind, found = next((kind, found) for kind, found in matches if found)
     if kind != "messages":
         return kind, None
-    date = f"{head['year']}-{head['month']}-{head['day']:0>2}"
-    return kind, [date, head["time"], head["channel"], found["username"], found["message"] or ""]
+    groups = found.groupdict()
+    if "tags" in groups:
+        stamp = time_of(groups["tags"])
+        if stamp is None:
+            return "unreadable lines", None
+    else:
+        year_month, _, day = groups["date"].rpartition("-")
+        stamp = [f"{year_month}-{day:0>2}", groups["time"]]
+    return kind, [*stamp, groups["channel"], groups["username"], groups["message"] or ""]
 
 
 def csv_line(row: list[str]) -> str:
@@ -119,60 +173,97 @@ def csv_line(row: list[str]) -> str:
     return ",".join('"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text for text in row) + "\n"
 
 
-def parse_file(log_path: Path, csv_path: Path) -> Counter:
-    """Write one log's messages as CSV; return how many lines of each kind it had."""
-    counts = Counter(files=1)
-    with (
-        written_beside(csv_path) as partial,
-        log_path.open("rb") as log,
-        partial.open("w", encoding="utf-8", newline="") as output,
-    ):
+def read_lines(log_path: Path) -> Iterator[bytes]:
+    """Give the lines of a log, without their ends: a logger ends a line at \\n or \\r\\n and nowhere else."""
+    opened = gzip.open if log_path.suffix == ".gz" else open
+    try:
+        with opened(log_path, "rb") as log:
+            for line in log:
+                yield line.removesuffix(b"\n").removesuffix(b"\r")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{log_path} is damaged ({error}); unpack what can be saved of it, or take it away") from error
+
+
+def parse_file(log_path: Path, csv_path: Path) -> tuple[Counter, list[str]]:
+    """Write one log's messages as CSV; return how many lines of each kind it had, and the first unreadable ones."""
+    counts, unreadable = Counter(files=1), []
+    with written_beside(csv_path) as partial, partial.open("w", encoding="utf-8", newline="") as output:
         output.write(csv_line(FIELDS))
-        for line in log:  # split at \n alone: a message may hold any other line break of Unicode
-            kind, row = parse_line(line.decode("utf-8", errors="replace").removesuffix("\n").removesuffix("\r"))
+        for number, data in enumerate(read_lines(log_path), start=1):
+            try:
+                line = data.decode()
+            except UnicodeDecodeError:
+                line = data.decode(errors="replace")
+                counts["lines with invalid UTF-8"] += 1
+            if number == 1:
+                line = line.removeprefix("\ufeff")  # a byte order mark
+            kind, row = parse_line(line)
             counts[kind] += 1
+            if kind == "unreadable lines" and len(unreadable) < SHOWN_UNREADABLE:
+                unreadable.append(f"{log_path}:{number}")
             if row:
+                if row[-1].endswith("\U000e0000"):  # clients append it to say the same thing twice
+                    row[-1] = row[-1].removesuffix("\U000e0000").removesuffix(" ")
+                    counts["invisible suffixes removed"] += 1
                 output.write(csv_line(row))
-    return counts
+    return counts, unreadable
 
 
 def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Map each log of `logs_dir`, in order of name, to the CSV to write."""
+    """Map each log below `logs_dir`, in order of name, to the CSV to write."""
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is no folder; put your logs there, or name their folder with --logs-dir")
-    logs = sorted(path for path in logs_dir.iterdir() if path.suffix in LOG_SUFFIXES and path.is_file())
-    if not logs:
-        raise InputError(f"no {' or '.join(LOG_SUFFIXES)} file in {logs_dir}; put your logs there")
     csv_paths = {}
-    for log in logs:
-        csv_path = output_dir / f"{log.stem}.csv"
+    for log in sorted(path for path in logs_dir.rglob("*") if path.is_file()):
+        name = LOG_NAME.fullmatch(log.name)
+        if name is None:
+            continue
+        csv_path = output_dir / log.relative_to(logs_dir).with_name(f"{name['stem']}.csv")
         if csv_path in csv_paths:
             raise InputError(f"{csv_paths[csv_path]} and {log} would both become {csv_path}; rename one")
         csv_paths[csv_path] = log
+    if not csv_paths:
+        raise InputError(f"no .txt or .log file (or .txt.gz, .log.gz) in {logs_dir}; put your logs there")
     return {log: csv_path for csv_path, log in csv_paths.items()}
 
 
-def parse_logs(logs_dir: Path, output_dir: Path, jobs: int) -> Counter:
-    """Write a CSV for each log with `jobs` processes; return the counts over all of them."""
+def parse_logs(logs_dir: Path, output_dir: Path, jobs: int) -> tuple[dict[Path, Counter], list[str]]:
+    """Write a CSV for each log with `jobs` processes; return each log's counts, and the first unreadable lines."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     from tqdm import tqdm
 
     csv_paths = find_logs(logs_dir, output_dir)
-    counts = Counter()
     size = sum(log.stat().st_size for log in csv_paths)
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=size, unit="B", unit_scale=True, disable=None) as progress:
-        logs = {pool.submit(parse_file, log, csv_path): log for log, csv_path in csv_paths.items()}
-        for done in as_completed(logs):
-            counts += done.result()
-            progress.update(logs[done].stat().st_size)
-    if not counts["messages"]:
+        parsed = {pool.submit(parse_file, log, csv_path): log for log, csv_path in csv_paths.items()}
+        for done in as_completed(parsed):
+            done.result()
+            progress.update(parsed[done].stat().st_size)
+    results = {log: done.result() for done, log in parsed.items()}
+    if not any(counts["messages"] for counts, _ in results.values()):
         for csv_path in csv_paths.values():
             remove(csv_path)
         raise InputError(
             f"no chat message in {logs_dir}; a line should read [2024-03-7 21:05:09] #channel user: message"
         )
-    return counts
+    unreadable = [place for _, places in results.values() for place in places]
+    return {log: counts for log, (counts, _) in results.items()}, unreadable[:SHOWN_UNREADABLE]
+
+
+def print_summary(logs: dict[Path, Counter], unreadable: list[str], verbose: bool) -> None:
+    """Print on stderr what the lines were: in total and, if `verbose`, a row a log."""
+    total = sum(logs.values(), Counter())
+    if verbose:
+        for log, counts in logs.items():
+            print(f"{log}: {', '.join(f'{counts[kind]:,} {kind}' for kind in KINDS if counts[kind])}", file=sys.stderr)
+    for kind in ["files", *KINDS, "lines with invalid UTF-8", "invisible suffixes removed"]:
+        print(f"{kind:26} {total[kind]:>12,}", file=sys.stderr)
+    if unreadable:
+        print(
+            f"unreadable: {', '.join(unreadable)}{' ...' if total['unreadable lines'] > len(unreadable) else ''}",
+            file=sys.stderr,
+        )
 
 
 def parse_args() -> argparse.Namespace:
@@ -180,15 +271,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--logs-dir", type=Path, default=Path("data/logs"), help="folder of logs (data/logs)")
     parser.add_argument("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs (data/raw)")
     parser.add_argument("--jobs", type=positive_int, default=os.cpu_count(), help="processes (all cores)")
+    parser.add_argument("--verbose", action="store_true", help="a line of counts for each log")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     with one_line_errors():
-        counts = parse_logs(args.logs_dir, args.output_dir, args.jobs)
-        for kind in ["files", *KINDS, "blank lines", "unreadable lines"]:
-            print(f"{kind:16} {counts[kind]:>12,}", file=sys.stderr)
+        logs, unreadable = parse_logs(args.logs_dir, args.output_dir, args.jobs)
+        print_summary(logs, unreadable, args.verbose)
 
 
 if __name__ == "__main__":

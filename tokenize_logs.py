@@ -1,6 +1,6 @@
 """Stage 2: CSV -> blocks of tokens, a DatasetDict.
 
-Reads   every .csv file in --input-dir; the column `message` of date,time,channel,username,message.
+Reads   every .csv file below --input-dir; the column `message` of date,time,channel,username,message.
 Writes  --output-dir: a datasets.DatasetDict with `train` and `test`, rows of --block-size tokens in two columns,
         `input_ids` (int32) and `attention_mask` (int8, 0 on padding), and the tokenizer in its folder `tokenizer`.
 
@@ -186,7 +186,7 @@ def tokenize_logs(
     """Make the dataset of `output_dir` out of the CSVs of `input_dir`; return what was counted."""
     import numpy as np
 
-    csv_paths = sorted(input_dir.glob("*.csv"))
+    csv_paths = sorted(input_dir.rglob("*.csv"))
     if not csv_paths:
         raise InputError(f"no .csv file in {input_dir}; run parse_logs.py first, or name the folder with --input-dir")
     tokenizer = load_tokenizer(model)

@@ -1,31 +1,54 @@
 """parse_logs.py: every line read for what it is, every message kept to the letter."""
 
 import csv
+import gzip
+import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
+import pandas
 import pytest
 from conftest import ROOT, SHARED, error_of, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parse_logs import parse_file, parse_line, parse_logs
+from parse_logs import KINDS, parse_file, parse_line, parse_logs
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def test_golden(tmp_path):
-    counts = parse_file(GOLDEN / "some_channel.txt", tmp_path / "some_channel.csv")
-    assert (tmp_path / "some_channel.csv").read_bytes() == (GOLDEN / "some_channel.csv").read_bytes()
-    assert counts == {
-        "files": 1,
+GOLDEN_COUNTS = {
+    "some_channel.txt": {
         "messages": 15,
         "timeouts": 4,
         "bans": 4,
-        "other events": 4,
+        "clears": 2,
+        "notices": 2,
         "blank lines": 2,
         "unreadable lines": 4,
-    }
+    },
+    "raw_irc.log": {
+        "messages": 8,
+        "timeouts": 2,
+        "bans": 1,
+        "clears": 1,
+        "deletions": 1,
+        "notices": 2,
+        "other IRC commands": 4,
+        "unreadable lines": 1,
+        "lines with invalid UTF-8": 1,
+        "invisible suffixes removed": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("log", GOLDEN_COUNTS)
+def test_golden(log, tmp_path):
+    counts, unreadable = parse_file(GOLDEN / log, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / log).with_suffix(".csv").read_bytes()
+    assert counts == {"files": 1} | GOLDEN_COUNTS[log]
+    assert len(unreadable) == counts["unreadable lines"]
 
 
 @pytest.mark.parametrize(
@@ -33,14 +56,23 @@ def test_golden(tmp_path):
     [
         ("user: hi", "messages"),
         ("user:", "messages"),
-        ("user:hi", "other events"),
-        ("two words: hi", "other events"),
+        ("user: USER subscribed at Tier 1.", "notices"),
+        ("user: User is gifting 5 Tier 1 Subs to Z's community!", "notices"),
+        ("user: 12 raiders from USER have joined!", "notices"),
+        ("user: 12 raiders from them have joined!", "messages"),
+        ("user: user is right", "messages"),
+        ("user: users subscribed at Tier 1.", "messages"),
+        ("ananonymousgifter: An anonymous user gifted a Tier 1 sub to Y!", "notices"),
+        ("", "bans"),
+        ("user:hi", "notices"),
+        ("two words: hi", "notices"),
         ("user: somebody has been banned", "messages"),
         ("user: User has been banned", "bans"),
         ("user has been banned", "bans"),
-        ("user has been banned for life", "other events"),
+        ("user: user has been banned for life", "messages"),
+        ("user has been banned for life", "notices"),
         ("user has been timed out for 600 seconds", "timeouts"),
-        ("user has been timed out for a while", "other events"),
+        ("user has been timed out for a while", "notices"),
         ("user: has been timed out for 600 seconds", "messages"),
     ],
 )
@@ -53,14 +85,25 @@ typed = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"
 pieces = st.sampled_from([b"[2024-03-7 21:05:09]", b" #c", b" u:", b" u has been banned", b"\n", b"\r", b"\0", b"\xff"])
 
 
-@given(st.lists(typed), st.sampled_from(["\n", "\r\n"]))
-def test_any_message_comes_back(messages, line_end):
+dialects = {
+    "justlog": "[2024-03-7 21:05:09] #c u: {}\n",
+    "rustlog": "[2024-03-07 21:05:09] #c u: {}\r\n",
+    "raw IRC": "@id=1;tmi-sent-ts=1709845509000;turbo=0 :u!u@u.tmi.twitch.tv PRIVMSG #c :{}\r\n",
+    "raw IRC, /me": "@rm-received-ts=1709845509999 :u!u@u.tmi.twitch.tv PRIVMSG #c :\x01ACTION {}\x01\n",
+}
+
+
+@given(st.lists(typed), st.sampled_from(sorted(dialects)), st.sampled_from([".txt", ".log.gz"]))
+def test_any_message_comes_back(messages, dialect, suffix):
     with tempfile.TemporaryDirectory() as folder:
-        log, table = Path(folder, "log.txt"), Path(folder, "log.csv")
-        log.write_bytes("".join(f"[2024-03-7 21:05:09] #c u: {text}{line_end}" for text in messages).encode())
+        log, table = Path(folder, f"log{suffix}"), Path(folder, "log.csv")
+        data = "".join(dialects[dialect].format(text) for text in messages).encode()
+        log.write_bytes(gzip.compress(data) if log.suffix == ".gz" else data)
         parse_file(log, table)
         with table.open(encoding="utf-8", newline="") as rows:
-            assert [row["message"] for row in csv.DictReader(rows)] == messages
+            expected = [["2024-03-07", "21:05:09", "c", "u", text] for text in messages]
+            assert list(csv.reader(rows))[1:] == expected
+        assert pandas.read_csv(table, dtype=str, keep_default_na=False)["message"].tolist() == messages
 
 
 @given(st.binary() | st.lists(pieces).map(b"".join))
@@ -68,29 +111,46 @@ def test_any_bytes_conserve_lines(data):
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.txt")
         log.write_bytes(data)
-        counts = parse_file(log, Path(folder, "log.csv"))
-        assert counts.total() - counts["files"] == len(data.split(b"\n")) - data.endswith(b"\n") - (not data)
+        counts, _ = parse_file(log, Path(folder, "log.csv"))
+        assert sum(counts[kind] for kind in KINDS) == len(data.split(b"\n")) - data.endswith(b"\n") - (not data)
 
 
 def test_command(tmp_path):
-    done = run("parse_logs.py", "--logs-dir", GOLDEN, "--output-dir", tmp_path / "raw", "--jobs", 2)
+    """Sub-folders are mirrored; the summary adds up and names what could not be read."""
+    (tmp_path / "logs/deep").mkdir(parents=True)
+    shutil.copy(GOLDEN / "some_channel.txt", tmp_path / "logs")
+    (tmp_path / "logs/deep/raw_irc.txt.gz").write_bytes(gzip.compress((GOLDEN / "raw_irc.log").read_bytes()))
+    done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", "--verbose", cwd=tmp_path)
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "files                       1",
-        "timeouts                    4",
-        "bans                        4",
-        "messages                   15",
-        "other events                4",
-        "blank lines                 2",
-        "unreadable lines            4",
+        "logs/deep/raw_irc.txt.gz: 8 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
+        "4 other IRC commands, 1 unreadable lines",
+        "logs/some_channel.txt: 15 messages, 4 timeouts, 4 bans, 2 clears, 2 notices, 2 blank lines, "
+        "4 unreadable lines",
+        "files                                 2",
+        "messages                             23",
+        "timeouts                              6",
+        "bans                                  5",
+        "clears                                3",
+        "notices                               4",
+        "deletions                             1",
+        "other IRC commands                    4",
+        "blank lines                           2",
+        "unreadable lines                      5",
+        "lines with invalid UTF-8              1",
+        "invisible suffixes removed            2",
+        "unreadable: logs/deep/raw_irc.txt.gz:19, logs/some_channel.txt:29, logs/some_channel.txt:30, "
+        "logs/some_channel.txt:31, logs/some_channel.txt:32",
     ]
-    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["some_channel.csv"]
+    for name in ["some_channel", "deep/raw_irc"]:
+        assert (tmp_path / f"raw/{name}.csv").read_bytes() == (GOLDEN / f"{Path(name).name}.csv").read_bytes()
 
 
 def test_any_number_of_jobs_gives_the_same(tmp_path):
     for jobs in (1, 3):
-        counts = parse_logs(ROOT / "data/sample_logs", tmp_path / str(jobs), jobs)
-        assert (counts["files"], counts["messages"], counts["unreadable lines"]) == (12, 48_000, 0)
+        logs, unreadable = parse_logs(ROOT / "data/sample_logs", tmp_path / str(jobs), jobs)
+        total = sum(logs.values(), Counter())
+        assert (total["files"], total["messages"], unreadable) == (12, 48_000, [])
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
 
@@ -100,12 +160,15 @@ def test_errors(tmp_path):
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "notes.md").write_text("not a log")
-    assert "no .txt or .log file" in error_of("parse_logs.py", "--logs-dir", logs)
+    assert "no .txt or .log file (or" in error_of("parse_logs.py", "--logs-dir", logs)
     (logs / "a.txt").write_text("nothing to read\n")
     assert "no chat message" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
     assert list((tmp_path / "raw").iterdir()) == []
     (logs / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n")
     assert "notes.md" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", logs / "notes.md" / "raw")
+    (logs / "b.txt.gz").write_bytes(gzip.compress(b"[2024-03-7 21:05:09] #c u: hi\n" * 1000)[:-9])
+    assert "b.txt.gz is damaged" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
+    assert not (tmp_path / "raw/b.csv").exists()
     (logs / "a.log").write_text("")
     error = error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
     assert "a.log" in error and "a.txt" in error
@@ -120,9 +183,15 @@ def test_full_disk(full_disk):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs in ../shared/chat")
 def test_real_logs(tmp_path):
-    counts = parse_logs(SHARED / "chat/justlog", tmp_path / "justlog", jobs=2)
-    assert counts["unreadable lines"] == 0
-    # The same day as the other logger writes it: padded days, CRLF, names repeated.
-    parse_logs(SHARED / "chat/rustlog", tmp_path / "rustlog", jobs=2)
-    riot = "riotgames-2016-09-30.csv"
-    assert (tmp_path / "justlog" / riot).read_bytes() == (tmp_path / "rustlog" / riot).read_bytes()
+    """The same days as written by other loggers give the same CSV; only raw IRC sets apart what came with a sub."""
+    for dialect in ("justlog", "rustlog", "raw_irc"):
+        logs, unreadable = parse_logs(SHARED / "chat" / dialect, tmp_path / dialect, jobs=2)
+        for log, counts in logs.items():
+            assert sum(counts[kind] for kind in KINDS) == log.read_bytes().count(b"\n")
+        assert unreadable == []
+    for name in ("riotgames-2016-09-30", "xqcow-2019-09-15"):
+        assert (tmp_path / f"justlog/{name}.csv").read_bytes() == (tmp_path / f"rustlog/{name}.csv").read_bytes()
+    for name, typed_with_a_sub in {"xqcow-2019-09-15": 5, "forsen-2022-01-01": 0}.items():
+        text = (tmp_path / f"rustlog/{name}.csv").read_text().splitlines()
+        raw = (tmp_path / f"raw_irc/{name}.raw.csv").read_text().splitlines()
+        assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)

@@ -133,6 +133,6 @@ def test_the_notebook_runs(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy(ROOT / name, tmp_path / name)
     notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
-    assert "MAX_STEPS = 160 " in notebook.cells[1].source
-    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 160 ", "MAX_STEPS = 10 ")
+    assert "MAX_STEPS = 240 " in notebook.cells[1].source
+    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 240 ", "MAX_STEPS = 10 ")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
