@@ -39,11 +39,13 @@ STAMP = (
     r"(?P<time>(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)\] #(?P<channel>\S+) "
 )
 NAME = r"[^\s:]+"
-# rustlog writes events as if the user had said them, in words that begin with the user's own name.
+# rustlog writes events as if the user had said them, in words that begin with the user's own name. A display name that
+# is not in Latin letters differs from the login in front.
+OWN_NAME = r"(?iu:(?P=username))"
 OWN_EVENT = (
-    r"(?i:(?P=username)) (?:has been (?:timed out for \d|banned\Z)|subscribed (?:at|with) |gifted a |is gifting \d|"
-    r"converted from |is continuing the |is paying forward |watched \d)|"
-    r"\d+ raiders from (?i:(?P=username)) have joined!"
+    rf"{OWN_NAME} has been (?:timed out for \d|banned\Z)|\d+ raiders from {OWN_NAME} have joined!|"
+    rf"(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) (?:subscribed (?:at|with) |gifted a |is gifting \d|converted from |"
+    r"is continuing the |is paying forward |watched \d)"
 )
 TAGS = r"@(?P<tags>\S*) +"
 TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
@@ -148,21 +150,25 @@ def parse_line(line: str) -> tuple[str, list[str] | None]:
     >>> parse_line("[2024-03-7 21:05:11] #channel user has been banned")
     ('bans', None)
     """
-    matches = ((kind, pattern.fullmatch(line)) for kind, pattern in PATTERNS)
-    kind, found = next((match for match in matches if match[1]), (None, None))
-    if kind is None:
+    for kind, pattern in PATTERNS:  # noqa: B007 (kind is used below)
+        found = pattern.fullmatch(line)
+        if found:
+            break
+    else:
         return ("unreadable lines" if line.strip() else "blank lines"), None
     if kind != "messages":
         return kind, None
-    groups = found.groupdict()
-    if "tags" in groups:
-        stamp = time_of(groups["tags"])
+    if "date" in pattern.groupindex:
+        date, time, channel, username, message = found.group(*FIELDS)
+        if len(date) == 9:
+            date = f"{date[:8]}0{date[8]}"
+    else:
+        tags, channel, username, message = found.group("tags", *FIELDS[2:])
+        stamp = time_of(tags)
         if stamp is None:
             return "unreadable lines", None
-    else:
-        year_month, _, day = groups["date"].rpartition("-")
-        stamp = [f"{year_month}-{day:0>2}", groups["time"]]
-    return kind, [*stamp, groups["channel"], groups["username"], groups["message"] or ""]
+        date, time = stamp
+    return kind, [date, time, channel, username, message or ""]
 
 
 def csv_line(row: list[str]) -> str:
@@ -170,6 +176,9 @@ def csv_line(row: list[str]) -> str:
 
     Python's own csv.writer leaves a lone carriage return unquoted, which splits the row for whoever reads it.
     """
+    line = ",".join(row)
+    if row[-1] and line.count(",") == len(row) - 1 and '"' not in line and "\r" not in line:  # most lines
+        return line + "\n"
     return ",".join('"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text for text in row) + "\n"
 
 
