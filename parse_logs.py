@@ -244,7 +244,10 @@ def parse_logs(logs_dir: Path, output_dir: Path, jobs: int) -> tuple[dict[Path, 
 
     csv_paths = find_logs(logs_dir, output_dir)
     size = sum(log.stat().st_size for log in csv_paths)
-    with ProcessPoolExecutor(jobs) as pool, tqdm(total=size, unit="B", unit_scale=True, disable=None) as progress:
+    with (
+        ProcessPoolExecutor(jobs) as pool,
+        tqdm(desc="parsing", total=size, unit="B", unit_scale=True, disable=None) as progress,
+    ):
         parsed = {pool.submit(parse_file, log, csv_path): log for log, csv_path in csv_paths.items()}
         for done in as_completed(parsed):
             done.result()

@@ -125,7 +125,10 @@ def tokenize_files(
     [newline] = encode(tokenizer, ["\n"])[0]
     counts = Counter(files=len(csv_paths))
     size = sum(path.stat().st_size for path in csv_paths)
-    with blocks_path.open("wb") as output, tqdm(total=size, unit="B", unit_scale=True, disable=None) as progress:
+    with (
+        blocks_path.open("wb") as output,
+        tqdm(desc="tokenizing", total=size, unit="B", unit_scale=True, disable=None) as progress,
+    ):
 
         def encoded_messages(csv_path: Path) -> Iterator[list[int]]:
             for messages in read_messages(csv_path):

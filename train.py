@@ -43,9 +43,11 @@ IGNORED_LABEL = -100  # the value that the loss leaves out
 
 
 def log(text: str) -> None:
-    """Print a line on stderr, once however many processes there are."""
+    """Print a line on stderr, above a progress bar, and once however many processes there are."""
+    from tqdm import tqdm
+
     if os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr)
+        tqdm.write(text, file=sys.stderr)
 
 
 def load_dataset(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
