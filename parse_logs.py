@@ -15,6 +15,8 @@ Writes  <output-dir>/<same folder and name>.csv in UTF-8, a header and a row a m
     python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw --verbose
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import gzip
@@ -27,16 +29,19 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+    import polars as pl
 
 FIELDS = ["date", "time", "channel", "username", "message"]
-QUOTED = re.compile(r'[",\r\n]|^$')
 LOG_NAME = re.compile(r"(?P<stem>.+)\.(?:txt|log)(?:\.gz)?")
 SHOWN_UNREADABLE = 5  # lines named in the summary
 
 # What opens a line of text; names hold no blank and no colon, so "user: @x has been banned" is somebody talking.
 STAMP = (
-    r"\[(?P<date>\d{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12]\d|3[01])) "
-    r"(?P<time>(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)\] #(?P<channel>\S+) "
+    r"\[(?P<date>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01])) "
+    r"(?P<time>(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])\] #(?P<channel>\S+) "
 )
 NAME = r"[^\s:]+"
 # rustlog writes events as if the user had said them, in words that begin with the user's own name. A display name that
@@ -77,6 +82,14 @@ PATTERNS = [
     (kind, re.compile(pattern, re.ASCII | re.DOTALL)) for patterns in DIALECTS.values() for kind, pattern in patterns
 ]
 KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), "blank lines", "unreadable lines"]
+# Most lines are messages as plain as this. polars takes those apart by the column, and leaves to PATTERNS what may be
+# anything else. (STAMP with its alternatives would halve the speed here; it is looked for apart.)
+PLAIN = rf"^\[(?P<date>[0-9-]+) (?P<time>[0-9:]+)\] #(?P<channel>\S+) (?P<username>{NAME}): (?P<message>.*)$"
+PERHAPS_EVENT = (
+    "ananonymousgifter|has been (?:timed|banned)|have joined!|subscribed (?:at|with) |gifted a |is gifting |"
+    "converted from |is continuing the |is paying forward |watched [0-9]"
+)
+CHUNK_BYTES = 4 << 20  # of a log at a time: bounds memory
 SENT = re.compile(r"(?:^|;)(?:tmi-sent-ts|(rm-received-ts))=(\d{1,13})(?=;|$)", re.ASCII)
 
 
@@ -171,51 +184,90 @@ def parse_line(line: str) -> tuple[str, list[str] | None]:
     return kind, [date, time, channel, username, message or ""]
 
 
-def csv_line(row: list[str]) -> str:
-    """Write a row as RFC 4180 has it, quoted where it must be, and where a field is empty: "" reads back as text.
-
-    Python's own csv.writer leaves a lone carriage return unquoted, which splits the row for whoever reads it.
-    """
-    line = ",".join(row)
-    if row[-1] and line.count(",") == len(row) - 1 and '"' not in line and "\r" not in line:  # most lines
-        return line + "\n"
-    return ",".join('"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text for text in row) + "\n"
-
-
-def read_lines(log_path: Path) -> Iterator[bytes]:
-    """Give the lines of a log, without their ends: a logger ends a line at \\n or \\r\\n and nowhere else."""
+def read_chunks(log_path: Path) -> Iterator[bytes]:
+    """Give a log in pieces of whole lines, some megabytes each."""
     opened = gzip.open if log_path.suffix == ".gz" else open
     try:
         with opened(log_path, "rb") as log:
-            for line in log:
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
+            while chunk := log.read(CHUNK_BYTES):
+                yield chunk + log.readline()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{log_path} is damaged ({error}); unpack what can be saved of it, or take it away") from error
 
 
+def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
+    """Split at the line ends of loggers, \\n and \\r\\n, and nowhere else; count the lines that are not UTF-8."""
+    import polars as pl
+
+    text, invalid = chunk.removesuffix(b"\n"), 0
+    try:
+        text = pl.Series("line", [text]).cast(pl.String)
+    except pl.exceptions.ComputeError:  # not UTF-8
+        invalid = sum(line.decode(errors="ignore").encode() != line for line in text.split(b"\n"))
+        text = pl.Series("line", [text.decode(errors="replace")])
+    lines = text.str.split("\n").explode()
+    return (lines.str.strip_suffix("\r") if b"\r" in chunk else lines), invalid
+
+
+def parse_lines(lines: pl.Series) -> tuple[pl.DataFrame, Counter, list[int]]:
+    """Take lines apart: the messages (columns FIELDS), the number of lines of each kind, and which were unreadable.
+
+    The same as `parse_line` on each line.
+    """
+    import polars as pl
+
+    line, date = pl.col("line"), pl.col("date")
+    table = lines.to_frame().with_row_index("number")
+    plain = line.str.contains(f"^{STAMP}") & ~line.str.contains(PERHAPS_EVENT)
+    table = table.with_columns(line.str.extract_groups(PLAIN).struct.unnest(), plain=plain)
+    plain = pl.col("plain") & pl.col("message").is_not_null()
+    messages = table.filter(plain).select(
+        "number",
+        pl.when(date.str.len_bytes() == 10)
+        .then(date)
+        .otherwise(date.str.head(8) + "0" + date.str.slice(8))
+        .alias("date"),
+        *FIELDS[1:],
+    )
+    counts, rows, unreadable = Counter(messages=len(messages)), [], []
+    for number, text in table.filter(~plain).select("number", "line").iter_rows():
+        kind, row = parse_line(text)
+        counts[kind] += 1
+        if row:
+            rows.append([number, *row])
+        if kind == "unreadable lines":
+            unreadable.append(number)
+    if rows:
+        others = pl.DataFrame(rows, messages.schema, orient="row")
+        messages = pl.concat([messages, others]).sort("number")
+    return messages.drop("number"), counts, unreadable
+
+
 def parse_file(log_path: Path, csv_path: Path) -> tuple[Counter, list[str]]:
     """Write one log's messages as CSV; return how many lines of each kind it had, and the first unreadable ones."""
-    counts, unreadable = Counter(files=1), []
-    with written_beside(csv_path) as partial, partial.open("w", encoding="utf-8", newline="") as output:
-        output.write(csv_line(FIELDS))
-        for number, data in enumerate(read_lines(log_path), start=1):
-            try:
-                line = data.decode()
-            except UnicodeDecodeError:
-                line = data.decode(errors="replace")
-                counts["lines with invalid UTF-8"] += 1
-            if number == 1:
-                line = line.removeprefix("\ufeff")  # a byte order mark
-            kind, row = parse_line(line)
-            counts[kind] += 1
-            if kind == "unreadable lines" and len(unreadable) < SHOWN_UNREADABLE:
-                unreadable.append(f"{log_path}:{number}")
-            if row:
-                if row[-1].endswith("\U000e0000"):  # clients append it to say the same thing twice
-                    row[-1] = row[-1].removesuffix("\U000e0000").removesuffix(" ")
-                    counts["invisible suffixes removed"] += 1
-                output.write(csv_line(row))
-    return counts, unreadable
+    import polars as pl
+
+    counts, unreadable, num_lines = Counter(files=1), [], 0
+    message = pl.col("message")
+    with written_beside(csv_path) as partial, partial.open("wb") as output:
+        output.write((",".join(FIELDS) + "\n").encode())
+        for chunk in read_chunks(log_path):
+            if num_lines == 0:
+                chunk = chunk.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+            lines, invalid = split_lines(chunk)
+            messages, kinds, numbers = parse_lines(lines)
+            # Clients append a blank and an invisible U+E0000 to say the same thing twice.
+            suffixed = message.str.ends_with("\U000e0000")
+            counts["invisible suffixes removed"] += messages.select(suffixed.sum()).item()
+            stripped = message.str.strip_suffix("\U000e0000").str.strip_suffix(" ")
+            messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message)).write_csv(
+                output, include_header=False
+            )
+            counts += kinds
+            counts["lines with invalid UTF-8"] += invalid
+            unreadable += [f"{log_path}:{num_lines + number + 1}" for number in numbers]
+            num_lines += len(lines)
+    return +counts, unreadable[:SHOWN_UNREADABLE]
 
 
 def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
@@ -238,14 +290,17 @@ def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
 
 def parse_logs(logs_dir: Path, output_dir: Path, jobs: int) -> tuple[dict[Path, Counter], list[str]]:
     """Write a CSV for each log with `jobs` processes; return each log's counts, and the first unreadable lines."""
+    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     from tqdm import tqdm
 
     csv_paths = find_logs(logs_dir, output_dir)
+    os.environ["POLARS_MAX_THREADS"] = str(max(jobs // len(csv_paths), 1))  # for the new processes
+    spawn = multiprocessing.get_context("spawn")  # polars has threads, which a fork would not take along
     size = sum(log.stat().st_size for log in csv_paths)
     with (
-        ProcessPoolExecutor(jobs) as pool,
+        ProcessPoolExecutor(jobs, spawn) as pool,
         tqdm(desc="parsing", total=size, unit="B", unit_scale=True, disable=None) as progress,
     ):
         parsed = {pool.submit(parse_file, log, csv_path): log for log, csv_path in csv_paths.items()}

@@ -8,12 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pandas
+import polars
 import pytest
 from conftest import ROOT, SHARED, error_of, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parse_logs import KINDS, parse_file, parse_line, parse_logs
+from parse_logs import KINDS, parse_file, parse_line, parse_lines, parse_logs
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -111,6 +112,7 @@ def test_any_message_comes_back(messages, dialect, suffix):
             expected = [["2024-03-07", "21:05:09", "c", "u", text] for text in messages]
             assert list(csv.reader(rows))[1:] == expected
         assert pandas.read_csv(table, dtype=str, keep_default_na=False)["message"].tolist() == messages
+        assert polars.read_csv(table, infer_schema=False)["message"].to_list() == messages
 
 
 @given(st.binary() | st.lists(pieces).map(b"".join))
@@ -120,6 +122,25 @@ def test_any_bytes_conserve_lines(data):
         log.write_bytes(data)
         counts, _ = parse_file(log, Path(folder, "log.csv"))
         assert sum(counts[kind] for kind in KINDS) == len(data.split(b"\n")) - data.endswith(b"\n") - (not data)
+
+
+names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
+heads = st.sampled_from(
+    ["[2024-03-7 21:05:09] #c ", "[2024-13-7 21:05:09] #c ", "[2024-03-17 24:05:09] #c ", "[2024-03-07 21:05:09] #ü "]
+)
+words = st.sampled_from(
+    ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
+)
+made_up = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
+
+
+@given(st.lists(made_up | typed.filter(lambda text: not text.endswith("\U000e0000"))))
+def test_by_the_column_is_the_same_as_line_by_line(lines):
+    messages, counts, unreadable = parse_lines(polars.Series("line", lines, dtype=polars.String))
+    expected = [parse_line(line) for line in lines]
+    assert [list(row) for row in messages.iter_rows()] == [row for _, row in expected if row]
+    assert +counts == Counter(kind for kind, _ in expected)
+    assert unreadable == [number for number, (kind, _) in enumerate(expected) if kind == "unreadable lines"]
 
 
 def test_command(tmp_path):

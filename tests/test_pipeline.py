@@ -116,7 +116,7 @@ def test_help_is_quick_to_come_and_shows_commands():
     code = "import sys, parse_logs, tokenize_logs, train, generate; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert "generate" in loaded
-    assert not {"torch", "transformers", "datasets", "deepspeed", "pyarrow", "numpy", "pandas"} & set(loaded)
+    assert not {"torch", "transformers", "datasets", "deepspeed", "pyarrow", "numpy", "pandas", "polars"} & set(loaded)
 
 
 def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
