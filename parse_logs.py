@@ -125,12 +125,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_replaceable(folder: Path, marker: str) -> None:
+    """Refuse a folder that would be replaced as a whole and holds something else than what `marker` is a file of."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).exists():
+        raise InputError(f"{folder} holds other things, which would be lost; name another --output-dir")
+
+
 @contextlib.contextmanager
 def written_beside(final: Path) -> Iterator[Path]:
     """Give a path beside `final` to write a file or folder to, and rename it to `final` once that has succeeded.
 
     A reader sees the old content or the new, never half of it. On an error `final` stays as it was.
     """
+    final = final.absolute()  # "." has no name
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.partial")
     remove(partial)  # what a killed run left
@@ -265,7 +272,7 @@ def parse_file(log_path: Path, csv_path: Path) -> tuple[Counter, list[str]]:
             )
             counts += kinds
             counts["lines with invalid UTF-8"] += invalid
-            unreadable += [f"{log_path}:{num_lines + number + 1}" for number in numbers]
+            unreadable += [f"{log_path}:{num_lines + number + 1}" for number in numbers[:SHOWN_UNREADABLE]]
             num_lines += len(lines)
     return +counts, unreadable[:SHOWN_UNREADABLE]
 

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parse_logs import FIELDS, InputError, one_line_errors, positive_int, remove, written_beside
+from parse_logs import FIELDS, InputError, check_replaceable, one_line_errors, positive_int, remove, written_beside
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
@@ -192,6 +192,7 @@ def tokenize_logs(
     csv_paths = sorted(input_dir.rglob("*.csv"))
     if not csv_paths:
         raise InputError(f"no .csv file in {input_dir}; run parse_logs.py first, or name the folder with --input-dir")
+    check_replaceable(output_dir, "dataset_dict.json")
     tokenizer = load_tokenizer(model)
     if block_size > tokenizer.model_max_length:
         raise InputError(

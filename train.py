@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parse_logs import InputError, one_line_errors, positive_int, remove, written_beside
+from parse_logs import InputError, check_replaceable, one_line_errors, positive_int, remove, written_beside
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import torch
@@ -309,6 +309,7 @@ def train(args: argparse.Namespace) -> None:
     for folder in (args.output_dir, checkpoints):
         if folder.exists() and not args.overwrite:
             raise InputError(f"{folder} is there already; name another --output-dir, or replace it with --overwrite")
+    check_replaceable(args.output_dir, "config.json")
     blocks, tokenizer = load_dataset(args.dataset_dir)
     set_seed(args.seed)
     model = load_model(args.model, tokenizer, block_size=len(blocks["train"][0]["input_ids"]))

@@ -145,8 +145,8 @@ def test_dataset(tmp_path):
 
 
 def test_errors(tmp_path):
-    def error(*args):
-        return error_of("tokenize_logs.py", "--input-dir", tmp_path, "--output-dir", tmp_path / "out", *args)
+    def error(*args, **kwargs):
+        return error_of("tokenize_logs.py", "--input-dir", tmp_path, "--output-dir", tmp_path / "out", *args, **kwargs)
 
     assert "run parse_logs.py first" in error()
     write_csv(tmp_path / "a.csv", ["one", "two"])
@@ -159,6 +159,8 @@ def test_errors(tmp_path):
     assert "b.csv is no CSV in UTF-8" in error("--model", TINY)
     (tmp_path / "b.csv").unlink()
     assert "a.csv" in error("--model", TINY, "--output-dir", tmp_path / "a.csv" / "out")
+    assert "holds other things" in error("--model", TINY, "--output-dir", tmp_path)  # and does not delete them
+    assert ". holds other things" in error("--model", TINY, "--output-dir", ".", cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
     assert run("tokenize_logs.py", "--test-size", 1, check=False).returncode == 2
 

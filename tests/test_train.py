@@ -328,6 +328,7 @@ def test_errors(small_model, dataset_dir, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     assert "broken.json is not JSON" in error(*given, "--deepspeed", tmp_path / "broken.json")
     assert "broken.json" in error(*given, "--output-dir", tmp_path / "broken.json" / "model")
+    assert "holds other things" in error(*given, "--output-dir", tmp_path, "--overwrite")
     assert [path.name for path in tmp_path.iterdir()] == ["broken.json"]
 
 
