@@ -2,11 +2,17 @@
 
 import csv
 import gzip
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pandas
 import polars
 import pytest
@@ -113,6 +119,11 @@ def test_any_message_comes_back(messages, dialect, suffix):
             assert list(csv.reader(rows))[1:] == expected
         assert pandas.read_csv(table, dtype=str, keep_default_na=False)["message"].tolist() == messages
         assert polars.read_csv(table, infer_schema=False)["message"].to_list() == messages
+        reader = (
+            "read_csv(?, all_varchar=true, header=true, delim=',', quote='\"', escape='\"', allow_quoted_nulls=false)"
+        )
+        read = duckdb.execute(f"SELECT message FROM {reader}", [str(table)])
+        assert [text for (text,) in read.fetchall()] == messages
 
 
 @given(st.binary() | st.lists(pieces).map(b"".join))
@@ -181,6 +192,24 @@ def test_any_number_of_jobs_gives_the_same(tmp_path):
         assert (total["files"], total["messages"], unreadable) == (12, 48_000, [])
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
+
+
+def test_killed_at_any_moment_and_run_again(tmp_path):
+    """kill -9 leaves no half CSV under its name, and a second run gives the files of an undisturbed one."""
+    command = [sys.executable, ROOT / "parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--jobs", "2"]
+    subprocess.run([*command, "--output-dir", tmp_path / "whole"], check=True, capture_output=True)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    for seconds in (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5):
+        killed = subprocess.Popen(
+            [*command, "--output-dir", tmp_path / "out"], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        for path in (tmp_path / "out").glob("*.csv"):
+            assert path.read_bytes() == whole[path.name]
+    subprocess.run([*command, "--output-dir", tmp_path / "out"], check=True, capture_output=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == whole
 
 
 def test_errors(tmp_path):
