@@ -47,10 +47,13 @@ NAME = r"[^\s:]+"
 # rustlog writes events as if the user had said them, in words that begin with the user's own name. A display name that
 # is not in Latin letters differs from the login in front.
 OWN_NAME = r"(?iu:(?P=username))"
+NOTICE_WORDS = (
+    "(?:subscribed (?:at|with) |gifted a |is gifting [0-9]|converted from |is continuing the |is paying forward |"
+    "watched [0-9])"
+)
 OWN_EVENT = (
     rf"{OWN_NAME} has been (?:timed out for \d|banned\Z)|\d+ raiders from {OWN_NAME} have joined!|"
-    rf"(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) (?:subscribed (?:at|with) |gifted a |is gifting \d|converted from |"
-    r"is continuing the |is paying forward |watched \d)"
+    rf"(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) {NOTICE_WORDS}"
 )
 TAGS = r"@(?P<tags>\S*) +"
 TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
@@ -85,10 +88,7 @@ KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), "blank lines", "unreadabl
 # Most lines are messages as plain as this. polars takes those apart by the column, and leaves to PATTERNS what may be
 # anything else. (STAMP with its alternatives would halve the speed here; it is looked for apart.)
 PLAIN = rf"^\[(?P<date>[0-9-]+) (?P<time>[0-9:]+)\] #(?P<channel>\S+) (?P<username>{NAME}): (?P<message>.*)$"
-PERHAPS_EVENT = (
-    "ananonymousgifter|has been (?:timed|banned)|have joined!|subscribed (?:at|with) |gifted a |is gifting |"
-    "converted from |is continuing the |is paying forward |watched [0-9]"
-)
+PERHAPS_EVENT = f"ananonymousgifter|has been (?:timed|banned)|have joined!|{NOTICE_WORDS}"
 CHUNK_BYTES = 4 << 20  # of a log at a time: bounds memory
 SENT = re.compile(r"(?:^|;)(?:tmi-sent-ts|(rm-received-ts))=(\d{1,13})(?=;|$)", re.ASCII)
 
@@ -101,6 +101,8 @@ class InputError(Exception):
 def one_line_errors() -> Iterator[None]:
     """End the script with one line on stderr and exit code 1 on InputError and on what the disk refuses (OSError)."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub's library warns of each try before it gives up
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"  # progress bars, the libraries' own too, are for terminals
     try:
         yield
     except (InputError, OSError) as error:
@@ -334,10 +336,8 @@ def print_summary(logs: dict[Path, Counter], unreadable: list[str], verbose: boo
     for kind in ["files", *KINDS, "lines with invalid UTF-8", "invisible suffixes removed"]:
         print(f"{kind:26} {total[kind]:>12,}", file=sys.stderr)
     if unreadable:
-        print(
-            f"unreadable: {', '.join(unreadable)}{' ...' if total['unreadable lines'] > len(unreadable) else ''}",
-            file=sys.stderr,
-        )
+        more = " ..." if total["unreadable lines"] > len(unreadable) else ""
+        print(f"unreadable: {', '.join(unreadable)}{more}", file=sys.stderr)
 
 
 def parse_args() -> argparse.Namespace:

@@ -238,8 +238,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"
     os.environ["RAYON_NUM_THREADS"] = str(args.jobs)  # read by the tokenizers library when it first works
     with one_line_errors():
         counts = tokenize_logs(args.input_dir, args.output_dir, args.model, args.block_size, args.test_size, args.seed)

@@ -391,8 +391,6 @@ def main() -> None:
     # Deprecations inside of the libraries and advice on threads, for each process and step.
     warnings.filterwarnings("ignore", module="torch.distributed|accelerate.state")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    if not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"
     with one_line_errors(), contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout
         train(args)
 

@@ -5,6 +5,7 @@ import torch
 from conftest import ROOT, error_of, run
 
 from generate import decode_message, encode_chat, generate, load
+from parse_logs import InputError
 from tokenize_logs import load_tokenizer
 from train import load_model
 
@@ -31,7 +32,7 @@ def test_whatever_a_model_says_is_one_clean_line(loaded):
     for message in messages:
         assert message and message == message.strip() and len(message.splitlines()) == 1
         assert "<|endoftext|>" not in message and "[PAD]" not in message and "\ufffd" not in message
-        assert message.isprintable() or message.encode()  # any text, and valid UTF-8
+        assert message.encode().decode() == message  # whole characters: no lone surrogate
 
 
 def test_the_prompt_is_read_as_training_showed_it(loaded):
@@ -91,5 +92,5 @@ def test_a_model_that_says_nothing(loaded, monkeypatch):
     bias = torch.full((len(tokenizer),), -1e9)
     bias[blank] = 0
     monkeypatch.setattr(model.lm_head, "forward", lambda hidden: bias.expand(*hidden.shape[:-1], -1))
-    with pytest.raises(Exception, match="said nothing visible in 10 tries"):
+    with pytest.raises(InputError, match="said nothing visible in 10 tries"):
         generate(model, tokenizer, max_new_tokens=5)

@@ -21,7 +21,7 @@ def unigram_perplexity(dataset):
     train, test = (
         np.concatenate([ids[1:] for ids in dataset[name].with_format("numpy")["input_ids"]]) for name in dataset
     )
-    pad = train.max() if train.max() > test.max() else test.max()
+    pad = max(train.max(), test.max())  # the last id of the vocabulary
     train, test = train[train != pad], test[test != pad]
     counts = np.bincount(train, minlength=pad) + 1
     return math.exp(-np.log(counts / counts.sum())[test].mean())
