@@ -1,6 +1,7 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
+# make bench-parse, make bench-tokenize   time a stage beside its peers (five minutes each)
 # make notebook   runs notebook.ipynb from top to bottom, in place
 # Each sets up .venv first, if that is needed.
 
@@ -19,11 +20,14 @@ demo: .venv/installed
 	$(RUN) generate.py "what game is this?" --model models/demo/gpt2-twitch-chatter -n 5
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/installed-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+bench-%: .venv/installed-tests
+	$(RUN) bench/bench_$*.py
 
 notebook: .venv/installed
 	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb

@@ -76,6 +76,7 @@ def generate(
     top_p: float = 0.95,
     top_k: int = 0,
     max_new_tokens: int = 100,
+    max_tries: int = MAX_TRIES,
 ) -> list[str]:
     """Draw `num_messages` messages that could come next in the chat.
 
@@ -91,7 +92,7 @@ def generate(
     chat = encode_chat(tokenizer, prompt, positions - max_new_tokens)
     input_ids = torch.tensor([chat], device=model.device)  # (1, prompt_length) int64
     messages = []
-    for _ in range(MAX_TRIES):
+    for _ in range(max_tries):
         output = model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
@@ -111,7 +112,7 @@ def generate(
         if len(messages) == num_messages:
             return messages
     raise InputError(
-        f"the model said nothing visible in {MAX_TRIES} tries; raise --temperature, or train it for longer"
+        f"the model said nothing visible in {max_tries} tries; raise --temperature, or train it for longer"
     )
 
 

@@ -7,11 +7,12 @@ Reads   every .txt and .log file below --logs-dir, also with .gz behind, in any 
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, a header and a row a message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
-        Timeouts, bans and everything else that nobody typed is counted, not written. The counts go to stderr, and add
-        up to the lines of the logs.
+        Timeouts, bans and everything else that nobody typed is counted, not written; so are the messages that the
+        options leave out. The counts go to stderr, and add up to the lines of the logs.
 
     python parse_logs.py
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
+    python parse_logs.py --exclude-bots --exclude-users somebody optouts.txt --drop-moderated --mask-mentions
     python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw --verbose
 """
 
@@ -26,12 +27,15 @@ import shutil
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
+    from multiprocessing.sharedctypes import Synchronized
+
     import polars as pl
 
 FIELDS = ["date", "time", "channel", "username", "message"]
@@ -56,6 +60,7 @@ OWN_EVENT = (
     rf"(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) {NOTICE_WORDS}"
 )
 TAGS = r"@(?P<tags>\S*) +"
+CLEARED = r":\S+ CLEARCHAT #(?P<channel>\S+)"
 TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
 COMMANDS = "CAP|GLOBALUSERSTATE|JOIN|NOTICE|PART|PING|PONG|PRIVMSG|RECONNECT|ROOMSTATE|USERNOTICE|USERSTATE|WHISPER"
 
@@ -64,8 +69,9 @@ COMMANDS = "CAP|GLOBALUSERSTATE|JOIN|NOTICE|PART|PING|PONG|PRIVMSG|RECONNECT|ROO
 DIALECTS = {
     "text": [
         ("messages", rf"{STAMP}(?!ananonymousgifter:)(?P<username>{NAME}):(?: (?!{OWN_EVENT})(?P<message>.*))?"),
-        ("timeouts", rf"{STAMP}(?:{NAME}: )?{NAME} has been timed out for \d.*"),
-        ("bans", rf"{STAMP}(?:(?:{NAME}: )?{NAME} has been banned)?"),  # newer versions of justlog write nothing
+        ("timeouts", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been timed out for \d.*"),
+        ("bans", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been banned"),
+        ("bans", rf"{STAMP}"),  # newer versions of justlog write no more than this
         ("clears", rf"{STAMP}(?: has been banned|Chat has been cleared)"),
         ("notices", rf"{STAMP}.+"),  # subscriptions, gifts, raids
     ],
@@ -74,9 +80,9 @@ DIALECTS = {
         ("messages", rf"{TAGS}:(?P<username>[^\s!]+)\S* PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
         ("messages", rf"{TAGS_WITH_LOGIN}:\S+ USERNOTICE #(?P<channel>\S+) :?(?P<message>.+)"),  # typed with a sub
         ("notices", rf"{TAGS}:\S+ USERNOTICE .*"),
-        ("timeouts", r"@\S*(?<![^;@])ban-duration=\d\S* +:\S+ CLEARCHAT #\S+ :?\S+"),
-        ("bans", r"(?:@\S* +)?:\S+ CLEARCHAT #\S+ :?\S+"),
-        ("clears", r"(?:@\S* +)?:\S+ CLEARCHAT #\S+ ?"),
+        ("timeouts", rf"@(?P<tags>\S*(?<![^;@])ban-duration=\d\S*) +{CLEARED} :?(?P<username>\S+)"),
+        ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
+        ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
         ("deletions", r"(?:@\S* +)?:\S+ CLEARMSG .*"),
         ("other IRC commands", rf"(?:(?:@\S* +)?:\S+ (?:[A-Z]+|\d{{3}})|(?:@\S* +)?(?:{COMMANDS}))(?: .*)?"),
     ],
@@ -85,12 +91,36 @@ PATTERNS = [
     (kind, re.compile(pattern, re.ASCII | re.DOTALL)) for patterns in DIALECTS.values() for kind, pattern in patterns
 ]
 KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), "blank lines", "unreadable lines"]
-# Most lines are messages as plain as this. polars takes those apart by the column, and leaves to PATTERNS what may be
-# anything else. (STAMP with its alternatives would halve the speed here; it is looked for apart.)
-PLAIN = rf"^\[(?P<date>[0-9-]+) (?P<time>[0-9:]+)\] #(?P<channel>\S+) (?P<username>{NAME}): (?P<message>.*)$"
+# Most lines are messages that begin like this and hold nothing that smells of an event. polars takes those apart by the
+# column, and leaves the others to PATTERNS.
+PLAIN = f"^{STAMP}{NAME}: "
 PERHAPS_EVENT = f"ananonymousgifter|has been (?:timed|banned)|have joined!|{NOTICE_WORDS}"
+MODERATION = "has been (?:timed|banned)|CLEARCHAT"
+TIMEOUT_LINES = 100  # of a channel: how far before a timeout its reason is sought
 CHUNK_BYTES = 4 << 20  # of a log at a time: bounds memory
 SENT = re.compile(r"(?:^|;)(?:tmi-sent-ts|(rm-received-ts))=(\d{1,13})(?=;|$)", re.ASCII)
+
+
+BOTS = frozenset(
+    "ankhbot botisimo buttsbot coebot commanderroot deepbot fossabot kofistreambot lolrankbot moobot nightbot ohbot "
+    "own3d phantombot playwithviewersbot pokemoncommunitygame pretzelrocks restreambot songlistbot soundalerts "
+    "stay_hydrated_bot streamelements streamlabs streamlootsbot supibot titlechange_bot vivbot wizebot".split()
+)
+COMMAND = r"^!\w"
+LINK = r"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:com|gg|net|org|tv)\b|\b[\w-]+\.[a-z]{2,}/\S"
+MENTION = r"\B@\w+"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which messages to leave out, and what to hide in the others; nothing by default."""
+
+    exclude_users: frozenset[str] = frozenset()  # in lower case
+    min_user_messages: int = 1
+    drop_moderated: bool = False
+    drop_commands: bool = False
+    drop_links: bool = False
+    mask_mentions: bool = False
 
 
 class InputError(Exception):
@@ -165,12 +195,12 @@ def time_of(tags: str) -> list[str] | None:
 
 
 def parse_line(line: str) -> tuple[str, list[str] | None]:
-    """Say what kind of line this is, and give its CSV row if it is a message.
+    """Say what kind of line this is; of a message, a timeout or a ban give the CSV row too, if it says who and when.
 
     >>> parse_line("[2024-03-7 21:05:09] #channel user: hi: you")
     ('messages', ['2024-03-07', '21:05:09', 'channel', 'user', 'hi: you'])
     >>> parse_line("[2024-03-7 21:05:11] #channel user has been banned")
-    ('bans', None)
+    ('bans', ['2024-03-07', '21:05:11', 'channel', 'user', ''])
     """
     for kind, pattern in PATTERNS:  # noqa: B007 (kind is used below)
         found = pattern.fullmatch(line)
@@ -178,28 +208,28 @@ def parse_line(line: str) -> tuple[str, list[str] | None]:
             break
     else:
         return ("unreadable lines" if line.strip() else "blank lines"), None
-    if kind != "messages":
+    fields = found.groupdict()
+    if "username" not in fields:
         return kind, None
-    if "date" in pattern.groupindex:
-        date, time, channel, username, message = found.group(*FIELDS)
-        if len(date) == 9:
-            date = f"{date[:8]}0{date[8]}"
+    if "date" in fields:
+        year_and_month, day = fields["date"][:8], fields["date"][8:]
+        stamp = [f"{year_and_month}{day:0>2}", fields["time"]]
     else:
-        tags, channel, username, message = found.group("tags", *FIELDS[2:])
-        stamp = time_of(tags)
+        stamp = time_of(fields["tags"] or "")
         if stamp is None:
-            return "unreadable lines", None
-        date, time = stamp
-    return kind, [date, time, channel, username, message or ""]
+            return ("unreadable lines" if kind == "messages" else kind), None
+    return kind, [*stamp, fields["channel"], fields["username"], fields.get("message") or ""]
 
 
-def read_chunks(log_path: Path) -> Iterator[bytes]:
-    """Give a log in pieces of whole lines, some megabytes each."""
-    opened = gzip.open if log_path.suffix == ".gz" else open
+def read_chunks(log_path: Path, report: Callable[[int], None]) -> Iterator[bytes]:
+    """Give a log in pieces of whole lines, some megabytes each; tell `report` how many bytes of the file each took."""
     try:
-        with opened(log_path, "rb") as log:
+        with log_path.open("rb") as file, gzip.open(file) if log_path.suffix == ".gz" else file as log:
+            position = 0
             while chunk := log.read(CHUNK_BYTES):
-                yield chunk + log.readline()
+                yield (chunk + log.readline()).removeprefix(b"" if position else b"\xef\xbb\xbf")  # byte order mark
+                report(file.tell() - position)
+                position = file.tell()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{log_path} is damaged ({error}); unpack what can be saved of it, or take it away") from error
 
@@ -219,64 +249,146 @@ def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
 
 
 def parse_lines(lines: pl.Series) -> tuple[pl.DataFrame, Counter, list[int]]:
-    """Take lines apart: the messages (columns FIELDS), the number of lines of each kind, and which were unreadable.
+    """Take lines apart: the messages (columns `number` of the line and FIELDS), how many lines of each kind, and the
+    numbers of the unreadable ones.
 
     The same as `parse_line` on each line.
     """
     import polars as pl
 
-    line, date = pl.col("line"), pl.col("date")
+    line, date = pl.col("line"), pl.col("date").str.slice(1)
     table = lines.to_frame().with_row_index("number")
-    plain = line.str.contains(f"^{STAMP}") & ~line.str.contains(PERHAPS_EVENT)
-    table = table.with_columns(line.str.extract_groups(PLAIN).struct.unnest(), plain=plain)
-    plain = pl.col("plain") & pl.col("message").is_not_null()
-    messages = table.filter(plain).select(
-        "number",
-        pl.when(date.str.len_bytes() == 10)
-        .then(date)
-        .otherwise(date.str.head(8) + "0" + date.str.slice(8))
-        .alias("date"),
-        *FIELDS[1:],
+    table = table.with_columns(plain=line.str.contains(PLAIN) & ~line.str.contains(PERHAPS_EVENT))
+    words = line.str.splitn(" ", 5).struct.rename_fields(FIELDS).struct.unnest()
+    messages = table.filter(pl.col("plain")).select("number", words)
+    messages = messages.with_columns(
+        pl.when(date.str.len_bytes() == 10).then(date).otherwise(date.str.head(8) + "0" + date.str.slice(8)),
+        pl.col("time").str.strip_suffix("]"),
+        pl.col("channel").str.strip_prefix("#"),
+        pl.col("username").str.strip_suffix(":"),
     )
     counts, rows, unreadable = Counter(messages=len(messages)), [], []
-    for number, text in table.filter(~plain).select("number", "line").iter_rows():
+    for number, text in table.filter(~pl.col("plain")).select("number", "line").iter_rows():
         kind, row = parse_line(text)
         counts[kind] += 1
-        if row:
+        if kind == "messages":
             rows.append([number, *row])
-        if kind == "unreadable lines":
+        elif kind == "unreadable lines":
             unreadable.append(number)
     if rows:
         others = pl.DataFrame(rows, messages.schema, orient="row")
         messages = pl.concat([messages, others]).sort("number")
-    return messages.drop("number"), counts, unreadable
+    return messages, counts, unreadable
 
 
-def parse_file(log_path: Path, csv_path: Path) -> tuple[Counter, list[str]]:
+def find_moderated(log_path: Path, report: Callable[[int], None]) -> dict[str, pl.DataFrame]:
+    """Find the timeouts and the bans of a log: a row each, in order, under these two keys.
+
+    Columns: `channel`, `user` in lower case, `date`, `number` of its line in the log, and `first`, the number of the
+    line that a timeout reaches back to (a ban reaches back over its day).
+    """
+    import polars as pl
+
+    line, number = pl.col("line"), pl.col("number")
+    channel = line.str.splitn(" #", 2).struct.field("field_1").str.splitn(" ", 2).struct.field("field_0")
+    schema = dict.fromkeys(["channel", "user", "date"], pl.String) | dict.fromkeys(["number", "first"], pl.UInt32)
+    events, before, num_lines = {"timeouts": [], "bans": []}, None, 0
+    for chunk in read_chunks(log_path, report):
+        lines, _ = split_lines(chunk)
+        table = lines.to_frame().with_row_index("number", num_lines).select("number", "line", channel=channel)
+        table = table if before is None else pl.concat([before, table], how="diagonal")
+        table = table.with_columns(first=number.shift(TIMEOUT_LINES, fill_value=0).over("channel"))
+        found = {"timeouts": [], "bans": []}
+        for place, first, text in table.filter(line.str.contains(MODERATION)).select(number, "first", line).iter_rows():
+            kind, row = parse_line(text)
+            if kind in found and row:
+                found[kind].append((row[2], row[3].lower(), row[0], place, 0 if kind == "bans" else first))
+        for kind, rows in found.items():
+            events[kind].append(pl.DataFrame(rows, schema, orient="row"))
+        before = table.select("number", "channel").group_by("channel").tail(TIMEOUT_LINES)
+        num_lines += len(lines)
+    return {kind: pl.concat([pl.DataFrame(schema=schema), *frames]) for kind, frames in events.items()}
+
+
+def filter_messages(
+    messages: pl.DataFrame, filters: Filters, rare_users: Collection[str], moderation: dict[str, pl.DataFrame]
+) -> tuple[pl.DataFrame, Counter]:
+    """Leave out what the filters say; count each message once, under the first reason that holds."""
+    import polars as pl
+
+    message, number, user = pl.col("message"), pl.col("number"), pl.col("username").str.to_lowercase()
+    reasons = {}
+    if filters.exclude_users:
+        reasons["from excluded users"] = user.is_in(filters.exclude_users)
+    if moderation:
+        said, moderated = messages.select(number, "channel", "date", user=user), []
+        lowest, highest = said["number"].min() or 0, said["number"].max() or 0
+        for kind, by in {"timeouts": ["channel", "user"], "bans": ["channel", "user", "date"]}.items():
+            events = moderation[kind].filter(number > lowest, pl.col("first") <= highest).select(number, "first", *by)
+            theirs = said.filter(pl.col("user").is_in(events["user"].implode()))
+            # The next event of the same user settles it: a later one reaches back less far.
+            theirs = theirs.join_asof(events, on="number", by=by, strategy="forward", check_sortedness=False)
+            moderated.append(theirs.filter(pl.col("first") <= number)["number"])
+        reasons["moderated"] = number.is_in(pl.concat(moderated).implode())
+    if rare_users:
+        reasons["from rare users"] = user.is_in(rare_users)
+    if filters.drop_commands:
+        reasons["commands"] = message.str.contains(COMMAND)
+    if filters.drop_links:
+        reasons["with links"] = message.str.contains(LINK)
+    counts = Counter()
+    for reason, holds in reasons.items():
+        kept = messages.filter(~holds)
+        counts[reason] += len(messages) - len(kept)
+        messages = kept
+    return messages, counts
+
+
+def parse_file(
+    log_path: Path,
+    csv_path: Path,
+    filters: Filters = Filters(),
+    rare_users: Collection[str] = (),
+    report: Callable[[int], None] = lambda num_bytes: None,
+) -> tuple[Counter, list[str]]:
     """Write one log's messages as CSV; return how many lines of each kind it had, and the first unreadable ones."""
     import polars as pl
 
-    counts, unreadable, num_lines = Counter(files=1), [], 0
+    counts, unreadable, num_lines = Counter(dict.fromkeys(KINDS, 0), files=1), [], 0
     message = pl.col("message")
+    moderation = find_moderated(log_path, report) if filters.drop_moderated else {}
     with written_beside(csv_path) as partial, partial.open("wb") as output:
         output.write((",".join(FIELDS) + "\n").encode())
-        for chunk in read_chunks(log_path):
-            if num_lines == 0:
-                chunk = chunk.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+        for chunk in read_chunks(log_path, report):
             lines, invalid = split_lines(chunk)
             messages, kinds, numbers = parse_lines(lines)
+            messages = messages.with_columns(number=pl.col("number") + num_lines)
             # Clients append a blank and an invisible U+E0000 to say the same thing twice.
             suffixed = message.str.ends_with("\U000e0000")
-            counts["invisible suffixes removed"] += messages.select(suffixed.sum()).item()
             stripped = message.str.strip_suffix("\U000e0000").str.strip_suffix(" ")
-            messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message)).write_csv(
-                output, include_header=False
-            )
-            counts += kinds
+            num_suffixed = messages.select(suffixed.sum()).item()
+            messages = messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message))
+            messages, left_out = filter_messages(messages, filters, rare_users, moderation)
+            if filters.mask_mentions:
+                messages = messages.with_columns(message.str.replace_all(MENTION, "@user"))
+            messages.select(FIELDS).write_csv(output, include_header=False)
+            counts.update(kinds)
+            counts.update(left_out)
+            counts["messages written"] += len(messages)
             counts["lines with invalid UTF-8"] += invalid
+            counts["invisible suffixes removed"] += num_suffixed
             unreadable += [f"{log_path}:{num_lines + number + 1}" for number in numbers[:SHOWN_UNREADABLE]]
             num_lines += len(lines)
-    return +counts, unreadable[:SHOWN_UNREADABLE]
+    return counts, unreadable[:SHOWN_UNREADABLE]
+
+
+def count_users(log_path: Path, report: Callable[[int], None]) -> Counter:
+    """Count the messages of each user, in lower case, in one log."""
+    counts = Counter()
+    for chunk in read_chunks(log_path, report):
+        messages, _, _ = parse_lines(split_lines(chunk)[0])
+        counts.update(dict(messages["username"].str.to_lowercase().value_counts().iter_rows()))
+    return counts
 
 
 def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
@@ -297,62 +409,137 @@ def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
     return {log: csv_path for csv_path, log in csv_paths.items()}
 
 
-def parse_logs(logs_dir: Path, output_dir: Path, jobs: int) -> tuple[dict[Path, Counter], list[str]]:
-    """Write a CSV for each log with `jobs` processes; return each log's counts, and the first unreadable lines."""
+def share_progress(counter: Synchronized) -> None:
+    """Set up a process of the pool: `counter` is the number of bytes that all have read."""
+    global bytes_read
+    bytes_read = counter
+
+
+def report_progress(num_bytes: int) -> None:
+    with bytes_read.get_lock():
+        bytes_read.value += num_bytes
+
+
+def run_on_logs(description: str, function: Callable, calls: dict[Path, tuple], jobs: int, num_reads: int = 1) -> dict:
+    """Call `function(log, *arguments, report_progress)` for each log in `jobs` processes; return log -> result.
+
+    `num_reads` is how often the function reads its log, for the progress bar.
+    """
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 
-    from tqdm import tqdm
-
-    csv_paths = find_logs(logs_dir, output_dir)
-    os.environ["POLARS_MAX_THREADS"] = str(max(jobs // len(csv_paths), 1))  # for the new processes
+    os.environ["POLARS_MAX_THREADS"] = str(max(jobs // len(calls), 1))  # for the new processes
     spawn = multiprocessing.get_context("spawn")  # polars has threads, which a fork would not take along
-    size = sum(log.stat().st_size for log in csv_paths)
-    with (
-        ProcessPoolExecutor(jobs, spawn) as pool,
-        tqdm(desc="parsing", total=size, unit="B", unit_scale=True, disable=None) as progress,
-    ):
-        parsed = {pool.submit(parse_file, log, csv_path): log for log, csv_path in csv_paths.items()}
-        for done in as_completed(parsed):
-            done.result()
-            progress.update(parsed[done].stat().st_size)
-    results = {log: done.result() for done, log in parsed.items()}
-    if not any(counts["messages"] for counts, _ in results.values()):
+    counter = spawn.Value("q", 0)
+    size = num_reads * sum(log.stat().st_size for log in calls)
+    with ProcessPoolExecutor(min(jobs, len(calls)), spawn, share_progress, [counter]) as pool:
+        futures = {log: pool.submit(function, log, *arguments, report_progress) for log, arguments in calls.items()}
+        from tqdm import tqdm  # while the processes start
+
+        pending = futures.values()
+        with tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as progress:
+            while pending:
+                done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+                progress.update(counter.value - progress.n)
+                for future in done:
+                    future.result()
+    return {log: future.result() for log, future in futures.items()}
+
+
+def parse_logs(
+    logs_dir: Path, output_dir: Path, jobs: int, filters: Filters = Filters()
+) -> tuple[dict[Path, Counter], list[str]]:
+    """Write a CSV for each log with `jobs` processes; return each log's counts, and the first unreadable lines."""
+    csv_paths = find_logs(logs_dir, output_dir)
+    rare_users = dict.fromkeys(csv_paths, ())
+    if filters.min_user_messages > 1:
+        users = run_on_logs("counting users", count_users, dict.fromkeys(csv_paths, ()), jobs)
+        total = sum(users.values(), Counter())
+        rare_users = {
+            log: [user for user in counts if total[user] < filters.min_user_messages] for log, counts in users.items()
+        }
+    calls = {log: (csv_path, filters, rare_users[log]) for log, csv_path in csv_paths.items()}
+    results = run_on_logs("parsing", parse_file, calls, jobs, num_reads=2 if filters.drop_moderated else 1)
+    logs = {log: counts for log, (counts, _) in results.items()}
+    if not any(counts["messages written"] for counts in logs.values()):
         for csv_path in csv_paths.values():
             remove(csv_path)
         raise InputError(
-            f"no chat message in {logs_dir}; a line should read [2024-03-7 21:05:09] #channel user: message"
+            f"the options leave none of the chat messages in {logs_dir}; loosen them"
+            if any(counts["messages"] for counts in logs.values())
+            else f"no chat message in {logs_dir}; a line should read [2024-03-7 21:05:09] #channel user: message"
         )
     unreadable = [place for _, places in results.values() for place in places]
-    return {log: counts for log, (counts, _) in results.items()}, unreadable[:SHOWN_UNREADABLE]
+    return logs, unreadable[:SHOWN_UNREADABLE]
 
 
 def print_summary(logs: dict[Path, Counter], unreadable: list[str], verbose: bool) -> None:
     """Print on stderr what the lines were: in total and, if `verbose`, a row a log."""
-    total = sum(logs.values(), Counter())
-    if verbose:
-        for log, counts in logs.items():
-            print(f"{log}: {', '.join(f'{counts[kind]:,} {kind}' for kind in KINDS if counts[kind])}", file=sys.stderr)
-    for kind in ["files", *KINDS, "lines with invalid UTF-8", "invisible suffixes removed"]:
-        print(f"{kind:26} {total[kind]:>12,}", file=sys.stderr)
+    total = Counter(files=0)
+    for log, counts in logs.items():
+        total.update(counts)
+        if verbose:
+            listed = [f"{number:,} {what}" for what, number in counts.items() if number and what != "files"]
+            print(f"{log}: {', '.join(listed)}", file=sys.stderr)
+    for what, number in total.items():
+        print(f"{what:26} {number:>12,}", file=sys.stderr)
     if unreadable:
         more = " ..." if total["unreadable lines"] > len(unreadable) else ""
         print(f"unreadable: {', '.join(unreadable)}{more}", file=sys.stderr)
 
 
+def read_users(names_and_files: list[str]) -> frozenset[str]:
+    """Collect user names in lower case; what is a file holds one name a line."""
+    users = set()
+    for name in names_and_files:
+        if not re.fullmatch(r"@?\w+", name) and not Path(name).is_file():
+            raise InputError(f"--exclude-users {name}: no such file, and no user name")
+        users.update(Path(name).read_text(encoding="utf-8").split() if Path(name).is_file() else [name])
+    return frozenset(user.removeprefix("@").lower() for user in users)
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logs-dir", type=Path, default=Path("data/logs"), help="folder of logs (data/logs)")
-    parser.add_argument("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs (data/raw)")
-    parser.add_argument("--jobs", type=positive_int, default=os.cpu_count(), help="processes (all cores)")
-    parser.add_argument("--verbose", action="store_true", help="a line of counts for each log")
+    add = parser.add_argument
+    add("--logs-dir", type=Path, default=Path("data/logs"), help="folder of logs (data/logs)")
+    add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs (data/raw)")
+    add("--jobs", type=positive_int, default=os.cpu_count(), help="processes (all cores)")
+    add("--verbose", action="store_true", help="a line of counts for each log")
+    which = parser.add_argument_group("which messages to leave out")
+    add = which.add_argument
+    add(
+        "--exclude-users",
+        nargs="+",
+        default=[],
+        metavar="NAME|FILE",
+        help="these users, or those in a file",
+    )
+    add("--exclude-bots", action="store_true", help="well-known bots: nightbot, streamelements, moobot, ...")
+    add("--min-user-messages", type=positive_int, default=1, metavar="N", help="users with fewer messages in all logs")
+    add(
+        "--drop-moderated",
+        action="store_true",
+        help=f"what users said in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of "
+        "their ban before it, as far as the same log has it",
+    )
+    add("--drop-commands", action="store_true", help="messages that begin with a command such as !discord")
+    add("--drop-links", action="store_true", help="messages with a link")
+    add("--mask-mentions", action="store_true", help="write @user for every @name")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     with one_line_errors():
-        logs, unreadable = parse_logs(args.logs_dir, args.output_dir, args.jobs)
+        filters = Filters(
+            exclude_users=read_users(args.exclude_users) | (BOTS if args.exclude_bots else frozenset()),
+            min_user_messages=args.min_user_messages,
+            drop_moderated=args.drop_moderated,
+            drop_commands=args.drop_commands,
+            drop_links=args.drop_links,
+            mask_mentions=args.mask_mentions,
+        )
+        logs, unreadable = parse_logs(args.logs_dir, args.output_dir, args.jobs, filters)
         print_summary(logs, unreadable, args.verbose)
 
 

@@ -1,8 +1,9 @@
 """Stage 3: fine-tune GPT-2 on the blocks, with the Hugging Face Trainer on DeepSpeed ZeRO-3.
 
 Reads   --dataset-dir, the DatasetDict and the tokenizer that tokenize_logs.py wrote, and the pretrained --model.
-Writes  --output-dir: model.safetensors, config, generation config and tokenizer, for from_pretrained; and a checkpoint
-        after each epoch in <output-dir>-checkpoints/.
+Writes  --output-dir: model.safetensors, config, generation config and tokenizer, for from_pretrained, and a report:
+        README.md, learning_curve.png, metrics.json. A checkpoint after each epoch goes to <output-dir>-checkpoints/.
+        Ctrl-C saves one as well; --resume goes on from the newest.
 
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
     deepspeed --num_gpus 2 train.py --batch-size 32      # several GPUs; torchrun --nproc_per_node 2 does as well
@@ -14,17 +15,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import math
 import os
+import shutil
+import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generate import generate
 from parse_logs import InputError, check_replaceable, one_line_errors, positive_int, remove, written_beside
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
@@ -36,6 +42,7 @@ if TYPE_CHECKING:  # imported where they are used: --help should not wait for th
         PreTrainedTokenizerBase,
         ProgressCallback,
         Trainer,
+        TrainerCallback,
         TrainingArguments,
     )
 
@@ -58,9 +65,9 @@ def load_dataset(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBas
     try:
         blocks = DatasetDict.load_from_disk(dataset_dir)
         tokenizer = AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
-    except (OSError, ValueError) as error:
+    except (IndexError, OSError, ValueError) as error:  # an empty split is an IndexError
         raise InputError(
-            f"{dataset_dir} is no dataset of tokenize_logs.py; run it first, or name the folder with --dataset-dir"
+            f"{dataset_dir} is no whole dataset of tokenize_logs.py; run it, or name another folder with --dataset-dir"
         ) from error
     return blocks.select_columns(["input_ids"]).with_format("numpy"), tokenizer
 
@@ -165,14 +172,20 @@ class MeanTokenLoss:
         return {"loss": loss / tokens}
 
 
-def load_deepspeed_config(path: Path) -> dict:
-    """Read ds_config.json; where DeepSpeed cannot compile its CPU Adam, let it use PyTorch's AdamW instead."""
+def load_deepspeed_config(path: Path, offload: bool) -> dict:
+    """Read ds_config.json, without its offloading if `offload` is false.
+
+    Where DeepSpeed cannot compile its CPU Adam, let it use PyTorch's AdamW instead.
+    """
     from deepspeed.ops.op_builder import CPUAdamBuilder
 
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
+    if not offload:
+        for section in ("offload_optimizer", "offload_param"):
+            config.get("zero_optimization", {}).pop(section, None)
     if "offload_optimizer" not in config.get("zero_optimization", {}):
         return config
     # PyTorch looks for ninja on PATH, where it is not when .venv/bin/python runs without the environment activated.
@@ -226,7 +239,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
     steps_per_epoch = math.ceil(num_train_blocks / args.batch_size)
     return TrainingArguments(
         output_dir=f"{args.output_dir}-checkpoints",
-        deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed),
+        deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed, args.offload),
         use_cpu=not cuda,
         fp16=precision == "fp16",
         bf16=precision == "bf16",
@@ -253,43 +266,218 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
     )
 
 
-def progress_bar() -> ProgressCallback:
-    """Make the Trainer's progress bar with the loss beside it, and a line for each evaluation in place of a dict."""
+def precision_of(settings: TrainingArguments) -> str:
+    return "fp16" if settings.fp16 else "bf16" if settings.bf16 else "fp32"
+
+
+def print_plan(
+    model: PreTrainedModel, blocks: DatasetDict, settings: TrainingArguments, args: argparse.Namespace
+) -> None:
+    """Print what is going to be trained, on what and how, before the first step."""
+    parameters = model.num_parameters()
+    block_size = model.config.n_positions
+    steps = settings.max_steps
+    if steps < 0:
+        steps = math.ceil(math.ceil(len(blocks["train"]) / args.batch_size) * settings.num_train_epochs)
+    precision = precision_of(settings)
+    zero = (settings.deepspeed or {}).get("zero_optimization", {})
+    offloaded = [part for part in ("param", "optimizer") if zero.get(f"offload_{part}", {}).get("device") == "cpu"]
+    # weights in the precision of training, and float32 weights with Adam's two moments
+    checkpoint = parameters * ((4 if precision == "fp32" else 2) + 12)
+    rows = {
+        "model": f"{args.model}, {parameters:,} parameters",
+        "train, test": f"{len(blocks['train']):,} and {len(blocks['test']):,} blocks of {block_size} tokens",
+        "steps": f"{steps:,}, each of {args.batch_size} blocks: {settings.world_size} process(es) x "
+        f"{args.micro_batch_size} x {settings.gradient_accumulation_steps} accumulated",
+        "training": f"{precision} on {settings.device}, with "
+        + (f"DeepSpeed ZeRO stage {zero.get('stage', 0)}" if settings.deepspeed else "the plain Trainer"),
+        "in CPU memory": " and ".join(offloaded) or "nothing",
+        "a checkpoint": f"about {checkpoint / 1e9:.2g} GB, {args.keep_checkpoints or 'all'} are kept",
+    }
+    for name, value in rows.items():
+        log(f"{name:18} {value}")
+    disk = next(folder for folder in Path(settings.output_dir).absolute().parents if folder.exists())
+    free = shutil.disk_usage(disk).free
+    if free < checkpoint:
+        raise InputError(
+            f"a checkpoint takes about {checkpoint:,} bytes, and {disk} has {free:,} left; make room there"
+        )
+
+
+def progress_bar(tokens_per_step: int) -> ProgressCallback:
+    """Make the Trainer's progress bar with loss and speed beside it, and a line in place of a dict for evaluations."""
     from transformers import ProgressCallback
 
     class Progress(ProgressCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            super().on_train_begin(args, state, control, **kwargs)
+            self.seen = state.global_step, time.perf_counter()
+
         def on_log(self, args, state, control, logs=None, **kwargs):
             if "loss" not in logs:
                 return
-            now = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.1e}"}
+            (step, then), self.seen = self.seen, (state.global_step, time.perf_counter())
+            speed = (self.seen[0] - step) * tokens_per_step / (self.seen[1] - then)
+            now = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.1e}", "tokens/s": f"{speed:,.0f}"}
             if sys.stderr.isatty():
                 self.training_bar.set_postfix(now)
             else:
-                log(f"step {state.global_step} of {state.max_steps}: loss {now['loss']}, learning rate {now['lr']}")
+                log(f"step {state.global_step} of {state.max_steps}: {', '.join(f'{k} {v}' for k, v in now.items())}")
+            check_finite(logs["loss"])
 
         def on_evaluate(self, args, state, control, metrics, **kwargs):
             super().on_evaluate(args, state, control, **kwargs)
             loss = metrics["eval_loss"]
-            perplexity = math.exp(loss) if loss < 700 else math.inf
-            log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity:.2f}")
+            check_finite(loss)
+            log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity_of(loss):.2f}")
+            samples = sample_messages(kwargs["model"], kwargs["processing_class"], args.seed)
+            state.log_history[-1]["samples"] = samples
+            log("".join(f"    chat: {text}\n" for text in samples).rstrip("\n") or "    (nothing visible)")
+            self.seen = state.global_step, time.perf_counter()
 
     return Progress()
 
 
-@contextlib.contextmanager
-def clear_disk_errors(checkpoints: Path) -> Iterator[None]:
-    """Say that a disk is full as Python does: safetensors, tokenizers and torch.save have errors of their own for it.
+def perplexity_of(loss: float) -> float:
+    """Turn a mean loss in nats a token into a perplexity."""
+    return math.exp(loss) if loss < 700 else math.inf
 
-    What an error leaves of a checkpoint goes: the Trainer writes trainer_state.json last.
+
+def sample_messages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[str]:
+    """Draw three messages that open a chat, and leave the random generators as they were.
+
+    Under ZeRO-3 every process has to take part in each forward pass, so all draw the same, and once.
+    """
+    import torch
+
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        try:
+            max_new_tokens = min(40, model.config.n_positions // 2)
+            return generate(model.eval(), tokenizer, num_messages=3, max_new_tokens=max_new_tokens, max_tries=1)
+        except InputError:  # a draw came to nothing visible
+            return []
+
+
+def check_finite(loss: float) -> None:
+    """Stop a run whose loss is no number any more, before it saves another checkpoint."""
+    if not math.isfinite(loss):
+        raise InputError(f"the loss is {loss}: lower --learning-rate, or take --precision bf16 or fp32, and --resume")
+
+
+def checkpoint_keeper(checkpoints: Path, run: dict, num_kept: int | None) -> TrainerCallback:
+    """Make the callback that marks whole checkpoints, deletes old ones, and stops at a step's end on Ctrl-C.
+
+    A checkpoint is whole when all processes have written their parts: then `run` goes into its run.json.
+    """
+    import torch
+    from torch import distributed
+    from transformers import TrainerCallback
+
+    class Keeper(TrainerCallback):
+        interrupted = False
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            def interrupt(*_):
+                self.interrupted = True
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends the script at once
+
+            signal.signal(signal.SIGINT, interrupt)
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if args.world_size > 1:  # the processes have to stop at the same step
+                anywhere = torch.tensor(float(self.interrupted), device=args.device)
+                distributed.all_reduce(anywhere, distributed.ReduceOp.MAX)
+                self.interrupted = bool(anywhere)
+            control.should_training_stop |= self.interrupted
+
+        def on_epoch_end(self, args, state, control, **kwargs):
+            control.should_evaluate &= not self.interrupted
+
+        def on_save(self, args, state, control, **kwargs):
+            if args.world_size > 1:
+                distributed.barrier()
+            if args.process_index == 0:
+                with written_beside(checkpoints / f"checkpoint-{state.global_step}" / "run.json") as partial:
+                    partial.write_text(json.dumps(run, indent=1))
+                for old in whole_checkpoints(checkpoints)[: -num_kept if num_kept else 0]:
+                    remove(old)
+
+    return Keeper()
+
+
+def whole_checkpoints(checkpoints: Path) -> list[Path]:
+    """List the checkpoints that were written to the end, the oldest first."""
+    whole = [marker.parent for marker in checkpoints.glob("checkpoint-*/run.json")]
+    return sorted(whole, key=lambda checkpoint: int(checkpoint.name.rsplit("-")[-1]))
+
+
+def remove_partial(checkpoints: Path) -> None:
+    """Delete what an error or a kill left of a checkpoint, and the folder if nothing else is in it."""
+    for checkpoint in {*checkpoints.glob("checkpoint-*"), *checkpoints.glob(".*")} - {*whole_checkpoints(checkpoints)}:
+        remove(checkpoint)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        checkpoints.rmdir()
+
+
+def describe_run(args: argparse.Namespace, settings: TrainingArguments) -> dict[str, str | int | float]:
+    """Collect what a resumed run must have in common with the one that wrote the checkpoint."""
+    blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
+    options = [
+        "model",
+        "epochs",
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "warmup_epochs",
+        "max_steps",
+        "seed",
+    ]
+    return {
+        **{f"--{name.replace('_', '-')}": getattr(args, name) for name in options},
+        "precision": precision_of(settings),
+        "blocks of fingerprint": hashlib.sha256(blocks).hexdigest()[:16],
+        "number of processes": settings.world_size,
+        "DeepSpeed": str(settings.deepspeed and settings.deepspeed.get("zero_optimization")),
+    }
+
+
+def checkpoint_to_resume(checkpoints: Path, run: dict) -> Path | None:
+    """Find the newest whole checkpoint, and refuse it if it belongs to another run."""
+    whole = whole_checkpoints(checkpoints)
+    if not whole:
+        log(f"{checkpoints} holds no whole checkpoint: starting from the beginning")
+        return None
+    theirs = json.loads((whole[-1] / "run.json").read_text())
+    for name, value in run.items():
+        if theirs.get(name) != value:
+            raise InputError(
+                f"{whole[-1]} was made with {name} {theirs.get(name)}, and this is {value}; "
+                "give the same, or start anew with --overwrite in place of --resume"
+            )
+    log(f"resuming from {whole[-1]}")
+    return whole[-1]
+
+
+@contextlib.contextmanager
+def clear_errors(checkpoints: Path) -> Iterator[None]:
+    """Say in a line what the libraries say in a traceback: a full disk, memory that runs out, settings that collide.
+
+    safetensors, tokenizers and torch.save have errors of their own for a full disk. What is left of a checkpoint goes.
     """
     try:
         yield
     except Exception as error:
-        for checkpoint in checkpoints.glob("checkpoint-*"):
-            if not (checkpoint / "trainer_state.json").exists():
-                remove(checkpoint)
-        if "No space left" in str(error) or "PytorchStreamWriter" in str(error):
+        remove_partial(checkpoints)
+        text = str(error)
+        if any(sign in text for sign in ("No space left", "PytorchStreamWriter", "inline_container")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.parent)) from error
+        if "out of memory" in text:
+            raise InputError("out of GPU memory: lower --micro-batch-size; --batch-size may stay") from error
+        if "loss scale already at minimum" in text:
+            raise InputError("fp16 overflows at every step: lower --learning-rate, or take --precision bf16") from error
+        if "DeepSpeed config" in text:
+            raise InputError(f"--deepspeed says otherwise than the options: {' '.join(text.split())}") from error
         raise
 
 
@@ -306,9 +494,12 @@ def train(args: argparse.Namespace) -> None:
     set_verbosity_error()  # the warnings are about what is meant here: a new token, no attention mask
 
     checkpoints = Path(f"{args.output_dir}-checkpoints")
-    for folder in (args.output_dir, checkpoints):
-        if folder.exists() and not args.overwrite:
-            raise InputError(f"{folder} is there already; name another --output-dir, or replace it with --overwrite")
+    if args.output_dir.exists() and not args.overwrite:
+        raise InputError(
+            f"{args.output_dir} is there already; name another --output-dir, or replace it with --overwrite"
+        )
+    if checkpoints.exists() and not (args.overwrite or args.resume):
+        raise InputError(f"{checkpoints} is there already; go on from it with --resume, or replace it with --overwrite")
     check_replaceable(args.output_dir, "config.json")
     blocks, tokenizer = load_dataset(args.dataset_dir)
     set_seed(args.seed)
@@ -316,8 +507,11 @@ def train(args: argparse.Namespace) -> None:
     if not args.no_deepspeed:
         start_processes()
     settings = training_arguments(args, len(blocks["train"]))
+    run = describe_run(args, settings)
+    resumed = checkpoint_to_resume(checkpoints, run) if args.resume else None
     if settings.process_index == 0:
-        remove(checkpoints)
+        remove_partial(checkpoints) if resumed else remove(checkpoints)
+        print_plan(model, blocks, settings, args)
 
     trainer = Trainer(
         model=model,
@@ -330,19 +524,68 @@ def train(args: argparse.Namespace) -> None:
         compute_metrics=MeanTokenLoss(),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(progress_bar())
-    with clear_disk_errors(checkpoints):
-        trainer.train()
-        save_model(trainer, args.output_dir)
+    trainer.add_callback(progress_bar(args.batch_size * model.config.n_positions))
+    keeper = checkpoint_keeper(checkpoints, run, args.keep_checkpoints)
+    trainer.add_callback(keeper)
+    with clear_errors(checkpoints):
+        trainer.train(resume_from_checkpoint=resumed and str(resumed))
+        if keeper.interrupted:
+            log(f"stopped at step {trainer.state.global_step}; --resume goes on from there")
+            sys.exit(130)
+        save_model(trainer, args.output_dir, run, args.dataset_dir)
 
 
-def save_model(trainer: Trainer, output_dir: Path) -> None:
-    """Save the whole model and the tokenizer. ZeRO-3 gathers the weights from all processes, the first one writes."""
+def save_model(trainer: Trainer, output_dir: Path, run: dict, dataset_dir: Path) -> None:
+    """Save the whole model, the tokenizer and a report. ZeRO-3 gathers the weights, the first process writes."""
     first = trainer.is_world_process_zero()
     with written_beside(output_dir) if first else contextlib.nullcontext(output_dir) as folder:
         trainer.save_model(str(folder))
         if first:
             remove(folder / "training_args.bin")  # a pickle, of no use to a reader of the model
+            write_report(folder, trainer.state.log_history, run, dataset_dir)
+
+
+def write_report(folder: Path, history: list[dict], run: dict, dataset_dir: Path) -> None:
+    """Write metrics.json, learning_curve.png and a model card, README.md, that shows both and samples."""
+    from matplotlib.figure import Figure
+
+    (folder / "metrics.json").write_text(json.dumps({"run": run, "history": history}, indent=1), encoding="utf-8")
+    steps = [entry for entry in history if "loss" in entry]
+    tests = [entry for entry in history if "eval_loss" in entry]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([e["epoch"] for e in steps], [e["loss"] for e in steps], ".-", color="#9a9a9a", label="train")
+    axes.plot([e["epoch"] for e in tests], [e["eval_loss"] for e in tests], "o-", color="#0072b2", label="test")
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats a token)")
+    axes.legend()
+    figure.savefig(folder / "learning_curve.png", dpi=120)
+
+    before, after = (perplexity_of(entry["eval_loss"]) for entry in (tests[0], tests[-1]))
+    card = dataset_dir / "README.md"
+    data = [line for line in card.read_text(encoding="utf-8").splitlines() if line[:1] == "|"] if card.exists() else []
+    lines = [
+        "# A chatter",
+        "",
+        f"{run['--model']}, fine-tuned on chat by train.py: test perplexity {before:.2f} before, {after:.2f} after. It",
+        "says what people said, and may say it of real people: not for moderation, and not for passing as one of them.",
+        "",
+        "![learning curve](learning_curve.png)",
+        "",
+        "## Messages it opens a chat with",
+        "",
+        *(f"    {text}" for text in tests[-1].get("samples", [])),
+        "",
+        "## Training",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in run.items()),
+        "",
+        "## Data",
+        "",
+        *data,
+    ]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def parse_args() -> argparse.Namespace:
@@ -362,7 +605,10 @@ def parse_args() -> argparse.Namespace:
         help="folder for the fine-tuned model (models/gpt2-twitch-chatter)",
     )
     add("--overwrite", action="store_true", help="replace an --output-dir that is there")
+    add("--resume", action="store_true", help="go on from the newest checkpoint of the same run, if there is one")
+    add("--keep-checkpoints", type=positive_int, metavar="N", help="keep the newest N (all)")
     add("--deepspeed", type=Path, default=Path("ds_config.json"), help="DeepSpeed's settings (ds_config.json)")
+    add("--no-offload", dest="offload", action="store_false", help="keep parameters and optimizer on the GPU")
     add("--no-deepspeed", action="store_true", help="train with the plain Trainer")
     add(
         "--precision",

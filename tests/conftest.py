@@ -1,6 +1,7 @@
 """What the tests share: the scripts run as a user runs them, and small models and chats to run them on."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +32,9 @@ def error_of(script, *args, **kwargs):
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr and line.startswith(f"{script}: error: "), done.stderr
-    assert not [
-        text
-        for text in before
-        if not text.startswith(("no CUDA", "epoch", "loading DeepSpeed")) and "no weights" not in text
-    ], done.stderr
+    plan = "model|train, test|steps|training|in CPU memory|a checkpoint"
+    said = f"no CUDA|loading DeepSpeed|.* no weights|({plan})  |epoch|    "
+    assert not [text for text in before if not re.match(said, text)], done.stderr
     return line
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from conftest import ROOT, SHARED, error_of, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parse_logs import KINDS, parse_file, parse_line, parse_lines, parse_logs
+from parse_logs import KINDS, Filters, parse_file, parse_line, parse_lines, parse_logs
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -54,7 +55,7 @@ GOLDEN_COUNTS = {
 def test_golden(log, tmp_path):
     counts, unreadable = parse_file(GOLDEN / log, tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / log).with_suffix(".csv").read_bytes()
-    assert counts == {"files": 1} | GOLDEN_COUNTS[log]
+    assert counts == Counter({"files": 1, "messages written": counts["messages"]} | GOLDEN_COUNTS[log])
     assert len(unreadable) == counts["unreadable lines"]
 
 
@@ -149,7 +150,9 @@ made_up = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.j
 def test_by_the_column_is_the_same_as_line_by_line(lines):
     messages, counts, unreadable = parse_lines(polars.Series("line", lines, dtype=polars.String))
     expected = [parse_line(line) for line in lines]
-    assert [list(row) for row in messages.iter_rows()] == [row for _, row in expected if row]
+    assert [list(row) for row in messages.iter_rows()] == [
+        [number, *row] for number, (kind, row) in enumerate(expected) if kind == "messages"
+    ]
     assert +counts == Counter(kind for kind, _ in expected)
     assert unreadable == [number for number, (kind, _) in enumerate(expected) if kind == "unreadable lines"]
 
@@ -163,9 +166,10 @@ def test_command(tmp_path):
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         "logs/deep/raw_irc.txt.gz: 8 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
-        "4 other IRC commands, 1 unreadable lines",
+        "4 other IRC commands, 1 unreadable lines, 8 messages written, 1 lines with invalid UTF-8, "
+        "2 invisible suffixes removed",
         "logs/some_channel.txt: 15 messages, 4 timeouts, 4 bans, 2 clears, 2 notices, 2 blank lines, "
-        "4 unreadable lines",
+        "4 unreadable lines, 15 messages written",
         "files                                 2",
         "messages                             23",
         "timeouts                              6",
@@ -176,6 +180,7 @@ def test_command(tmp_path):
         "other IRC commands                    4",
         "blank lines                           2",
         "unreadable lines                      5",
+        "messages written                     23",
         "lines with invalid UTF-8              1",
         "invisible suffixes removed            2",
         "unreadable: logs/deep/raw_irc.txt.gz:19, logs/some_channel.txt:29, logs/some_channel.txt:30, "
@@ -183,6 +188,106 @@ def test_command(tmp_path):
     ]
     for name in ["some_channel", "deep/raw_irc"]:
         assert (tmp_path / f"raw/{name}.csv").read_bytes() == (GOLDEN / f"{Path(name).name}.csv").read_bytes()
+
+
+events = st.tuples(
+    st.sampled_from(["2024-03-7", "2024-03-8"]),
+    st.sampled_from("cd"),
+    st.sampled_from("uvw"),
+    st.sampled_from([": hi"] * 6 + [" has been timed out for 5 seconds", " has been banned", ": {} has been banned"]),
+)
+
+
+@given(st.lists(events, max_size=60), st.integers(1, 4), st.integers(50, 2000))
+def test_drop_moderated_is_what_the_definition_says(events, timeout_lines, chunk_bytes):
+    """Beside a slow search backwards from each event; with few lines and small chunks, so that borders are crossed."""
+    texts = [text.format(user.upper()) for _, _, user, text in events]
+    left_out = set()
+    for last, (date, channel, user, _) in enumerate(events):
+        if texts[last] == ": hi":
+            continue
+        before = [number for number in range(last) if events[number][1] == channel]
+        if "timed out" in texts[last]:
+            before = before[-timeout_lines:]
+        else:
+            before = [number for number in before if events[number][0] == date]
+        left_out |= {number for number in before if texts[number] == ": hi" and events[number][2] == user}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parse_logs.TIMEOUT_LINES", timeout_lines)
+        patch.setattr("parse_logs.CHUNK_BYTES", chunk_bytes)
+        log, table = Path(folder, "log.txt"), Path(folder, "log.csv")
+        log.write_text(
+            "".join(
+                f"[{date} 21:05:09] #{channel} {user}{text}\n"
+                for (date, channel, user, _), text in zip(events, texts, strict=True)
+            )
+        )
+        counts, _ = parse_file(log, table, Filters(drop_moderated=True))
+        kept = [
+            f"{events[number][0].replace('-03-', '-03-0')},21:05:09,{events[number][1]},{events[number][2]},hi"
+            for number, text in enumerate(texts)
+            if text == ": hi" and number not in left_out
+        ]
+        assert table.read_text().splitlines()[1:] == kept
+        assert (counts["moderated"], counts["messages written"]) == (len(left_out), len(kept))
+
+
+CHAT = """\
+[2024-03-7 21:05:01] #c Nightbot: Follow me at twitter.com/c
+[2024-03-7 21:05:02] #c ann: !discord
+[2024-03-7 21:05:03] #c ann: !!! wow!
+[2024-03-7 21:05:04] #c bob: look: clips.example.tv/abc
+[2024-03-7 21:05:05] #c bob: HTTP://example.org
+[2024-03-7 21:05:06] #c bob: see what I mean...nothing. 3.5/10 and/or
+[2024-03-7 21:05:07] #c ann: @bob hi @cat, mail a@example or @
+[2024-03-7 21:05:08] #c Cat: once
+[2024-03-7 21:05:09] #d dan: rude
+[2024-03-7 21:05:10] #d dan has been timed out for 600 seconds
+[2024-03-7 21:05:11] #d dan: !sorry www.example.net
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "left_out", "counts"),
+    [
+        ([], [], {}),
+        (["--exclude-bots"], [1], {"from excluded users": 1}),
+        (["--exclude-users", "@BOB", "users.txt"], [4, 5, 6, 8], {"from excluded users": 4}),
+        (["--drop-commands"], [2, 11], {"commands": 2}),
+        (["--drop-links"], [1, 4, 5, 11], {"with links": 4}),
+        (["--min-user-messages", "2"], [1, 8], {"from rare users": 2}),
+        (["--drop-moderated"], [9], {"moderated": 1}),
+        (
+            ["--drop-commands", "--drop-links", "--min-user-messages", "3", "--drop-moderated"],
+            [1, 2, 4, 5, 8, 9, 11],
+            {"moderated": 1, "from rare users": 3, "commands": 1, "with links": 2},
+        ),
+    ],
+)
+def test_filters(options, left_out, counts, tmp_path):
+    """Line by line, what each option leaves out; each message counts once."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/chat.txt").write_text(CHAT)
+    (tmp_path / "users.txt").write_text("cat\nsomebody_else\n")
+    done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", *options, cwd=tmp_path)
+    rows = (tmp_path / "raw/chat.csv").read_text().splitlines()[1:]
+    messages = set(range(1, 12)) - {10}
+    assert [int(row.split(",")[1][-2:]) for row in rows] == sorted(messages - set(left_out))
+    summary = dict(re.match(r"(.+?) +([0-9]+)$", line).groups() for line in done.stderr.splitlines())
+    reasons = {"from excluded users", "moderated", "from rare users", "commands", "with links"}
+    assert {reason: int(summary[reason]) for reason in reasons & set(summary)} == counts
+    assert int(summary["messages"]) == sum(counts.values()) + int(summary["messages written"])
+
+
+def test_rare_users_are_counted_over_all_logs_and_mentions_are_masked(tmp_path):
+    (tmp_path / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi @bob, mail a@example or @\n")
+    (tmp_path / "b.txt").write_text("[2024-03-7 21:05:09] #c U: @Bob @ünal\n[2024-03-7 21:05:09] #c v: hi\n")
+    parse_logs(tmp_path, tmp_path, 1, Filters(min_user_messages=2, mask_mentions=True))
+    texts = [(tmp_path / name).read_text().splitlines()[1:] for name in ("a.csv", "b.csv")]
+    assert texts == [
+        ['2024-03-07,21:05:09,c,u,"hi @user, mail a@example or @"'],
+        ["2024-03-07,21:05:09,c,U,@user @user"],
+    ]
 
 
 def test_any_number_of_jobs_gives_the_same(tmp_path):
@@ -222,6 +327,10 @@ def test_errors(tmp_path):
     assert "no chat message" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
     assert list((tmp_path / "raw").iterdir()) == []
     (logs / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n")
+    for users in ("nobody.txt", "two words"):
+        assert f"--exclude-users {users}: no such file" in error_of("parse_logs.py", "--exclude-users", users)
+    error = error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw", "--exclude-users", "u")
+    assert "the options leave none of the chat messages" in error
     assert "notes.md" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", logs / "notes.md" / "raw")
     (logs / "b.txt.gz").write_bytes(gzip.compress(b"[2024-03-7 21:05:09] #c u: hi\n" * 1000)[:-9])
     assert "b.txt.gz is damaged" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
@@ -236,6 +345,20 @@ def test_full_disk(full_disk):
     error = error_of("parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--output-dir", full_disk)
     assert "No space left on device" in error
     assert list(full_disk.iterdir()) == []
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs in ../shared/chat")
+def test_captured_events_land_in_their_class():
+    """Beside the IRC command, its tags and its text, taken apart here without a pattern."""
+    for line in (SHARED / "chat/raw_irc/events.raw.txt").read_bytes().decode().splitlines():
+        tags, _, command, _, *text = (line if line.startswith("@") else f"@ {line}").split(maxsplit=4)
+        if command == "USERNOTICE":
+            expected = "messages" if text else "notices"
+        elif command == "CLEARCHAT":
+            expected = "clears" if not text else "timeouts" if "ban-duration=" in tags else "bans"
+        else:  # one PRIVMSG has no sender: it is what a client sends, and nobody's message yet
+            expected = {"PRIVMSG": "messages", "CLEARMSG": "deletions"}.get(command, "other IRC commands")
+        assert parse_line(line)[0] == expected, line
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs in ../shared/chat")

@@ -1,6 +1,7 @@
 """The whole way from logs to a message, by the four commands, as a user types them."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_four_commands_with_no_option(tmp_path):
     assert "models/gpt2-twitch-chatter/model.safetensors" in made
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"logs", "raw", "tokenized_datasets"}
     names = {path.name for path in (tmp_path / "data/tokenized_datasets").iterdir()}
-    assert names == {"dataset_dict.json", "train", "test", "tokenizer"}
+    assert names == {"README.md", "dataset_dict.json", "train", "test", "tokenizer"}
     names = {path.name for path in (tmp_path / "models").iterdir()}
     assert names == {"gpt2-twitch-chatter", "gpt2-twitch-chatter-checkpoints"}
     config = GPT2Config.from_pretrained(tmp_path / "models/gpt2-twitch-chatter")
@@ -69,7 +70,7 @@ def test_the_sample_teaches_more_than_frequencies(tmp_path):
     run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", dataset_dir, *model, "--block-size", 128)
     arguments = ["--micro-batch-size", 24, "--learning-rate", "3e-3", "--max-steps", 80]
     done = run("train.py", "--dataset-dir", dataset_dir, *model, "--output-dir", tmp_path / "chatter", *arguments)
-    perplexity = float(done.stderr.splitlines()[-1].rpartition(" ")[2])
+    perplexity = float(re.findall(r"perplexity ([0-9.]+)", done.stderr)[-1])
     assert perplexity < unigram_perplexity(DatasetDict.load_from_disk(dataset_dir)) / 10
     said = run("generate.py", "what game is this?", "--model", tmp_path / "chatter", "-n", 50, "--seed", 1).stdout
     known = set("".join(path.read_text() for path in (tmp_path / "raw").iterdir()).replace(",", " ").split())

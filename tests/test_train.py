@@ -3,8 +3,12 @@
 import json
 import math
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +29,7 @@ from transformers import (
 
 from parse_logs import InputError
 from tokenize_logs import load_tokenizer, save_dataset
-from train import collate, load_model, training_arguments
+from train import collate, load_dataset, load_model, training_arguments
 
 BLOCK_SIZE = 32
 TRAIN_BLOCKS = 24  # one optimizer step takes them all, so that every step has the same batch in whatever order
@@ -45,13 +49,15 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def dataset_dir(tokenizer, tmp_path_factory):
     """A dataset of 24 training and 3 test blocks of 32 tokens, with much and uneven padding."""
-    folder = tmp_path_factory.mktemp("data") / "tokenized_datasets"
+    folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    blocks = rng.integers(0, tokenizer.eos_token_id, (TRAIN_BLOCKS + 3, BLOCK_SIZE), dtype=np.int32)
+    blocks = rng.integers(0, tokenizer.eos_token_id, (TRAIN_BLOCKS + 3, BLOCK_SIZE), dtype=np.uint16)
     blocks[:, 0] = tokenizer.eos_token_id
     for block in blocks:
         block[rng.integers(4, BLOCK_SIZE + 1) :] = tokenizer.pad_token_id
-    save_dataset(blocks, tokenizer.pad_token_id, 3 / len(blocks), 0, folder)
+    blocks.tofile(folder / "blocks")
+    folder /= "tokenized_datasets"
+    save_dataset(folder.parent / "blocks", blocks.shape, tokenizer, 3 / len(blocks), 0, folder)
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder
 
@@ -242,8 +248,11 @@ def test_deepspeed_launcher(train, plain_loop):
 def test_the_saved_model_is_the_reported_one(zero3, dataset_dir, tokenizer):
     folder, errors = zero3
     assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
         "config.json",
         "generation_config.json",
+        "learning_curve.png",
+        "metrics.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -259,6 +268,15 @@ def test_the_saved_model_is_the_reported_one(zero3, dataset_dir, tokenizer):
     assert len(reported) == 11  # before training and after each epoch
     assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(reported[-1], abs=2e-6)
     assert f"epoch 10.00: test loss {reported[-1]:.4f}, perplexity {math.exp(reported[-1]):.2f}" in errors
+
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert [entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry] == reported
+    [*_, samples] = [entry["samples"] for entry in metrics["history"] if "samples" in entry]
+    assert samples and all(text and "\n" not in text and f"    chat: {text}\n" in errors for text in samples)
+    card = (folder / "README.md").read_text()
+    assert f"test perplexity {math.exp(reported[0]):.2f} before, {math.exp(reported[-1]):.2f} after" in card
+    assert "| --batch-size | 24 |" in card and all(f"    {text}\n" in card for text in samples)
+    assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -315,17 +333,38 @@ def test_a_model_that_does_not_fit_is_refused(small_model, tokenizer, tmp_path):
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
 
 
+def test_a_dataset_that_is_broken_is_refused(dataset_dir, tmp_path):
+    for name in ("cut", "no test", "no tokenizer", "empty"):
+        shutil.copytree(dataset_dir, tmp_path / name)
+    [arrow] = (tmp_path / "cut/train").glob("*.arrow")
+    arrow.write_bytes(arrow.read_bytes()[:-1000])
+    shutil.rmtree(tmp_path / "no test/test")
+    shutil.rmtree(tmp_path / "no tokenizer/tokenizer")
+    blocks = DatasetDict.load_from_disk(dataset_dir)
+    blocks["test"] = blocks["test"].select([])
+    shutil.rmtree(tmp_path / "empty/test")
+    blocks["test"].save_to_disk(tmp_path / "empty/test")
+    for name in ("cut", "no test", "no tokenizer", "empty"):
+        with pytest.raises(InputError, match=f"{name} is no whole dataset"):
+            load_dataset(tmp_path / name)
+
+
 @pytest.mark.slow
 def test_errors(small_model, dataset_dir, tmp_path):
     def error(*args):
         return error_of("train.py", "--output-dir", tmp_path / "model", *args)
 
     given = ["--dataset-dir", dataset_dir, "--model", small_model]
-    assert "nowhere is no dataset of tokenize_logs.py" in error("--dataset-dir", tmp_path / "nowhere")
+    assert "nowhere is no whole dataset of tokenize_logs.py" in error("--dataset-dir", tmp_path / "nowhere")
     assert "cannot load the model 'no/such-model'" in error("--dataset-dir", dataset_dir, "--model", "no/such-model")
     assert "--batch-size 24 is no multiple" in error(*given, "--micro-batch-size", 5)
     assert "nothing.json" in error(*given, "--deepspeed", "nothing.json")
     (tmp_path / "broken.json").write_text("{")
+    settings = json.loads((ROOT / "ds_config.json").read_text()) | {"train_batch_size": 16}
+    (tmp_path / "other.json").write_text(json.dumps(settings))
+    error_line = error(*given, "--deepspeed", tmp_path / "other.json")
+    assert "--deepspeed says otherwise than the options" in error_line and "train_batch_size=16" in error_line
+    (tmp_path / "other.json").unlink()
     assert "broken.json is not JSON" in error(*given, "--deepspeed", tmp_path / "broken.json")
     assert "broken.json" in error(*given, "--output-dir", tmp_path / "broken.json" / "model")
     assert "holds other things" in error(*given, "--output-dir", tmp_path, "--overwrite")
@@ -333,8 +372,107 @@ def test_errors(small_model, dataset_dir, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("full_disk", ["100k", "400k"], indirect=True)  # in the weights, in DeepSpeed's states
+@pytest.mark.parametrize("full_disk", ["1200k", "2m"], indirect=True)  # in the first checkpoint, in the second
 def test_full_disk(small_model, dataset_dir, full_disk):
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", full_disk / "model"]
     assert "No space left on device" in error_of("train.py", *basics)
-    assert [path.name for path in full_disk.rglob("*")] == ["model-checkpoints"]
+    left = {path.name for path in full_disk.glob("*/*")}
+    assert left == ({"checkpoint-1"} if shutil.disk_usage(full_disk).total > 1_500_000 else set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full_disk", ["400k"], indirect=True)
+def test_a_disk_without_room_for_a_checkpoint(small_model, dataset_dir, full_disk):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", full_disk / "model"]
+    assert re.search("a checkpoint takes about .* bytes, and .* left; make room there", error_of("train.py", *basics))
+    assert list(full_disk.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number(small_model, dataset_dir, tmp_path):
+    """It stops the run before it is saved."""
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    error = error_of("train.py", *basics, "--learning-rate", "1e30", "--batch-size", 8)
+    assert "lower --learning-rate" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+EIGHT_EPOCHS = ["--batch-size", 4, "--micro-batch-size", 4, "--epochs", 8]  # of six steps
+
+
+@pytest.fixture(scope="session")
+def model_with_dropout(small_model, tmp_path_factory):
+    """So that a run depends on the state of the random generators."""
+    folder = tmp_path_factory.mktemp("models") / "dropout"
+    shutil.copytree(small_model, folder)
+    config = AutoConfig.from_pretrained(folder, resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1)
+    config.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(model_with_dropout, dataset_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "model"
+    run("train.py", "--model", model_with_dropout, "--dataset-dir", dataset_dir, "--output-dir", folder, *EIGHT_EPOCHS)
+    return folder
+
+
+# train.py, until it opens or makes what MOMENT names: then kill -9.
+KILLED = """
+import os, runpy, signal, sys
+def kill(event, args):
+    if event in ("open", "os.mkdir") and str(args[0]).endswith(os.environ["MOMENT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start(*args):
+    command = [sys.executable, ROOT / "train.py", *args]
+    return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(condition, process):
+    while process.poll() is None and not condition():
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, dataset_dir, tmp_path):
+    """Killed before the optimizer's part of a checkpoint and before its last file, stopped by Ctrl-C: the same weights.
+
+    To 1e-6 in float32, where eight epochs move weights by 1e-2.
+    """
+    folder, checkpoints = tmp_path / "model", tmp_path / "model-checkpoints"
+    args = ["--model", model_with_dropout, "--dataset-dir", dataset_dir, "--output-dir", folder, *EIGHT_EPOCHS]
+    for moment, options in {"checkpoint-6/global_step6": [], "checkpoint-18/trainer_state.json": ["--resume"]}.items():
+        killed = run("train.py", *args, *options, launcher=[sys.executable, "-c", KILLED], check=False, MOMENT=moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        checkpoint = checkpoints / Path(moment).parent
+        assert checkpoint.exists() and not (checkpoint / "run.json").exists()
+    assert "holds no whole checkpoint: starting from the beginning" in killed.stderr
+
+    process = start(*args, "--resume")
+    wait_for((checkpoints / "checkpoint-24/run.json").exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and "checkpoint-12\n" in errors, errors
+    stopped_at = int(re.search(r"stopped at step (\d+); --resume goes on from there\n$", errors)[1])
+    assert (checkpoints / f"checkpoint-{stopped_at}/run.json").exists() and not folder.exists()
+
+    changed = [str(arg) for arg in args]
+    changed[changed.index("--batch-size") + 1] = "8"
+    error = error_of("train.py", *changed, "--resume")
+    assert f"checkpoint-{stopped_at} was made with --batch-size 4, and this is 8; give the same" in error
+    assert "go on from it with --resume" in error_of("train.py", *args)
+
+    resumed = run("train.py", *args, "--resume", "--keep-checkpoints", 2).stderr
+    assert f"resuming from {checkpoints}/checkpoint-{stopped_at}\n" in resumed
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["checkpoint-42", "checkpoint-48"]
+    weights, expected = (load_file(path / "model.safetensors") for path in (folder, undisturbed))
+    assert weights.keys() == expected.keys()
+    assert max((weights[name] - expected[name]).abs().max() for name in weights) < 1e-6
+    before = load_file(model_with_dropout / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
+    assert (before - expected["transformer.h.0.mlp.c_fc.weight"]).abs().max() > 1e-3
