@@ -34,8 +34,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
-    from multiprocessing.sharedctypes import Synchronized
-
     import polars as pl
 
 FIELDS = ["date", "time", "channel", "username", "message"]
@@ -91,15 +89,17 @@ PATTERNS = [
     (kind, re.compile(pattern, re.ASCII | re.DOTALL)) for patterns in DIALECTS.values() for kind, pattern in patterns
 ]
 KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), "blank lines", "unreadable lines"]
-# Most lines are messages that begin like this and hold nothing that smells of an event. polars takes those apart by the
+# Most lines are messages that look like this, and hold nothing that smells of an event. polars takes those apart by the
 # column, and leaves the others to PATTERNS.
-PLAIN = f"^{STAMP}{NAME}: "
+PLAIN = {
+    "text": rf"^{STAMP}{NAME}: ",
+    "raw IRC": r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
+}
 PERHAPS_EVENT = f"ananonymousgifter|has been (?:timed|banned)|have joined!|{NOTICE_WORDS}"
 MODERATION = "has been (?:timed|banned)|CLEARCHAT"
 TIMEOUT_LINES = 100  # of a channel: how far before a timeout its reason is sought
 CHUNK_BYTES = 4 << 20  # of a log at a time: bounds memory
-SENT = re.compile(r"(?:^|;)(?:tmi-sent-ts|(rm-received-ts))=(\d{1,13})(?=;|$)", re.ASCII)
-
+SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-received-ts=([0-9]{1,13})(?:;|$)"
 
 BOTS = frozenset(
     "ankhbot botisimo buttsbot coebot commanderroot deepbot fossabot kofistreambot lolrankbot moobot nightbot ohbot "
@@ -188,10 +188,8 @@ def time_of(tags: str) -> list[str] | None:
     >>> time_of("id=1;tmi-sent-ts=1709845509000")
     ['2024-03-07', '21:05:09']
     """
-    stamps = sorted(SENT.findall(tags))  # ("", sent) sorts before ("rm-received-ts", received)
-    if not stamps:
-        return None
-    return f"{datetime.fromtimestamp(int(stamps[0][1]) / 1000, UTC):%Y-%m-%d %H:%M:%S}".split()
+    stamp = re.search(SENT, tags) or re.search(RECEIVED, tags)
+    return stamp and f"{datetime.fromtimestamp(int(stamp[1]) / 1000, UTC):%Y-%m-%d %H:%M:%S}".split()
 
 
 def parse_line(line: str) -> tuple[str, list[str] | None]:
@@ -256,19 +254,35 @@ def parse_lines(lines: pl.Series) -> tuple[pl.DataFrame, Counter, list[int]]:
     """
     import polars as pl
 
-    line, date = pl.col("line"), pl.col("date").str.slice(1)
-    table = lines.to_frame().with_row_index("number")
-    table = table.with_columns(plain=line.str.contains(PLAIN) & ~line.str.contains(PERHAPS_EVENT))
-    words = line.str.splitn(" ", 5).struct.rename_fields(FIELDS).struct.unnest()
-    messages = table.filter(pl.col("plain")).select("number", words)
-    messages = messages.with_columns(
-        pl.when(date.str.len_bytes() == 10).then(date).otherwise(date.str.head(8) + "0" + date.str.slice(8)),
-        pl.col("time").str.strip_suffix("]"),
-        pl.col("channel").str.strip_prefix("#"),
-        pl.col("username").str.strip_suffix(":"),
-    )
+    line = pl.col("line")
+    first, second, third, fourth, fifth = (pl.col("words").struct.field(f"field_{number}") for number in range(5))
+    date, sent = first.str.slice(1), pl.from_epoch(first.str.extract(SENT).cast(pl.Int64), "ms")
+    columns = {
+        "text": [
+            pl.when(date.str.len_bytes() == 10).then(date).otherwise(date.str.head(8) + "0" + date.str.slice(8)),
+            second.str.strip_suffix("]"),
+            third.str.strip_prefix("#"),
+            fourth.str.strip_suffix(":"),
+            fifth,
+        ],
+        "raw IRC": [
+            sent.dt.to_string("%Y-%m-%d"),
+            sent.dt.to_string("%H:%M:%S"),
+            fourth.str.strip_prefix("#"),
+            second.str.strip_prefix(":").str.splitn("!", 2).struct.field("field_0"),
+            fifth.str.strip_prefix(":"),
+        ],
+    }
+    plain = pl.when(line.str.contains(PLAIN["text"]) & ~line.str.contains(PERHAPS_EVENT)).then(pl.lit("text"))
+    plain = plain.when(line.str.contains(PLAIN["raw IRC"])).then(pl.lit("raw IRC"))
+    table = lines.to_frame().with_row_index("number").with_columns(plain=plain)
+    messages = pl.DataFrame(schema={"number": pl.UInt32} | dict.fromkeys(FIELDS, pl.String))
+    for dialect in table["plain"].unique().drop_nulls():
+        words = table.lazy().filter(pl.col("plain") == dialect).select("number", words=line.str.splitn(" ", 5))
+        fields = dict(zip(FIELDS, columns[dialect], strict=True))
+        messages = messages.vstack(words.select("number", **fields).collect())
     counts, rows, unreadable = Counter(messages=len(messages)), [], []
-    for number, text in table.filter(~pl.col("plain")).select("number", "line").iter_rows():
+    for number, text in table.filter(pl.col("plain").is_null()).select("number", "line").iter_rows():
         kind, row = parse_line(text)
         counts[kind] += 1
         if kind == "messages":
@@ -276,9 +290,8 @@ def parse_lines(lines: pl.Series) -> tuple[pl.DataFrame, Counter, list[int]]:
         elif kind == "unreadable lines":
             unreadable.append(number)
     if rows:
-        others = pl.DataFrame(rows, messages.schema, orient="row")
-        messages = pl.concat([messages, others]).sort("number")
-    return messages, counts, unreadable
+        messages = messages.vstack(pl.DataFrame(rows, messages.schema, orient="row"))
+    return (messages if messages["number"].is_sorted() else messages.sort("number")), counts, unreadable
 
 
 def find_moderated(log_path: Path, report: Callable[[int], None]) -> dict[str, pl.DataFrame]:
@@ -362,12 +375,15 @@ def parse_file(
         for chunk in read_chunks(log_path, report):
             lines, invalid = split_lines(chunk)
             messages, kinds, numbers = parse_lines(lines)
-            messages = messages.with_columns(number=pl.col("number") + num_lines)
             # Clients append a blank and an invisible U+E0000 to say the same thing twice.
             suffixed = message.str.ends_with("\U000e0000")
             stripped = message.str.strip_suffix("\U000e0000").str.strip_suffix(" ")
-            num_suffixed = messages.select(suffixed.sum()).item()
-            messages = messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message))
+            messages = messages.with_columns(
+                pl.when(suffixed).then(stripped).otherwise(message),
+                number=pl.col("number") + num_lines,
+                suffixed=suffixed,
+            )
+            num_suffixed = messages["suffixed"].sum()
             messages, left_out = filter_messages(messages, filters, rare_users, moderation)
             if filters.mask_mentions:
                 messages = messages.with_columns(message.str.replace_all(MENTION, "@user"))
@@ -409,47 +425,44 @@ def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
     return {log: csv_path for csv_path, log in csv_paths.items()}
 
 
-def share_progress(counter: Synchronized) -> None:
-    """Set up a process of the pool: `counter` is the number of bytes that all have read."""
-    global bytes_read
-    bytes_read = counter
-
-
-def report_progress(num_bytes: int) -> None:
-    with bytes_read.get_lock():
-        bytes_read.value += num_bytes
-
-
 def run_on_logs(description: str, function: Callable, calls: dict[Path, tuple], jobs: int, num_reads: int = 1) -> dict:
-    """Call `function(log, *arguments, report_progress)` for each log in `jobs` processes; return log -> result.
+    """Call `function(log, *arguments, report)` for each log in `jobs` threads; return log -> result.
 
-    `num_reads` is how often the function reads its log, for the progress bar.
+    polars, which does most of the work, lets the threads run side by side. `num_reads` is how often the function reads
+    its log, for the progress bar.
     """
-    import multiprocessing
-    from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Lock
 
-    os.environ["POLARS_MAX_THREADS"] = str(max(jobs // len(calls), 1))  # for the new processes
-    spawn = multiprocessing.get_context("spawn")  # polars has threads, which a fork would not take along
-    counter = spawn.Value("q", 0)
+    from tqdm import tqdm
+
     size = num_reads * sum(log.stat().st_size for log in calls)
-    with ProcessPoolExecutor(min(jobs, len(calls)), spawn, share_progress, [counter]) as pool:
-        futures = {log: pool.submit(function, log, *arguments, report_progress) for log, arguments in calls.items()}
-        from tqdm import tqdm  # while the processes start
+    lock, stopped = Lock(), False
+    with (
+        tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
 
-        pending = futures.values()
-        with tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as progress:
-            while pending:
-                done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
-                progress.update(counter.value - progress.n)
-                for future in done:
-                    future.result()
-    return {log: future.result() for log, future in futures.items()}
+        def report(num_bytes: int) -> None:
+            with lock:
+                progress.update(num_bytes)
+            if stopped:
+                raise KeyboardInterrupt
+
+        # The largest first, so that none is left over at the end.
+        order = sorted(calls, key=lambda log: log.stat().st_size, reverse=True)
+        futures = {log: pool.submit(function, log, *calls[log], report) for log in order}
+        try:
+            return {log: futures[log].result() for log in calls}
+        finally:  # an error in one ends the others
+            stopped = True
+            pool.shutdown(cancel_futures=True)
 
 
 def parse_logs(
     logs_dir: Path, output_dir: Path, jobs: int, filters: Filters = Filters()
 ) -> tuple[dict[Path, Counter], list[str]]:
-    """Write a CSV for each log with `jobs` processes; return each log's counts, and the first unreadable lines."""
+    """Write a CSV for each log with `jobs` threads; return each log's counts, and the first unreadable lines."""
     csv_paths = find_logs(logs_dir, output_dir)
     rare_users = dict.fromkeys(csv_paths, ())
     if filters.min_user_messages > 1:
@@ -503,7 +516,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--logs-dir", type=Path, default=Path("data/logs"), help="folder of logs (data/logs)")
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs (data/raw)")
-    add("--jobs", type=positive_int, default=os.cpu_count(), help="processes (all cores)")
+    add("--jobs", type=positive_int, default=(os.cpu_count() or 1) + 1, help="threads (one more than cores)")
     add("--verbose", action="store_true", help="a line of counts for each log")
     which = parser.add_argument_group("which messages to leave out")
     add = which.add_argument

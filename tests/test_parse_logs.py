@@ -144,9 +144,25 @@ words = st.sampled_from(
     ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
 )
 made_up = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
+tags = st.lists(
+    st.sampled_from(
+        ["id=1", "tmi-sent-ts=1709845509000", "tmi-sent-ts=17", "rm-received-ts=1709845509999", "x-tmi", ""]
+    )
+).map(";".join)
+prefixes = st.sampled_from([":u!u@u.tmi.twitch.tv", ":ユーザー!u@u", ":u", ":!u", ":\u3000u!u", ":a\x85b!u"])
+typed_in_irc = words | st.sampled_from(["\x01ACTION waves\x01", " ", ":)"])
+made_up_irc = st.builds(
+    "@{}{}{} PRIVMSG #{} {}{}".format,
+    tags,
+    st.sampled_from([" ", "  "]),
+    prefixes,
+    names,
+    st.sampled_from([":", ""]),
+    typed_in_irc,
+)
 
 
-@given(st.lists(made_up | typed.filter(lambda text: not text.endswith("\U000e0000"))))
+@given(st.lists(made_up | made_up_irc | typed.filter(lambda text: not text.endswith("\U000e0000"))))
 def test_by_the_column_is_the_same_as_line_by_line(lines):
     messages, counts, unreadable = parse_lines(polars.Series("line", lines, dtype=polars.String))
     expected = [parse_line(line) for line in lines]
