@@ -215,6 +215,15 @@ def start_processes() -> None:
         deepspeed.init_distributed("gloo")  # before TrainingArguments, which would count one process
 
 
+def leave_processes() -> None:
+    """Leave the process group, all at once: its threads must not be at work any more when Python ends, or it aborts."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> TrainingArguments:
     """Say the settings of the run in the Trainer's terms."""
     import torch
@@ -531,8 +540,11 @@ def train(args: argparse.Namespace) -> None:
         trainer.train(resume_from_checkpoint=resumed and str(resumed))
         if keeper.interrupted:
             log(f"stopped at step {trainer.state.global_step}; --resume goes on from there")
-            sys.exit(130)
-        save_model(trainer, args.output_dir, run, args.dataset_dir)
+        else:
+            save_model(trainer, args.output_dir, run, args.dataset_dir)
+    leave_processes()
+    if keeper.interrupted:
+        sys.exit(130)
 
 
 def save_model(trainer: Trainer, output_dir: Path, run: dict, dataset_dir: Path) -> None:
