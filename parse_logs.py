@@ -135,6 +135,9 @@ def one_line_errors() -> Iterator[None]:
         os.environ["TQDM_DISABLE"] = "1"  # progress bars, the libraries' own too, are for terminals
     try:
         yield
+    except BrokenPipeError:  # as of `generate.py -n 99 | head -1`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (InputError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     except KeyboardInterrupt:

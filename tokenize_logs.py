@@ -33,6 +33,7 @@ from parse_logs import FIELDS, InputError, check_replaceable, one_line_errors, p
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
     from datasets import DatasetDict
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 END_TOKEN = "<|endoftext|>"
@@ -59,7 +60,10 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token is None:  # GPT-2's files do not name it
         if END_TOKEN not in tokenizer.get_vocab():
             raise InputError(f"the tokenizer of {model} has no token for the end of a text; take a model with GPT-2's")
-        tokenizer.add_special_tokens({"bos_token": END_TOKEN, "eos_token": END_TOKEN, "unk_token": END_TOKEN})
+        tokenizer.add_special_tokens({"eos_token": END_TOKEN})
+    for name in ("bos_token", "unk_token"):  # of no use here, and CTranslate2 loads no model that lacks them
+        if getattr(tokenizer, name) is None:
+            tokenizer.add_special_tokens({name: tokenizer.eos_token})
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     if tokenizer.decode(encode(tokenizer, ["\n"])[0][:1]) != "\n":
@@ -108,13 +112,13 @@ def clean(message: str) -> str:
     return re.sub(r"[\r\n]+", " ", message) if "\n" in message or "\r" in message else message
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, messages: list[str]) -> list[list[int]]:
-    """Tokenize messages, one list of ids each.
+def encode(tokenizer: PreTrainedTokenizerBase | Tokenizer, messages: list[str]) -> list[list[int]]:
+    """Tokenize messages, one list of ids each. The tokenizer may be of transformers or of tokenizers.
 
     What a chatter types is text: "<|endoftext|>" in a message becomes the tokens of these letters, never the special
     token, which would let a chatter forge the borders of a chat.
     """
-    backend = tokenizer.backend_tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     backend.encode_special_tokens = True
     return [encoding.ids for encoding in backend.encode_batch_fast(messages, add_special_tokens=False)]
 

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generate import generate
+from generate import Sampling, TransformersEngine, decode_message, encode_chat
 from parse_logs import InputError, check_replaceable, one_line_errors, positive_int, remove, written_beside
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
@@ -359,13 +359,12 @@ def sample_messages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     """
     import torch
 
-    with torch.random.fork_rng(), torch.no_grad():
+    engine = TransformersEngine(model.eval(), tokenizer.backend_tokenizer)
+    prompt = encode_chat(engine, [], max_tokens=1)
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        try:
-            max_new_tokens = min(40, model.config.n_positions // 2)
-            return generate(model.eval(), tokenizer, num_messages=3, max_new_tokens=max_new_tokens, max_tries=1)
-        except InputError:  # a draw came to nothing visible
-            return []
+        drawn = engine.draw(prompt, 3, Sampling(max_new_tokens=min(40, engine.positions // 2)))
+    return [text for ids in drawn if (text := decode_message(engine.tokenizer, ids))]
 
 
 def check_finite(loss: float) -> None:

@@ -1,0 +1,123 @@
+"""generate.py beside transformers' pipeline: a message from a cold process, many at once, and a stream.
+
+The model has gpt2-medium's shape and random weights, saved as train.py saves them, in float32. A message has 20 tokens.
+
+python bench/bench_generate.py
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import ROOT, compare, parse_args, save, table, take_turns
+
+NUM_TOKENS = 20
+PROMPT = "what game is this?"
+SHAPES = {"gpt2-medium": (1024, 24, 16), "quick": (256, 4, 4)}  # width, layers, heads
+
+
+def make_model(folder: Path, shape: str) -> None:
+    """Save random weights of that shape, with models/tiny-gpt2's tokenizer filled up to GPT-2's size."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
+
+    from tokenize_logs import load_tokenizer
+
+    width, num_layers, num_heads = SHAPES[shape]
+    small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))
+    parts = json.loads(small.backend_tokenizer.to_str())
+    parts["model"]["vocab"] |= {f"filler{token}": token for token in range(len(small), 50_258)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)),
+        eos_token=small.eos_token,
+        bos_token=small.eos_token,
+        unk_token=small.eos_token,
+        pad_token=small.pad_token,
+    )
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=width, n_layer=num_layers, n_head=num_heads)
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = [tokenizer.encode("\n")[0], tokenizer.eos_token_id]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def stream(command: list, lines: list[str]) -> list[float]:
+    """Time each answer of a process that has started; the first line, which waits for the start, is left out."""
+    seconds = []
+    with subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in lines:
+            started = time.perf_counter()
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            seconds.append(time.perf_counter() - started)
+        process.stdin.close()
+    return seconds[1:]
+
+
+def main() -> None:
+    args = parse_args(__doc__)
+    sys.path.insert(0, str(ROOT))
+    from generate import Sampling, encode_chat, generate, load
+
+    figures = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch, "model")
+        make_model(model, "quick" if args.quick else "gpt2-medium")
+        ours = [sys.executable, "generate.py", "--model", model, "--max-new-tokens", str(NUM_TOKENS)]
+        pipeline = [sys.executable, "bench/peers/generate_pipeline.py", model, PROMPT, str(NUM_TOKENS)]
+        engine = load(model, "cpu")  # makes the int8 copy
+
+        figures["cold process"] = compare(
+            {
+                "generate.py": [*ours, PROMPT],
+                "generate.py --engine transformers": [*ours, PROMPT, "--engine", "transformers"],
+                "transformers.pipeline": pipeline,
+                "generate.py --help": [sys.executable, "generate.py", "--help"],
+            },
+            {"messages": 1},
+            args.rounds,
+        )
+        print(f"A message from a cold process\n\n{table(figures['cold process'])}\n")
+
+        sampling = Sampling(max_new_tokens=NUM_TOKENS)
+        prompt = encode_chat(engine, [PROMPT], 400)
+        rows = take_turns(
+            {
+                "-n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
+                "10 single ones": lambda: [generate(engine, [PROMPT], sampling=sampling) for _ in range(10)],
+            },
+            {"messages": 1},
+            min(args.rounds, 3),
+        )
+        for row, num_messages in zip(rows, (100, 10), strict=True):
+            row["messages/s"] *= num_messages
+        figures["many"] = rows
+        print(f"Many messages in one process\n\n{table(rows)}\n")
+        print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single ones\n")
+
+        # Each answer beside a bare draw of as many tokens behind as long a prompt; the draw comes once as well.
+        lines = [f"line {number} of a chat that goes on and on" for number in range(9)]
+        answers = stream([*ours, "--stream", "--json"], lines)
+        bare = []
+        for number in range(1, len(lines)):
+            prompt = encode_chat(engine, lines[: number + 1], 400)
+            prompt += prompt[-1:] * (NUM_TOKENS + 1) * number  # as long as with the answers in between
+            started = time.perf_counter()
+            engine.draw(prompt, 1, sampling)
+            bare.append(time.perf_counter() - started)
+        figures["stream"] = {"answers": answers, "bare draws": bare, "times as long": sum(answers) / sum(bare)}
+        print(f"--stream: an answer takes {sum(answers) / sum(bare):.2f} times a bare draw")
+        print(json.dumps({name: [round(s, 2) for s in figures["stream"][name]] for name in ("answers", "bare draws")}))
+    if not args.quick:
+        save("generate", figures, args.machine)
+
+
+if __name__ == "__main__":
+    main()
