@@ -1,7 +1,7 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
-# make bench-parse, make bench-tokenize   time a stage beside its peers (five minutes each)
+# make bench-parse, bench-tokenize, bench-train, bench-generate   time a stage beside its peers (5 to 15 minutes each)
 # make notebook   runs notebook.ipynb from top to bottom, in place
 # Each sets up .venv first, if that is needed.
 

@@ -27,6 +27,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,7 +213,13 @@ def start_processes() -> None:
     if not torch.cuda.is_available():
         # Its shared-memory operator takes 40 s to compile and a compiler to be there. Gloo does without.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed("gloo")  # before TrainingArguments, which would count one process
+        try:
+            deepspeed.init_distributed("gloo")  # before TrainingArguments, which would count one process
+        except torch.distributed.DistNetworkError as error:
+            place = "port {MASTER_PORT} of {MASTER_ADDR}".format_map(os.environ)
+            raise InputError(
+                f"{place} is taken or not to be reached; give the launcher another --master_port"
+            ) from error
 
 
 def leave_processes() -> None:
@@ -238,6 +245,8 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
         precision = "fp16" if cuda else "fp32"
     if precision == "fp16" and not get_accelerator().is_fp16_supported():
         raise InputError("this device does not train in fp16; take --precision bf16 or fp32")
+    if args.report_to == "tensorboard" and not find_spec("tensorboard"):
+        raise InputError("--report-to tensorboard needs it installed: pip install tensorboard")
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     accumulation, rest = divmod(args.batch_size, args.micro_batch_size * num_processes)
     if rest or not accumulation:
@@ -269,7 +278,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
         batch_eval_metrics=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
-        report_to="none",
+        report_to=args.report_to,
         disable_tqdm=True,  # progress_bar() takes its place
         seed=args.seed,
     )
@@ -321,6 +330,11 @@ def progress_bar(tokens_per_step: int) -> ProgressCallback:
         def on_train_begin(self, args, state, control, **kwargs):
             super().on_train_begin(args, state, control, **kwargs)
             self.seen = state.global_step, time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            super().on_step_end(args, state, control, **kwargs)
+            if getattr(kwargs["optimizer"], "step_was_skipped", False):
+                log(f"step {state.global_step}: overflow in fp16, no update of the weights; the loss scale is lowered")
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if "loss" not in logs:
@@ -638,6 +652,12 @@ def parse_args() -> argparse.Namespace:
     add("--learning-rate", type=float, default=1e-3, help="its highest value (1e-3)")
     add("--warmup-epochs", type=float, default=0.1, help="length of the linear warm-up (0.1)")
     add("--max-steps", type=int, default=-1, help="stop after so many steps, whatever --epochs says")
+    add(
+        "--report-to",
+        choices=["none", "tensorboard"],
+        default="none",
+        help="tensorboard writes to <output-dir>-checkpoints/runs (none)",
+    )
     add("--seed", type=int, default=42, help="of the order of the blocks, dropout and new weights (42)")
     add("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher passes it
     return parser.parse_args()

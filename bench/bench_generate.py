@@ -6,13 +6,19 @@ python bench/bench_generate.py
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from harness import ROOT, compare, parse_args, save, table, take_turns
+
+sys.path.insert(0, str(ROOT))
+from generate import Engine, Sampling, encode_chat, generate, load
+from tokenize_logs import load_tokenizer
 
 NUM_TOKENS = 20
 PROMPT = "what game is this?"
@@ -23,8 +29,6 @@ def make_model(folder: Path, shape: str) -> None:
     """Save random weights of that shape, with models/tiny-gpt2's tokenizer filled up to GPT-2's size."""
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
-
-    from tokenize_logs import load_tokenizer
 
     width, num_layers, num_heads = SHAPES[shape]
     small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))
@@ -45,34 +49,46 @@ def make_model(folder: Path, shape: str) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def stream(command: list, lines: list[str]) -> list[float]:
-    """Time each answer of a process that has started; the first line, which waits for the start, is left out."""
-    seconds = []
-    with subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        for line in lines:
-            started = time.perf_counter()
-            process.stdin.write(line + "\n")
+def stream(command: list, engine: Engine, lines: list[str], sampling: Sampling) -> dict:
+    """Time each answer of a process that has started, and then a bare draw of as many tokens behind as many.
+
+    The first line, which waits for the start, is left out.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+
+        def ask(number: int) -> None:
+            process.stdin.write(lines[number] + "\n")
             process.stdin.flush()
             process.stdout.readline()
-            seconds.append(time.perf_counter() - started)
+
+        answers = [seconds_of(ask, number) for number in range(len(lines))]
         process.stdin.close()
-    return seconds[1:]
+
+    def draw(number: int) -> None:
+        prompt = encode_chat(engine, lines[: number + 1], engine.positions)
+        engine.draw(prompt + prompt[-1:] * (NUM_TOKENS + 1) * number, 1, sampling)  # in place of the answers in between
+
+    draws = [seconds_of(draw, number) for number in range(len(lines))]
+    times = statistics.median(answers[1:]) / statistics.median(draws[1:])
+    return {"answers": answers[1:], "bare draws": draws[1:], "times as long": times}
+
+
+def seconds_of(function: Callable[[int], None], number: int) -> float:
+    started = time.perf_counter()
+    function(number)
+    return time.perf_counter() - started
 
 
 def main() -> None:
     args = parse_args(__doc__)
-    sys.path.insert(0, str(ROOT))
-    from generate import Sampling, encode_chat, generate, load
-
     figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch, "model")
         make_model(model, "quick" if args.quick else "gpt2-medium")
         ours = [sys.executable, "generate.py", "--model", model, "--max-new-tokens", str(NUM_TOKENS)]
         pipeline = [sys.executable, "bench/peers/generate_pipeline.py", model, PROMPT, str(NUM_TOKENS)]
-        engine = load(model, "cpu")  # makes the int8 copy
+        engine = load(model, "cpu")  # makes the fast copy
 
         figures["cold process"] = compare(
             {
@@ -87,7 +103,6 @@ def main() -> None:
         print(f"A message from a cold process\n\n{table(figures['cold process'])}\n")
 
         sampling = Sampling(max_new_tokens=NUM_TOKENS)
-        prompt = encode_chat(engine, [PROMPT], 400)
         rows = take_turns(
             {
                 "-n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
@@ -102,19 +117,9 @@ def main() -> None:
         print(f"Many messages in one process\n\n{table(rows)}\n")
         print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single ones\n")
 
-        # Each answer beside a bare draw of as many tokens behind as long a prompt; the draw comes once as well.
         lines = [f"line {number} of a chat that goes on and on" for number in range(9)]
-        answers = stream([*ours, "--stream", "--json"], lines)
-        bare = []
-        for number in range(1, len(lines)):
-            prompt = encode_chat(engine, lines[: number + 1], 400)
-            prompt += prompt[-1:] * (NUM_TOKENS + 1) * number  # as long as with the answers in between
-            started = time.perf_counter()
-            engine.draw(prompt, 1, sampling)
-            bare.append(time.perf_counter() - started)
-        figures["stream"] = {"answers": answers, "bare draws": bare, "times as long": sum(answers) / sum(bare)}
-        print(f"--stream: an answer takes {sum(answers) / sum(bare):.2f} times a bare draw")
-        print(json.dumps({name: [round(s, 2) for s in figures["stream"][name]] for name in ("answers", "bare draws")}))
+        figures["stream"] = stream([*ours, "--stream"], engine, lines, sampling)
+        print(f"--stream: an answer takes {figures['stream']['times as long']:.2f} times a bare draw")
     if not args.quick:
         save("generate", figures, args.machine)
 

@@ -12,12 +12,15 @@ import math
 import os
 import platform
 import re
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,25 +31,42 @@ RESULTS = Path(__file__).parent / "results"
 Command = list[str | Path]
 
 
-def run(command: Command, sample_memory: bool = False) -> tuple[float, int]:
-    """Run a command to its end; return the seconds it took, and if asked the peak of the memory of all its processes.
+@dataclass
+class Run:
+    seconds: float
+    peak: int = 0  # memory of all its processes, bytes
+    device_peak: int = 0  # used memory of the first NVIDIA GPU, bytes
+    output: str = ""  # stdout and stderr
 
-    Memory is the proportional set size (what processes share counts once), sampled ten times a second, in bytes. A
-    command that fails ends the bench with what it printed.
+
+def run(command: Command, sample_memory: bool = False) -> Run:
+    """Run a command to its end; a command that fails ends the bench with what it printed.
+
+    Memory is the proportional set size (what processes share counts once), sampled ten times a second if asked.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = psutil.Popen(list(map(str, command)), cwd=ROOT, stdout=output, stderr=output)
-        peak = 0
+        done = Run(0)
         while sample_memory and process.poll() is None:
-            peak = max(peak, memory_of(process))
+            done.peak = max(done.peak, memory_of(process))
+            done.device_peak = max(done.device_peak, device_memory())
             time.sleep(0.1)
         code = process.wait()
-        seconds = time.perf_counter() - started
+        done.seconds = time.perf_counter() - started
         output.seek(0)
+        done.output = output.read().decode(errors="replace")
         if code:
-            sys.exit(f"{' '.join(map(str, command))} failed:\n{output.read().decode(errors='replace')}")
-    return seconds, peak
+            sys.exit(f"{' '.join(map(str, command))} failed:\n{done.output}")
+    return done
+
+
+def device_memory() -> int:
+    """Ask nvidia-smi for the used memory of the first GPU, in bytes; 0 where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return 0
+    query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout) << 20
 
 
 def memory_of(process: psutil.Process) -> int:
@@ -77,7 +97,7 @@ def compare(commands: dict[str, Command], units: dict[str, float], rounds: int =
     peaks = {}
     for name, command in commands.items():
         print(f"{name}: warming up", file=sys.stderr)
-        _, peaks[name] = run(command, sample_memory=True)
+        peaks[name] = run(command, sample_memory=True).peak
     rows = take_turns({name: lambda command=command: run(command) for name, command in commands.items()}, units, rounds)
     return [row | {"peak MB": peaks[row["name"]] / 1e6} for row in rows]
 
@@ -113,8 +133,8 @@ def grow(command_of: Callable[[float], Command], sizes: list[float], rounds: int
     seconds, peaks = [], []
     for size in sizes:
         command = command_of(size)
-        peaks.append(run(command, sample_memory=True)[1] / 1e6)
-        seconds.append(statistics.median(run(command)[0] for _ in range(rounds)))
+        peaks.append(run(command, sample_memory=True).peak / 1e6)
+        seconds.append(statistics.median(run(command).seconds for _ in range(rounds)))
         print(f"{size:g}: {seconds[-1]:.2f} s, {peaks[-1]:.0f} MB", file=sys.stderr)
     upper = len(sizes) // 2
     exponent, _ = statistics.linear_regression([*map(math.log, sizes[upper:])], [*map(math.log, seconds[upper:])])

@@ -80,11 +80,11 @@ def test_the_sample_teaches_more_than_frequencies(tmp_path):
     words = said.split()
     assert sum(word in known for word in words) > 0.8 * len(words)
     top_1, divergence = compare_engines(tmp_path / "chatter", DatasetDict.load_from_disk(dataset_dir)["test"])
-    assert top_1 > 0.97 and divergence < 0.01
+    assert top_1 > 0.99 and divergence < 1e-4
 
 
 def compare_engines(folder, blocks):
-    """How often int8 weights name the same likeliest next token, and the mean Kullback-Leibler divergence in nats."""
+    """How often both engines have the same likeliest next token, and the mean Kullback-Leibler divergence in nats."""
     reference, fast = (load(folder, "cpu", engine) for engine in ("transformers", "ctranslate2"))
     same, divergences = [], []
     for ids in blocks["input_ids"][:50]:

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +122,12 @@ def read_log(folder):
 
 def loss_of(folder, dataset_dir, tokenizer):
     """The mean loss over all tokens of the test blocks, by transformers alone in float32."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return loss_on_test(
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), dataset_dir, tokenizer
+    )
+
+
+def loss_on_test(model, dataset_dir, tokenizer):
     test = DatasetDict.load_from_disk(dataset_dir)["test"].with_format("numpy")
     with torch.no_grad():
         return model(**collate(list(test), tokenizer.pad_token_id)).loss.item()
@@ -223,11 +230,13 @@ def test_defaults(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_zero3_equals_a_plain_loop(zero3, plain_loop, small_model, tokenizer):
+def test_zero3_equals_a_plain_loop(zero3, plain_loop, small_model, dataset_dir, tokenizer):
     set_seed(42)
     start = load_model(str(small_model), tokenizer, BLOCK_SIZE)
     assert largest_difference(start, zero3[0]) > 100 * TOLERANCE
     assert_equal(zero3, plain_loop)
+    reported = next(entry["eval_loss"] for entry in read_log(zero3[0]) if "eval_loss" in entry)
+    assert reported == pytest.approx(loss_on_test(start.eval(), dataset_dir, tokenizer), abs=1e-4)  # before any step
 
 
 @pytest.mark.slow
@@ -237,6 +246,89 @@ def test_two_processes_equal_a_plain_loop(train, plain_loop, args, zero3):
     assert_equal(trained, plain_loop)
     reports = [[line for line in errors.splitlines() if line.startswith("epoch")] for _, errors in (trained, zero3)]
     assert reports[0] == reports[1]  # said once, and the same test losses although the test blocks are split
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_holds_half(small_model, dataset_dir, tmp_path):
+    """ZeRO-3 keeps half of each parameter in each process: the sizes of `ds_tensor`, seen before the first step."""
+    spy = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+import train
+original = train.progress_bar
+def progress_bar(tokens_per_step):
+    callback = original(tokens_per_step)
+    def spying(args, state, control, **kwargs):
+        parameters = list(kwargs["model"].parameters())
+        held = sum(parameter.ds_tensor.numel() for parameter in parameters)
+        whole = sum(parameter.ds_numel for parameter in parameters)
+        open({str(tmp_path)!r} + "/" + os.environ["RANK"], "w").write(f"{{held}} {{whole}} {{len(parameters)}}")
+        return type(callback).on_train_begin(callback, args, state, control, **kwargs)
+    callback.on_train_begin = spying
+    return callback
+train.progress_bar = progress_bar
+train.main()
+"""
+    (tmp_path / "spy.py").write_text(spy)
+    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    run(tmp_path / "spy.py", *args, "--micro-batch-size", 4, "--max-steps", 1, launcher=TORCHRUN)
+    for rank in "01":
+        held, whole, num_parameters = map(int, (tmp_path / rank).read_text().split())
+        assert whole / 2 <= held <= whole / 2 + num_parameters  # an odd one is rounded up
+
+
+@pytest.fixture
+def two_hosts():
+    """Two network namespaces with a cable between them: their prefixes for commands, and the first one's address."""
+    names, addresses = ["chatter-a", "chatter-b"], ["10.213.77.1", "10.213.77.2"]
+    ip = shutil.which("ip")
+    if not ip or subprocess.run([ip, "netns", "add", names[0]], capture_output=True).returncode:
+        pytest.skip("needs the right to make network namespaces")
+    try:
+        subprocess.run([ip, "netns", "add", names[1]], check=True)
+        cable = ["link", "add", "cable", "netns", names[0], "type", "veth", "peer", "cable", "netns", names[1]]
+        subprocess.run([ip, *cable], check=True)
+        for name, address in zip(names, addresses, strict=True):
+            for command in (
+                ["addr", "add", f"{address}/24", "dev", "cable"],
+                ["link", "set", "cable", "up"],
+                ["link", "set", "lo", "up"],
+            ):
+                subprocess.run([ip, "-n", name, *command], check=True)
+        yield [[ip, "netns", "exec", name] for name in names], addresses[0]
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "delete", name], capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_machines_equal_a_plain_loop(train, plain_loop, two_hosts):
+    """torchrun on two hosts, which see each other over a network and nothing else."""
+    prefixes, address = two_hosts
+    torchrun = [
+        BIN / "torchrun",
+        "--nnodes",
+        2,
+        "--nproc_per_node",
+        1,
+        "--master_addr",
+        address,
+        "--master_port",
+        29501,
+    ]
+    with ThreadPoolExecutor() as pool:
+        hosts = [
+            pool.submit(
+                train,
+                "--micro-batch-size",
+                4,
+                launcher=[*prefix, *torchrun, "--node_rank", rank],
+                GLOO_SOCKET_IFNAME="cable",
+            )
+            for rank, prefix in enumerate(prefixes)
+        ]
+        trained, _ = [host.result() for host in hosts]
+    assert_equal(trained, plain_loop)
 
 
 @pytest.mark.slow
@@ -295,14 +387,23 @@ def test_a_checkpoint_each_epoch_and_no_silent_overwriting(zero3, small_model, d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision(train, zero3, plain_loop, dataset_dir, tokenizer, precision):
+def test_half_precision(train, zero3, dataset_dir, tokenizer, precision, tmp_path):
     """Starts from the same model as float32, trains, and saves what it reported.
+
+    With too large a loss scale the first steps in fp16 overflow: they are skipped, which is said, and the scale halved.
 
     DeepSpeed refuses fp16 on CPUs where it is slow; the launcher lifts that check and nothing else.
     """
     lift = "from deepspeed.accelerator import get_accelerator as a; type(a()).is_fp16_supported = lambda self: True"
     script = f"import runpy, sys; {lift}; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
-    folder, _ = train("--precision", precision, launcher=[sys.executable, "-c", script], DS_ACCELERATOR="cpu")
+    config = json.loads((ROOT / "ds_config.json").read_text())
+    config["fp16"] |= {"initial_scale_power": 20, "hysteresis": 1}
+    (tmp_path / "ds_config.json").write_text(json.dumps(config))
+    args = ["--precision", precision, "--deepspeed", tmp_path / "ds_config.json", "--report-to", "tensorboard"]
+    folder, errors = train(*args, launcher=[sys.executable, "-c", script], DS_ACCELERATOR="cpu")
+    skipped = errors.count(": overflow in fp16, no update of the weights")
+    assert 1 <= skipped < 8 if precision == "fp16" else not skipped
+    assert list(Path(f"{folder}-checkpoints", "runs").rglob("events.out.tfevents.*"))  # of tensorboard
     assert AutoConfig.from_pretrained(folder).dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     reported = [entry["eval_loss"] for entry in read_log(folder) if "eval_loss" in entry]
     [start, *_] = [entry["eval_loss"] for entry in read_log(zero3[0]) if "eval_loss" in entry]
@@ -368,6 +469,12 @@ def test_errors(small_model, dataset_dir, tmp_path):
     assert "broken.json is not JSON" in error(*given, "--deepspeed", tmp_path / "broken.json")
     assert "broken.json" in error(*given, "--output-dir", tmp_path / "broken.json" / "model")
     assert "holds other things" in error(*given, "--output-dir", tmp_path, "--overwrite")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        done = run("train.py", *given, "--output-dir", tmp_path / "model", check=False, **group)
+        assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr
+        assert f"train.py: error: port {port} of 127.0.0.1 is taken" in done.stderr.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["broken.json"]
 
 

@@ -1,0 +1,40 @@
+"""The way by hand: a PyTorch loop with fused AdamW, autocast on a GPU, and torch.compile."""
+
+import contextlib
+import sys
+import time
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from transformers import AutoConfig, AutoModelForCausalLM
+
+model, dataset_dir, num_steps, micro_batch_size, precision = sys.argv[1:]
+device = "cuda" if torch.cuda.is_available() else "cpu"
+blocks = DatasetDict.load_from_disk(dataset_dir)["train"].with_format("numpy")["input_ids"][:].astype(np.int64)
+network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model), dtype=torch.float32)
+network.to(device).train()
+compiled = torch.compile(network)
+optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+half = torch.autocast(device, torch.float16) if precision == "fp16" else contextlib.nullcontext()
+order = np.random.default_rng(0).permutation(len(blocks))
+accumulation = 24 // int(micro_batch_size)
+then = None
+for step in range(1, int(num_steps) + 1):
+    batch = torch.from_numpy(blocks[order[np.arange(24 * (step - 1), 24 * step) % len(order)]])
+    for input_ids in batch.to(device).chunk(accumulation):
+        with half:
+            loss = compiled(input_ids=input_ids, labels=input_ids).loss / accumulation
+        scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    if step % 10 == 0:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        print(f"tokens/s {10 * batch.numel() / (now - then) if then else 0:.0f}")  # the first stretch is left out
+        then = now

@@ -1,0 +1,43 @@
+"""The usual way: transformers' Trainer with its defaults, as run_clm calls it."""
+
+import sys
+import time
+
+import torch
+from datasets import DatasetDict
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+model, dataset_dir, num_steps, micro_batch_size, precision, output_dir = sys.argv[1:]
+blocks = DatasetDict.load_from_disk(dataset_dir)["train"].select_columns(["input_ids"]).with_format("torch")
+network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model), dtype=torch.float32)
+tokens_per_stretch = 10 * 24 * len(blocks[0]["input_ids"])
+
+
+def collate(rows: list[dict]) -> dict:
+    input_ids = torch.stack([row["input_ids"] for row in rows]).long()
+    return {"input_ids": input_ids, "labels": input_ids.clone()}
+
+
+class Speed(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % 10 == 0:
+            now = time.perf_counter()
+            if state.global_step > 10:
+                print(f"tokens/s {tokens_per_stretch / (now - self.then):.0f}")
+            else:
+                print("tokens/s 0")  # the first stretch is left out
+            self.then = now
+
+
+settings = TrainingArguments(
+    output_dir,
+    per_device_train_batch_size=int(micro_batch_size),
+    gradient_accumulation_steps=24 // int(micro_batch_size),
+    max_steps=int(num_steps),
+    fp16=precision == "fp16",
+    use_cpu=not torch.cuda.is_available(),
+    save_strategy="no",
+    logging_steps=10,
+    report_to="none",
+)
+Trainer(model=network, args=settings, train_dataset=blocks, data_collator=collate, callbacks=[Speed()]).train()
