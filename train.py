@@ -333,7 +333,7 @@ def progress_bar(tokens_per_step: int) -> ProgressCallback:
 
         def on_step_end(self, args, state, control, **kwargs):
             super().on_step_end(args, state, control, **kwargs)
-            if getattr(kwargs["optimizer"], "step_was_skipped", False):
+            if args.fp16 and getattr(kwargs["optimizer"], "step_was_skipped", False):
                 log(f"step {state.global_step}: overflow in fp16, no update of the weights; the loss scale is lowered")
 
         def on_log(self, args, state, control, logs=None, **kwargs):

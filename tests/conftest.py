@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("here", deadline=None)  # a busy machine may take long over one example
+hypothesis.settings.load_profile("here")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"  # real logs and GPT-2's vocabulary, on machines that have them

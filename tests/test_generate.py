@@ -77,8 +77,8 @@ def assert_one_clean_line(message):
 def test_whatever_a_model_says_is_one_clean_line(engine):
     engine.seed(0)
     sampling = Sampling(temperature=2.0, top_p=1.0, max_new_tokens=30)
-    messages = [message.text for message in generate(engine, ["hello chat"], num_messages=1000, sampling=sampling)]
-    assert len(messages) == 1000 and len(set(messages)) > 950
+    messages = [message.text for message in generate(engine, ["hello chat"], num_messages=500, sampling=sampling)]
+    assert len(messages) == 500 and len(set(messages)) > 475
     for message in messages:
         assert_one_clean_line(message)
 
