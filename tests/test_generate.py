@@ -116,6 +116,7 @@ def test_decode_message(engine):
 
 
 def test_a_chat_of_two_lines_is_learned(parrot_engine):
+    parrot_engine.seed(0)
     for prompt, reply in [(["ping"], "what is it"), (["ping", "what is it"], "ping")]:
         for sampling in (Sampling(greedy=True), Sampling(temperature=0.3), Sampling(top_k=1)):
             sampling = Sampling(**vars(sampling) | {"max_new_tokens": 20})
@@ -205,7 +206,7 @@ def test_the_chat_of_a_stream_does_not_grow(random_model, monkeypatch):
     for _ in answer(engine, read_chat(b"line %d of a long chat\n" % n for n in range(1_000_000)), "99"):
         pass
     assert len(seen) > 30_000 and max(seen) == 32
-    assert psutil.Process().memory_info().rss - memory < 20e6
+    assert psutil.Process().memory_info().rss - memory < 60e6  # the lines take 75 MB
 
 
 def test_command(random_model):
