@@ -95,8 +95,9 @@ PLAIN = {
     "text": rf"^{STAMP}{NAME}: ",
     "raw IRC": r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
 }
-PERHAPS_EVENT = f"ananonymousgifter|has been (?:timed|banned)|have joined!|{NOTICE_WORDS}"
-MODERATION = "has been (?:timed|banned)|CLEARCHAT"
+MODERATED = "has been (?:timed|banned)"
+PERHAPS_EVENT = f"ananonymousgifter|{MODERATED}|have joined!|{NOTICE_WORDS}"
+MODERATION = f"{MODERATED}|CLEARCHAT"
 TIMEOUT_LINES = 100  # of a channel: how far before a timeout its reason is sought
 CHUNK_BYTES = 4 << 20  # of a log at a time: bounds memory
 SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-received-ts=([0-9]{1,13})(?:;|$)"

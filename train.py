@@ -551,12 +551,11 @@ def train(args: argparse.Namespace) -> None:
     trainer.add_callback(keeper)
     with clear_errors(checkpoints):
         trainer.train(resume_from_checkpoint=resumed and str(resumed))
-        if keeper.interrupted:
-            log(f"stopped at step {trainer.state.global_step}; --resume goes on from there")
-        else:
+        if not keeper.interrupted:
             save_model(trainer, args.output_dir, run, args.dataset_dir)
     leave_processes()
     if keeper.interrupted:
+        log(f"stopped at step {trainer.state.global_step}; --resume goes on from there")
         sys.exit(130)
 
 

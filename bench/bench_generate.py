@@ -19,6 +19,7 @@ from harness import ROOT, compare, parse_args, save, table, take_turns
 sys.path.insert(0, str(ROOT))
 from generate import Engine, Sampling, encode_chat, generate, load
 from tokenize_logs import load_tokenizer
+from train import load_model
 
 NUM_TOKENS = 20
 PROMPT = "what game is this?"
@@ -28,7 +29,7 @@ SHAPES = {"gpt2-medium": (1024, 24, 16), "quick": (256, 4, 4)}  # width, layers,
 def make_model(folder: Path, shape: str) -> None:
     """Save random weights of that shape, with models/tiny-gpt2's tokenizer filled up to GPT-2's size."""
     from tokenizers import Tokenizer
-    from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
+    from transformers import GPT2Config, PreTrainedTokenizerFast
 
     width, num_layers, num_heads = SHAPES[shape]
     small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))
@@ -42,10 +43,8 @@ def make_model(folder: Path, shape: str) -> None:
         pad_token=small.pad_token,
     )
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=width, n_layer=num_layers, n_head=num_heads)
-    model = AutoModelForCausalLM.from_config(config)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = [tokenizer.encode("\n")[0], tokenizer.eos_token_id]
-    model.save_pretrained(folder)
+    config.save_pretrained(folder)  # without weights: load_model draws them, and says how a message ends
+    load_model(str(folder), tokenizer, config.n_positions).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

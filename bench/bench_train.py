@@ -89,10 +89,11 @@ def main() -> None:
                 print(f"{name}: round {round_ + 1}, {speeds_of(runs[name][-1])}", file=sys.stderr)
         flops = flops_per_token(model, block_size)
     peak = next((peak for name, peak in PEAKS.items() if cuda and name in torch.cuda.get_device_name()), None)
+    medians_of = {name: [statistics.median(speeds_of(each)) for each in done] for name, done in runs.items()}
+    loop = medians_of["5 hand-written loop"]
     rows = []
     for name, done in runs.items():
-        medians = [statistics.median(speeds_of(each)) for each in done]
-        loop = [statistics.median(speeds_of(each)) for each in runs["5 hand-written loop"]]
+        medians = medians_of[name]
         speed = statistics.median(medians)
         row = {
             "name": name,

@@ -1,7 +1,7 @@
 """Time commands side by side: fresh processes in turns, medians over rounds, peak memory by sampling.
 
 Each bench_*.py of this folder times one stage beside its peers, prints a table on stdout, and keeps its figures in
-bench/results/<machine>.json, from which render.py makes README.md.
+bench/results/<machine>.json.
 """
 
 from __future__ import annotations
