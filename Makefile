@@ -2,7 +2,7 @@
 # make test   lint and tests
 # make lint   ruff alone
 # make bench-parse, bench-tokenize, bench-train, bench-generate   time a stage beside its peers (5 to 15 minutes each)
-# make notebook   runs notebook.ipynb from top to bottom, in place
+# make notebook   runs notebook.ipynb from top to bottom, in place, in three minutes
 # Each sets up .venv first, if that is needed.
 
 PYTHON ?= python3
@@ -29,8 +29,9 @@ lint: .venv/installed-tests
 bench-%: .venv/installed-tests
 	$(RUN) bench/bench_$*.py
 
-notebook: .venv/installed
+notebook: .venv/installed-tests
 	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb
+	$(RUN) bench/report.py
 
 # What is committed in data/sample_logs and models/tiny-gpt2, made anew.
 sample: .venv/installed

@@ -1,5 +1,6 @@
 """The whole way from logs to a message, by the four commands, as a user types them."""
 
+import json
 import math
 import re
 import shutil
@@ -16,6 +17,7 @@ from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
 from generate import load
+from tokenize_logs import encode
 
 SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
 
@@ -148,12 +150,50 @@ def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
-    """From top to bottom in a copy of the project, with fewer steps of training."""
-    for name in [*SCRIPTS, "ds_config.json", "data/sample_logs", "models/tiny-gpt2"]:
+    """From top to bottom in a copy of the project, with a quarter of the chat and fewer steps of training."""
+    for name in [*SCRIPTS, "ds_config.json", "models/tiny-gpt2"]:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy(ROOT / name, tmp_path / name)
+    (tmp_path / "data/sample_logs").mkdir(parents=True)
+    for log in (ROOT / "data/sample_logs").glob("*-2024-03-07.txt"):
+        shutil.copy(log, tmp_path / "data/sample_logs")
     notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
     assert "MAX_STEPS = 240 " in notebook.cells[1].source
-    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 240 ", "MAX_STEPS = 10 ")
+    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 240 ", "MAX_STEPS = 40 ")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    assert figures_of(notebook)
+
+
+def figures_of(notebook):
+    """The PNGs of a notebook in base64; each cell that shows a figure must have one."""
+    figures = []
+    for cell in notebook.cells:
+        if "plt.show()" in cell.source:
+            found = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+            assert len(found) == 1, cell.source
+            figures += found
+    return figures
+
+
+def test_the_committed_notebook_reads_well():
+    """It has all its outputs, in order, from one run of the cells as they stand, and nothing that distracts."""
+    notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
+    assert max(len(cell.source.splitlines()) for cell in code) <= 30
+    assert len(figures_of(notebook)) >= 12
+    outputs = json.dumps([cell.outputs for cell in code])
+    assert len(outputs) < 3e6
+    assert not re.search(r"/home/|/root|/tmp|/work|site-packages|[Ww]arning|it/s|\\r|\\u001b", outputs)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs GPT-2's vocabulary in ../shared")
+def test_the_notebook_counts_gpt2s_tokens_right():
+    notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
+    [cell] = [cell.source for cell in notebook.cells if cell.source.startswith("GPT2 = ")]
+    variables = {}
+    exec(cell.split("\n\n")[0], variables)
+    words = variables["GPT2"]
+    tokenizer = GPT2TokenizerFast.from_pretrained(SHARED / "gpt2-tokenizer")
+    assert dict(zip(words, map(len, encode(tokenizer, list(words))), strict=True)) == words
