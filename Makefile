@@ -1,14 +1,17 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
-# make bench-parse, bench-tokenize, bench-train, bench-generate   time a stage beside its peers (5 to 15 minutes each)
+# make bench  time all stages beside their peers and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
+# make bench-quality   the chatter beside n-grams and a Markov chain
+# make soak   kills, full disks, damaged files and noise, for a quarter of an hour
 # make notebook   runs notebook.ipynb from top to bottom, in place, in three minutes
+# make constraints     renew the versions of all packages, after a change in requirements.txt
 # Each sets up .venv first, if that is needed.
 
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test lint notebook sample clean
+.PHONY: demo test lint bench soak notebook sample constraints clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -20,14 +23,20 @@ demo: .venv/installed
 	$(RUN) generate.py "what game is this?" --model models/demo/gpt2-twitch-chatter -n 5
 
 test: lint
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/installed-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+bench: bench-parse bench-tokenize bench-train bench-generate
+	$(RUN) bench/report.py
+
 bench-%: .venv/installed-tests
 	$(RUN) bench/bench_$*.py
+
+soak: .venv/installed-tests
+	$(RUN) bench/soak.py
 
 notebook: .venv/installed-tests
 	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb
@@ -39,7 +48,15 @@ sample: .venv/installed
 	$(RUN) parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw
 	$(RUN) models/make_tiny_gpt2.py
 
-.venv/installed: requirements.txt
+# What a fresh environment gets from the requirements alone; torch's CPU and CUDA builds share one version.
+constraints:
+	: > constraints.txt
+	$(PYTHON) -m venv --clear .venv-constraints
+	.venv-constraints/bin/pip install --quiet -r tests/requirements.txt
+	.venv-constraints/bin/pip freeze | sed 's/+.*//' > constraints.txt
+	rm -rf .venv-constraints
+
+.venv/installed: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -112,7 +112,7 @@ def main() -> None:
     lines = [
         "# How fast, and beside what",
         "",
-        "Written by `make bench` from `results/`. All rows of a table ran in turns in the same hour on the same machine.",
+        "Written by `make bench` from `results/`. The rows of a table ran in turns, on one machine in one hour.",
         "Seconds are medians over the rounds, ratios are medians of the rounds' ratios, and memory is the peak of all",
         "processes of a command (proportional set size, sampled ten times a second). Ours are blue.",
         "",

@@ -14,6 +14,8 @@ hypothesis.settings.load_profile("here")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"  # real logs and GPT-2's vocabulary, on machines that have them
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and torch's threads would wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # what a test does not find in a folder, it must not wait for
 
 

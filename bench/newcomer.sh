@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Try the project as a newcomer does: a bare Debian of its own, the packages that README.md names, then make demo and make test.
+# Takes root, debootstrap and some 8 GB in /var/tmp; half an hour on two cores. What is named behind the script, files or
+# folders, is visible inside too: a package index, certificates.
+#
+#     sudo bench/newcomer.sh
+#     sudo SUITE=trixie bench/newcomer.sh /etc/pip.conf
+set -euo pipefail
+suite=${SUITE:-bookworm}
+project=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
+root=$(mktemp -d /var/tmp/newcomer.XXXXXX)
+mounts=()
+clean() {
+    for mount in "${mounts[@]}"; do umount -l "$mount"; done
+    rm -rf --one-file-system "$root"
+}
+trap clean EXIT
+
+mirror=(${MIRROR:-})
+debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "${mirror[@]}" > /dev/null
+mount -t proc proc "$root/proc" && mounts+=("$root/proc")
+mount --bind /dev "$root/dev" && mounts+=("$root/dev")
+mount -t tmpfs tmpfs "$root/dev/shm" && mounts+=("$root/dev/shm")
+mounts=("$root/dev/shm" "$root/dev" "$root/proc")
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+for path in "$@"; do
+    if [ -d "$path" ]; then
+        mkdir -p "$root$path" && mount --bind "$path" "$root$path" && mounts=("$root$path" "${mounts[@]}")
+    else
+        mkdir -p "$root$(dirname "$path")" && cp "$path" "$root$path"
+    fi
+done
+
+git clone --quiet "$project" "$root/root/gpt2-twitch-chatter"
+packages=$(sed -n 's/^ *sudo apt-get install //p' "$project/README.md")
+inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "$1"; }
+inside "apt-get update -qq && apt-get install -qq -y --no-install-recommends $packages > /dev/null"
+inside "cd gpt2-twitch-chatter && time make demo" 2>&1 | tail -n 40
+inside "cd gpt2-twitch-chatter && time make test" 2>&1 | tail -n 40

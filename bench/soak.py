@@ -1,0 +1,254 @@
+"""Ill-treat the stages for a quarter of an hour, and print what survived: a row a fault, nothing may be lost.
+
+Kills at random moments, full disks, damaged and locked inputs, two runs at once, and ten million lines of noise. After
+each, nothing half-written may stand under a final name, an error is one line, and a rerun gives what an undisturbed run
+gives: the same bytes, or for training the same weights to within TOLERANCE.
+
+python bench/soak.py
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from harness import ROOT, Command, table
+from safetensors.numpy import load_file
+from tqdm import tqdm
+
+sys.path.insert(0, str(ROOT))
+from parse_logs import KINDS, parse_logs
+
+TOLERANCE = 1e-6  # of a weight: threads add up in another order
+MODEL = ROOT / "models/tiny-gpt2"
+
+
+@dataclass
+class Stage:
+    """A script, its input, and how to read its output; `rerun` are the options to go on with after a fault."""
+
+    script: str
+    reads: Path
+    options: list[str | Path]
+    output: str  # the option that names it
+    rerun: tuple[str, ...] = ()
+
+    def command(self, output: Path, again: bool = False) -> Command:
+        return [sys.executable, self.script, *self.options, self.output, output, *(self.rerun if again else ())]
+
+    def result(self, output: Path) -> dict:
+        """Read the weights, or digest each file; {} where there is nothing."""
+        if self.script == "train.py":
+            weights = output / "model.safetensors"
+            return load_file(weights) if output.exists() else {}  # a folder without weights is half-written: an error
+        files = sorted(path for path in output.rglob("*") if path.is_file() and path.name[0] != ".")
+        return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).digest() for path in files}
+
+
+def same(found: dict, wanted: dict) -> bool:
+    if found.keys() != wanted.keys():
+        return False
+    pairs = [(found[name], wanted[name]) for name in wanted]
+    return all(a == b if isinstance(a, bytes) else np.allclose(a, b, rtol=0, atol=TOLERANCE) for a, b in pairs)
+
+
+def part_of(found: dict, wanted: dict) -> bool:
+    """Whether all that is there is right. Each CSV is renamed for itself, so some may be there and others not."""
+    return all(name in wanted for name in found) and same(found, {name: wanted[name] for name in found})
+
+
+def start(command: Command, **options) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*map(str, command)], cwd=ROOT, **pipes, start_new_session=True, **options)
+
+
+def finish(command: Command, **options) -> tuple[int, str]:
+    """Run a command to its end; give its exit code and what it said."""
+    process = start(command, **options)
+    said = process.communicate()[1].decode(errors="replace")
+    return process.returncode, said
+
+
+def is_one_line_error(script: str, code: int, said: str) -> bool:
+    return code == 1 and "Traceback" not in said and said.splitlines()[-1].startswith(f"{script}: error: ")
+
+
+def kill(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+    """Kill a run with all its processes at a random moment, look at what is there, and run again."""
+    process = start(stage.command(scratch / "out"))
+    time.sleep(rng.uniform(0, seconds))
+    os.killpg(process.pid, 9)
+    process.communicate()
+    found = stage.result(scratch / "out")
+    if not part_of(found, wanted):
+        return False
+    if stage.rerun and found:  # it had ended
+        return True
+    code, _ = finish(stage.command(scratch / "out", again=True))
+    return code == 0 and same(stage.result(scratch / "out"), wanted)
+
+
+@contextmanager
+def small_disk(folder: Path, size: int):
+    """Mount a disk of so many bytes; a RuntimeError where one may not."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        raise RuntimeError("no right to mount a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill_disk(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+    """Run on a disk that is too small by a random amount."""
+    finish(stage.command(scratch / "whole"))
+    size = sum(path.stat().st_size for path in scratch.glob("whole*/**/*") if path.is_file())
+    with small_disk(scratch / "disk", max(4096, int(size * rng.uniform(0.02, 0.9)))) as disk:
+        code, said = finish(stage.command(disk / "out"))
+        found = stage.result(disk / "out")
+        if code == 0:  # it suffices after all: on the way there is less than at the end
+            return same(found, wanted)
+        return is_one_line_error(stage.script, code, said) and part_of(found, wanted)
+
+
+def damage(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+    """Truncate a file of the input, or flip a bit of it: an error in one line, or a whole result."""
+    copy = scratch / "in"
+    shutil.copytree(stage.reads, copy)
+    victim = rng.choice(sorted(path for path in copy.rglob("*") if path.is_file() and path.stat().st_size))
+    content = bytearray(victim.read_bytes())
+    place = rng.randrange(len(content))
+    if rng.random() < 0.5:
+        del content[place:]
+    else:
+        content[place] ^= 1 << rng.randrange(8)
+    victim.write_bytes(content)
+    options = [copy if option == stage.reads else option for option in stage.options]
+    damaged = Stage(stage.script, copy, options, stage.output)
+    code, said = finish(damaged.command(scratch / "out"))
+    if code:
+        return is_one_line_error(stage.script, code, said) and part_of(damaged.result(scratch / "out"), {})
+    return bool(damaged.result(scratch / "out"))
+
+
+def lock(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+    """Take away the right to read a file of the input, as another user than root, who may read all."""
+    copy = scratch / "in"
+    shutil.copytree(stage.reads, copy)
+    victim = rng.choice(sorted(path for path in copy.rglob("*") if path.suffix in {".txt", ".csv", ".arrow"}))
+    victim.chmod(0)
+    options = [copy if option == stage.reads else option for option in stage.options]
+    (scratch / "home").mkdir()
+    for path in [scratch.parent, scratch, scratch / "home"]:
+        path.chmod(0o777)
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    environment = os.environ | {"HOME": str(scratch / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = Stage(stage.script, copy, options, stage.output).command(scratch / "out")
+    code, said = finish(command, env=environment, **user)
+    return is_one_line_error(stage.script, code, said) and victim.name in said and not stage.result(scratch / "out")
+
+
+def run_twice(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+    """Start two runs on the same output, the second somewhat later: one at least ends right, and nothing is torn."""
+    first = start(stage.command(scratch / "out"))
+    time.sleep(rng.uniform(0, seconds))
+    second = finish(stage.command(scratch / "out"))
+    said = first.communicate()[1].decode(errors="replace")
+    ends = [(first.returncode, said), second]
+    right = [code == 0 or is_one_line_error(stage.script, code, text) for code, text in ends]
+    return all(right) and any(code == 0 for code, _ in ends) and same(stage.result(scratch / "out"), wanted)
+
+
+def noise(num_lines: int, scratch: Path, rng: np.random.Generator) -> tuple[int, int]:
+    """Parse lines with random bytes in them; give the numbers of lines, and of those that the summary accounts for."""
+    logs = scratch / "noise"
+    logs.mkdir()
+    text = b"".join(path.read_bytes() for path in sorted((ROOT / "data/sample_logs").iterdir()))
+    text += b"".join(path.read_bytes() for path in sorted((ROOT / "tests/golden").glob("*.[tl]*"))) * 200
+    sample, total = np.frombuffer(text, np.uint8), 0
+    while total < num_lines:
+        noisy = sample.copy()
+        places = rng.integers(0, len(noisy), len(noisy) // 200)  # one in every third line
+        noisy[places] = rng.choice(np.frombuffer(b"\n\r \0:[]#@;=\xff\xe2" + bytes(range(256)), np.uint8), len(places))
+        content = noisy.tobytes().removesuffix(b"\n") + b"\n"
+        (logs / f"{total}.txt").write_bytes(content)
+        total += content.count(b"\n")
+    counts, _ = parse_logs(logs, scratch / "noise-raw", jobs=os.cpu_count() or 1)
+    return total, sum(each[kind] for each in counts.values() for kind in KINDS)
+
+
+def stages_in(scratch: Path) -> list[Stage]:
+    """Make the inputs: logs, CSVs and blocks."""
+    logs, raw, blocks = scratch / "logs", scratch / "raw", scratch / "blocks"
+    make = [sys.executable, "data/make_sample_logs.py", "--messages", "400000", "--output-dir", logs]
+    subprocess.run([*map(str, make)], cwd=ROOT, check=True, capture_output=True)
+    few = scratch / "few"  # for training
+    few.mkdir()
+    parse = Stage("parse_logs.py", logs, ["--logs-dir", logs], "--output-dir")
+    tokenize = Stage("tokenize_logs.py", raw, ["--input-dir", raw, "--model", MODEL], "--output-dir")
+    train = Stage("train.py", blocks, ["--dataset-dir", blocks], "--output-dir", ("--resume",))
+    train.options += ["--model", MODEL, "--micro-batch-size", "24", "--epochs", "3", "--max-steps", "9"]
+    finish(parse.command(raw))
+    csv = min(raw.iterdir())
+    (few / csv.name).write_bytes(b"".join(csv.read_bytes().splitlines(keepends=True)[:2500]))
+    some = Stage("tokenize_logs.py", few, ["--input-dir", few, "--model", MODEL, "--block-size", "128"], "--output-dir")
+    finish(some.command(blocks))
+    return [parse, tokenize, train]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tries", type=int, default=20, help="of a kill a stage; other faults take a part of it (20)")
+    parser.add_argument("--noise", type=int, default=10_000_000, help="lines of noise to parse (10,000,000)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    faults: dict[str, tuple[Callable, int]] = {
+        "kill -9": (kill, args.tries),
+        "full disk": (fill_disk, args.tries // 4),
+        "damaged input": (damage, args.tries // 2),
+        "locked input": (lock, args.tries // 10),
+        "two runs at once": (run_twice, args.tries // 4),
+    }
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for stage in stages_in(scratch):
+            started = time.perf_counter()
+            code, said = finish(stage.command(scratch / "undisturbed"))
+            seconds, wanted = time.perf_counter() - started, stage.result(scratch / "undisturbed")
+            assert code == 0 and wanted, said
+            for fault, (cause, tries) in faults.items():
+                survived = 0
+                try:
+                    for number in tqdm(range(tries), desc=f"{stage.script}: {fault}", disable=None):
+                        (attempt := scratch / f"try-{number}").mkdir()
+                        survived += cause(stage, wanted, seconds, attempt, rng)
+                        shutil.rmtree(attempt)
+                except RuntimeError as error:
+                    fault, tries = f"{fault}: not run, {error}", 0
+                rows.append({"stage": stage.script, "fault": fault, "tries": tries, "survived": survived})
+                rows[-1]["lost"] = tries - survived
+            for left in scratch.glob("undisturbed*"):
+                shutil.rmtree(left)
+        lines, accounted = noise(args.noise, scratch, np.random.default_rng(args.seed))
+        rows.append({"stage": "parse_logs.py", "fault": "lines of noise", "tries": lines, "survived": accounted})
+        rows[-1]["lost"] = lines - accounted
+    print(table(rows))
+    sys.exit(any(row["lost"] for row in rows))
+
+
+if __name__ == "__main__":
+    main()
