@@ -99,7 +99,7 @@ MODERATED = "has been (?:timed|banned)"
 PERHAPS_EVENT = f"ananonymousgifter|{MODERATED}|have joined!|{NOTICE_WORDS}"
 MODERATION = f"{MODERATED}|CLEARCHAT"
 TIMEOUT_LINES = 100  # of a channel: how far before a timeout its reason is sought
-CHUNK_BYTES = 4 << 20  # of a log at a time: bounds memory
+CHUNK_BYTES = 3 << 20  # of a log at a time: bounds memory; 4 MB take a fifth more, and no less time
 SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-received-ts=([0-9]{1,13})(?:;|$)"
 
 BOTS = frozenset(
@@ -260,10 +260,10 @@ def parse_lines(lines: pl.Series) -> tuple[pl.DataFrame, Counter, list[int]]:
 
     line = pl.col("line")
     first, second, third, fourth, fifth = (pl.col("words").struct.field(f"field_{number}") for number in range(5))
-    date, sent = first.str.slice(1), pl.from_epoch(first.str.extract(SENT).cast(pl.Int64), "ms")
+    sent = pl.from_epoch(first.str.extract(SENT).cast(pl.Int64), "ms")
     columns = {
         "text": [
-            pl.when(date.str.len_bytes() == 10).then(date).otherwise(date.str.head(8) + "0" + date.str.slice(8)),
+            first.str.slice(1),
             second.str.strip_suffix("]"),
             third.str.strip_prefix("#"),
             fourth.str.strip_suffix(":"),
@@ -277,16 +277,17 @@ def parse_lines(lines: pl.Series) -> tuple[pl.DataFrame, Counter, list[int]]:
             fifth.str.strip_prefix(":"),
         ],
     }
-    plain = pl.when(line.str.contains(PLAIN["text"]) & ~line.str.contains(PERHAPS_EVENT)).then(pl.lit("text"))
-    plain = plain.when(line.str.contains(PLAIN["raw IRC"])).then(pl.lit("raw IRC"))
-    table = lines.to_frame().with_row_index("number").with_columns(plain=plain)
+    rest = lines.to_frame().with_row_index("number")
     messages = pl.DataFrame(schema={"number": pl.UInt32} | dict.fromkeys(FIELDS, pl.String))
-    for dialect in table["plain"].unique().drop_nulls():
-        words = table.lazy().filter(pl.col("plain") == dialect).select("number", words=line.str.splitn(" ", 5))
-        fields = dict(zip(FIELDS, columns[dialect], strict=True))
-        messages = messages.vstack(words.select("number", **fields).collect())
+    for dialect, pattern in PLAIN.items():
+        rest = rest.with_columns(plain=line.str.contains(pattern) & ~line.str.contains(PERHAPS_EVENT))
+        words = rest.filter("plain").select("number", words=line.str.splitn(" ", 5))
+        messages = messages.vstack(words.select("number", **dict(zip(FIELDS, columns[dialect], strict=True))))
+        rest = rest.filter(~pl.col("plain"))
+    padded = {date: f"{date[:8]}{date[8:]:0>2}" for date in messages["date"].unique()}
+    messages = messages.with_columns(pl.col("date").replace(padded))
     counts, rows, unreadable = Counter(messages=len(messages)), [], []
-    for number, text in table.filter(pl.col("plain").is_null()).select("number", "line").iter_rows():
+    for number, text in rest.select("number", "line").iter_rows():
         kind, row = parse_line(text)
         counts[kind] += 1
         if kind == "messages":
@@ -333,7 +334,8 @@ def filter_messages(
     """Leave out what the filters say; count each message once, under the first reason that holds."""
     import polars as pl
 
-    message, number, user = pl.col("message"), pl.col("number"), pl.col("username").str.to_lowercase()
+    message, number = pl.col("message"), pl.col("number")
+    user = pl.col("username").replace({name: name.lower() for name in messages["username"].unique()})  # each name once
     reasons = {}
     if filters.exclude_users:
         reasons["from excluded users"] = user.is_in(filters.exclude_users)

@@ -92,6 +92,7 @@ def main() -> None:
         figures["cold process"] = compare(
             {
                 "generate.py": [*ours, PROMPT],
+                "generate.py --engine ctranslate2-int8": [*ours, PROMPT, "--engine", "ctranslate2-int8"],
                 "generate.py --engine transformers": [*ours, PROMPT, "--engine", "transformers"],
                 "transformers.pipeline": pipeline,
                 "generate.py --help": [sys.executable, "generate.py", "--help"],
@@ -102,19 +103,21 @@ def main() -> None:
         print(f"A message from a cold process\n\n{table(figures['cold process'])}\n")
 
         sampling = Sampling(max_new_tokens=NUM_TOKENS)
-        rows = take_turns(
-            {
-                "-n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
-                "10 single ones": lambda: [generate(engine, [PROMPT], sampling=sampling) for _ in range(10)],
-            },
-            {"messages": 1},
-            min(args.rounds, 3),
-        )
-        for row, num_messages in zip(rows, (100, 10), strict=True):
-            row["messages/s"] *= num_messages
-        figures["many"] = rows
-        print(f"Many messages in one process\n\n{table(rows)}\n")
-        print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single ones\n")
+        engines = {"ctranslate2": engine, "ctranslate2-int8": load(model, "cpu", "ctranslate2-int8")}
+        ways = {}
+        for name, each in engines.items():
+            ways[f"{name}, -n 100"] = lambda each=each: generate(each, [PROMPT], num_messages=100, sampling=sampling)
+            ways[f"{name}, 10 single ones"] = lambda each=each: [
+                generate(each, [PROMPT], sampling=sampling) for _ in range(10)
+            ]
+        figures["many"] = take_turns(ways, {"messages": 1}, min(args.rounds, 3))
+        for row in figures["many"]:
+            row["messages/s"] *= 100 if "100" in row["name"] else 10
+        print(f"Many messages in one process\n\n{table(figures['many'])}\n")
+        speeds = {row["name"]: row["messages/s"] for row in figures["many"]}
+        for name in engines:
+            times = speeds[f"{name}, -n 100"] / speeds[f"{name}, 10 single ones"]
+            print(f"{name}: -n 100 has {times:.1f} times the throughput of single ones")
 
         lines = [f"line {number} of a chat that goes on and on" for number in range(9)]
         figures["stream"] = stream([*ours, "--stream"], engine, lines, sampling)
