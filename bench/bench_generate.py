@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import ROOT, compare, parse_args, save, table, take_turns
+from harness import ROOT, compare, parse_args, run, save, table, take_turns
 
 sys.path.insert(0, str(ROOT))
 from generate import Engine, Sampling, encode_chat, generate, load
@@ -48,11 +48,8 @@ def make_model(folder: Path, shape: str) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def stream(command: list, engine: Engine, lines: list[str], sampling: Sampling) -> dict:
-    """Time each answer of a process that has started, and then a bare draw of as many tokens behind as many.
-
-    The first line, which waits for the start, is left out.
-    """
+def time_stream(command: list, lines: list[str]) -> list[float]:
+    """Time each answer of a process that has started: the first line, which waits for the start, is left out."""
     pipe = subprocess.PIPE
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
 
@@ -61,16 +58,19 @@ def stream(command: list, engine: Engine, lines: list[str], sampling: Sampling) 
             process.stdin.flush()
             process.stdout.readline()
 
-        answers = [seconds_of(ask, number) for number in range(len(lines))]
+        seconds = [seconds_of(ask, number) for number in range(len(lines))]
         process.stdin.close()
+    return seconds[1:]
+
+
+def time_draws(engine: Engine, lines: list[str], sampling: Sampling) -> list[float]:
+    """Time bare draws of as many tokens, behind as many, as the answers of a stream; the first is left out."""
 
     def draw(number: int) -> None:
         prompt = encode_chat(engine, lines[: number + 1], engine.positions)
         engine.draw(prompt + prompt[-1:] * (NUM_TOKENS + 1) * number, 1, sampling)  # in place of the answers in between
 
-    draws = [seconds_of(draw, number) for number in range(len(lines))]
-    times = statistics.median(answers[1:]) / statistics.median(draws[1:])
-    return {"answers": answers[1:], "bare draws": draws[1:], "times as long": times}
+    return [seconds_of(draw, number) for number in range(len(lines))][1:]
 
 
 def seconds_of(function: Callable[[int], None], number: int) -> float:
@@ -87,12 +87,11 @@ def main() -> None:
         make_model(model, "quick" if args.quick else "gpt2-medium")
         ours = [sys.executable, "generate.py", "--model", model, "--max-new-tokens", str(NUM_TOKENS)]
         pipeline = [sys.executable, "bench/peers/generate_pipeline.py", model, PROMPT, str(NUM_TOKENS)]
-        engine = load(model, "cpu")  # makes the fast copy
 
+        run([*ours, PROMPT])  # makes the fast copy; no model is in this process yet, which would compete for memory
         figures["cold process"] = compare(
             {
                 "generate.py": [*ours, PROMPT],
-                "generate.py --engine ctranslate2-int8": [*ours, PROMPT, "--engine", "ctranslate2-int8"],
                 "generate.py --engine transformers": [*ours, PROMPT, "--engine", "transformers"],
                 "transformers.pipeline": pipeline,
                 "generate.py --help": [sys.executable, "generate.py", "--help"],
@@ -102,26 +101,27 @@ def main() -> None:
         )
         print(f"A message from a cold process\n\n{table(figures['cold process'])}\n")
 
-        sampling = Sampling(max_new_tokens=NUM_TOKENS)
-        engines = {"ctranslate2": engine, "ctranslate2-int8": load(model, "cpu", "ctranslate2-int8")}
-        ways = {}
-        for name, each in engines.items():
-            ways[f"{name}, -n 100"] = lambda each=each: generate(each, [PROMPT], num_messages=100, sampling=sampling)
-            ways[f"{name}, 10 single ones"] = lambda each=each: [
-                generate(each, [PROMPT], sampling=sampling) for _ in range(10)
-            ]
-        figures["many"] = take_turns(ways, {"messages": 1}, min(args.rounds, 3))
-        for row in figures["many"]:
-            row["messages/s"] *= 100 if "100" in row["name"] else 10
-        print(f"Many messages in one process\n\n{table(figures['many'])}\n")
-        speeds = {row["name"]: row["messages/s"] for row in figures["many"]}
-        for name in engines:
-            times = speeds[f"{name}, -n 100"] / speeds[f"{name}, 10 single ones"]
-            print(f"{name}: -n 100 has {times:.1f} times the throughput of single ones")
-
         lines = [f"line {number} of a chat that goes on and on" for number in range(9)]
-        figures["stream"] = stream([*ours, "--stream"], engine, lines, sampling)
-        print(f"--stream: an answer takes {figures['stream']['times as long']:.2f} times a bare draw")
+        answers = time_stream([*ours, "--stream"], lines)
+        engine, sampling = load(model, "cpu"), Sampling(max_new_tokens=NUM_TOKENS)
+        draws = time_draws(engine, lines, sampling)
+        times = statistics.median(answers) / statistics.median(draws)
+        figures["stream"] = {"answers": answers, "bare draws": draws, "times as long": times}
+        print(f"--stream: an answer takes {times:.2f} times a bare draw\n")
+
+        rows = take_turns(
+            {
+                "-n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
+                "10 single ones": lambda: [generate(engine, [PROMPT], sampling=sampling) for _ in range(10)],
+            },
+            {"messages": 1},
+            min(args.rounds, 3),
+        )
+        for row, num_messages in zip(rows, (100, 10), strict=True):
+            row["messages/s"] *= num_messages
+        figures["many"] = rows
+        print(f"Many messages in one process\n\n{table(rows)}\n")
+        print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single ones\n")
     if not args.quick:
         save("generate", figures, args.machine)
 
