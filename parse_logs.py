@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import gzip
 import os
 import re
@@ -167,16 +168,30 @@ def check_replaceable(folder: Path, marker: str) -> None:
         raise InputError(f"{folder} holds other things, which would be lost; name another --output-dir")
 
 
+def is_running(pid: int) -> bool:
+    """Say whether a process of this number is there, whoever's it is."""
+    try:
+        os.kill(pid, 0)  # checks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def written_beside(final: Path) -> Iterator[Path]:
     """Give a path beside `final` to write a file or folder to, and rename it to `final` once that has succeeded.
 
-    A reader sees the old content or the new, never half of it. On an error `final` stays as it was.
+    A reader sees the old content or the new, never half of it. On an error `final` stays as it was. Each process has a
+    path of its own, so that two runs at once do not tear it; those of killed ones are deleted.
     """
     final = final.absolute()  # "." has no name
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.partial")
-    remove(partial)  # what a killed run left
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    for left in [*final.parent.glob(f".{glob.escape(final.name)}.*.partial")]:
+        if not is_running(int(left.name.split(".")[-2])):
+            remove(left)
     try:
         yield partial
         if final.is_dir():  # a folder cannot be renamed over a filled one

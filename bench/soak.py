@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,55 +80,71 @@ def finish(command: Command, **options) -> tuple[int, str]:
     return process.returncode, said
 
 
-def is_one_line_error(script: str, code: int, said: str) -> bool:
-    return code == 1 and "Traceback" not in said and said.splitlines()[-1].startswith(f"{script}: error: ")
+class Lost(Exception):
+    """What a fault destroyed."""
 
 
-def kill(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+def expect(condition: bool, what: str) -> None:
+    if not condition:
+        raise Lost(what)
+
+
+def expect_one_line_error(stage: Stage, code: int, said: str) -> None:
+    is_one = code == 1 and "Traceback" not in said and said.splitlines()[-1].startswith(f"{stage.script}: error: ")
+    expect(is_one, f"exit code {code}: {said[-2000:]}")
+
+
+def kill(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
     """Kill a run with all its processes at a random moment, look at what is there, and run again."""
     process = start(stage.command(scratch / "out"))
     time.sleep(rng.uniform(0, seconds))
     os.killpg(process.pid, 9)
     process.communicate()
     found = stage.result(scratch / "out")
-    if not part_of(found, wanted):
-        return False
+    expect(part_of(found, wanted), "half-written")
     if stage.rerun and found:  # it had ended
-        return True
-    code, _ = finish(stage.command(scratch / "out", again=True))
-    return code == 0 and same(stage.result(scratch / "out"), wanted)
+        return
+    code, said = finish(stage.command(scratch / "out", again=True))
+    expect(code == 0 and same(stage.result(scratch / "out"), wanted), f"another result: {said[-2000:]}")
 
 
 @contextmanager
 def small_disk(folder: Path, size: int):
-    """Mount a disk of so many bytes; a RuntimeError where one may not."""
+    """Mount a disk of so many bytes; a PermissionError where one may not."""
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        raise RuntimeError("no right to mount a disk")
+        raise PermissionError("no right to mount a disk")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def fill_disk(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+def fill_disk(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
     """Run on a disk that is too small by a random amount."""
     finish(stage.command(scratch / "whole"))
     size = sum(path.stat().st_size for path in scratch.glob("whole*/**/*") if path.is_file())
     with small_disk(scratch / "disk", max(4096, int(size * rng.uniform(0.02, 0.9)))) as disk:
         code, said = finish(stage.command(disk / "out"))
         found = stage.result(disk / "out")
-        if code == 0:  # it suffices after all: on the way there is less than at the end
-            return same(found, wanted)
-        return is_one_line_error(stage.script, code, said) and part_of(found, wanted)
+        if code == 0:  # it suffices after all: less is there on the way than at the end
+            expect(same(found, wanted), "another result")
+            return
+        expect_one_line_error(stage, code, said)
+        expect(part_of(found, wanted), "half-written")
 
 
-def damage(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
-    """Truncate a file of the input, or flip a bit of it: an error in one line, or a whole result."""
-    copy = scratch / "in"
+def with_copy_of_input(stage: Stage, copy: Path) -> Stage:
     shutil.copytree(stage.reads, copy)
-    victim = rng.choice(sorted(path for path in copy.rglob("*") if path.is_file() and path.stat().st_size))
+    options = [copy if option == stage.reads else option for option in stage.options]
+    return Stage(stage.script, copy, options, stage.output)
+
+
+def damage(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
+    """Truncate a file of the input, or flip a bit of it: an error in one line, or a result that is whole in form."""
+    stage = with_copy_of_input(stage, scratch / "in")
+    victim = rng.choice(sorted(path for path in stage.reads.rglob("*") if path.is_file() and path.stat().st_size))
     content = bytearray(victim.read_bytes())
     place = rng.randrange(len(content))
     if rng.random() < 0.5:
@@ -135,40 +152,41 @@ def damage(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: rando
     else:
         content[place] ^= 1 << rng.randrange(8)
     victim.write_bytes(content)
-    options = [copy if option == stage.reads else option for option in stage.options]
-    damaged = Stage(stage.script, copy, options, stage.output)
-    code, said = finish(damaged.command(scratch / "out"))
+    code, said = finish(stage.command(scratch / "out"))
+    found = stage.result(scratch / "out")
     if code:
-        return is_one_line_error(stage.script, code, said) and part_of(damaged.result(scratch / "out"), {})
-    return bool(damaged.result(scratch / "out"))
+        expect_one_line_error(stage, code, f"{victim.name}, byte {place}: {said}" if "Traceback" in said else said)
+    else:
+        expect(bool(found), "no result")
 
 
-def lock(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+def lock(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
     """Take away the right to read a file of the input, as another user than root, who may read all."""
-    copy = scratch / "in"
-    shutil.copytree(stage.reads, copy)
-    victim = rng.choice(sorted(path for path in copy.rglob("*") if path.suffix in {".txt", ".csv", ".arrow"}))
+    stage = with_copy_of_input(stage, scratch / "in")
+    victim = rng.choice(sorted(path for path in stage.reads.rglob("*") if path.suffix in {".txt", ".csv", ".arrow"}))
     victim.chmod(0)
-    options = [copy if option == stage.reads else option for option in stage.options]
     (scratch / "home").mkdir()
     for path in [scratch.parent, scratch, scratch / "home"]:
         path.chmod(0o777)
     user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
     environment = os.environ | {"HOME": str(scratch / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = Stage(stage.script, copy, options, stage.output).command(scratch / "out")
-    code, said = finish(command, env=environment, **user)
-    return is_one_line_error(stage.script, code, said) and victim.name in said and not stage.result(scratch / "out")
+    code, said = finish(stage.command(scratch / "out"), env=environment, **user)
+    expect_one_line_error(stage, code, said)
+    expect(not stage.result(scratch / "out"), "half-written")
 
 
-def run_twice(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> bool:
+def run_twice(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
     """Start two runs on the same output, the second somewhat later: one at least ends right, and nothing is torn."""
     first = start(stage.command(scratch / "out"))
     time.sleep(rng.uniform(0, seconds))
     second = finish(stage.command(scratch / "out"))
     said = first.communicate()[1].decode(errors="replace")
     ends = [(first.returncode, said), second]
-    right = [code == 0 or is_one_line_error(stage.script, code, text) for code, text in ends]
-    return all(right) and any(code == 0 for code, _ in ends) and same(stage.result(scratch / "out"), wanted)
+    for code, said in ends:
+        if code:
+            expect_one_line_error(stage, code, said)
+    expect(any(code == 0 for code, _ in ends), f"both failed: {ends}")
+    expect(same(stage.result(scratch / "out"), wanted), "torn")
 
 
 def noise(num_lines: int, scratch: Path, rng: np.random.Generator) -> tuple[int, int]:
@@ -214,7 +232,6 @@ def main() -> None:
     parser.add_argument("--noise", type=int, default=10_000_000, help="lines of noise to parse (10,000,000)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng = random.Random(args.seed)
     faults: dict[str, tuple[Callable, int]] = {
         "kill -9": (kill, args.tries),
         "full disk": (fill_disk, args.tries // 4),
@@ -223,22 +240,32 @@ def main() -> None:
         "two runs at once": (run_twice, args.tries // 4),
     }
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+        scratch = Path(name)
         for stage in stages_in(scratch):
             started = time.perf_counter()
             code, said = finish(stage.command(scratch / "undisturbed"))
             seconds, wanted = time.perf_counter() - started, stage.result(scratch / "undisturbed")
             assert code == 0 and wanted, said
             for fault, (cause, tries) in faults.items():
-                survived = 0
+
+                def attempt(number: int, cause=cause, fault=fault, stage=stage, wanted=wanted, seconds=seconds) -> bool:
+                    (folder := scratch / f"{fault}-{number}").mkdir()
+                    rng = random.Random(f"{args.seed} {stage.script} {fault} {number}")
+                    try:
+                        cause(stage, wanted, seconds, folder, rng)
+                    except Lost as lost:
+                        tqdm.write(f"{stage.script}: {fault} {number}: {lost}", file=sys.stderr)
+                        return False
+                    finally:
+                        shutil.rmtree(folder)
+                    return True
+
+                attempts = pool.map(attempt, range(tries))
                 try:
-                    for number in tqdm(range(tries), desc=f"{stage.script}: {fault}", disable=None):
-                        (attempt := scratch / f"try-{number}").mkdir()
-                        survived += cause(stage, wanted, seconds, attempt, rng)
-                        shutil.rmtree(attempt)
-                except RuntimeError as error:
-                    fault, tries = f"{fault}: not run, {error}", 0
+                    survived = sum(tqdm(attempts, total=tries, desc=f"{stage.script}: {fault}", disable=None))
+                except PermissionError as error:
+                    fault, tries, survived = f"{fault}: not run, {error}", 0, 0
                 rows.append({"stage": stage.script, "fault": fault, "tries": tries, "survived": survived})
                 rows[-1]["lost"] = tries - survived
             for left in scratch.glob("undisturbed*"):

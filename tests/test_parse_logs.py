@@ -21,7 +21,7 @@ from conftest import ROOT, SHARED, error_of, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parse_logs import KINDS, Filters, parse_file, parse_line, parse_lines, parse_logs
+from parse_logs import KINDS, Filters, parse_file, parse_line, parse_lines, parse_logs, written_beside
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -391,3 +391,19 @@ def test_real_logs(tmp_path):
         text = (tmp_path / f"rustlog/{name}.csv").read_text().splitlines()
         raw = (tmp_path / f"raw_irc/{name}.raw.csv").read_text().splitlines()
         assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)
+
+
+def test_two_runs_at_once_do_not_tear_what_they_write(tmp_path):
+    """A second process writes the same folder meanwhile; both end right, and what a dead one left is deleted."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".out.{dead.pid}.partial").mkdir()
+    write = "import sys, pathlib, parse_logs\nwith parse_logs.written_beside(pathlib.Path(sys.argv[1])) as folder:\n"
+    write += "    folder.mkdir(), (folder / 'file').write_text('theirs')"
+    with written_beside(tmp_path / "out") as ours:
+        ours.mkdir()
+        subprocess.run([sys.executable, "-c", write, tmp_path / "out"], cwd=ROOT, check=True)
+        assert (tmp_path / "out/file").read_text() == "theirs"
+        (ours / "file").write_text("ours")
+    assert (tmp_path / "out/file").read_text() == "ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
