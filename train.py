@@ -66,7 +66,8 @@ def load_dataset(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBas
     try:
         blocks = DatasetDict.load_from_disk(dataset_dir)
         tokenizer = AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
-    except (IndexError, OSError, ValueError) as error:  # an empty split is an IndexError
+        _ = blocks["train"][0], blocks["test"][0]
+    except Exception as error:  # an empty split is an IndexError, a missing one a KeyError, and so on
         raise InputError(
             f"{dataset_dir} is no whole dataset of tokenize_logs.py; run it, or name another folder with --dataset-dir"
         ) from error

@@ -583,3 +583,15 @@ def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, datas
     assert max((weights[name] - expected[name]).abs().max() for name in weights) < 1e-6
     before = load_file(model_with_dropout / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
     assert (before - expected["transformer.h.0.mlp.c_fc.weight"]).abs().max() > 1e-3
+
+
+def test_a_damaged_dataset(dataset_dir, tmp_path):
+    """Whatever the readers make of a flipped bit, it is an error with a way out."""
+    folder = shutil.copytree(dataset_dir, tmp_path / "dataset")
+    for name, content in {"dataset_dict.json": '{"splits": []}', "train/state.json": "[]"}.items():
+        whole = (folder / name).read_text()
+        (folder / name).write_text(content)
+        with pytest.raises(InputError, match="no whole dataset"):
+            load_dataset(folder)
+        (folder / name).write_text(whole)
+    load_dataset(folder)
