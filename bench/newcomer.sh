@@ -9,6 +9,7 @@ set -euo pipefail
 suite=${SUITE:-bookworm}
 project=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 root=$(mktemp -d /var/tmp/newcomer.XXXXXX)
+chmod 755 "$root"
 mounts=()
 clean() {
     for mount in "${mounts[@]}"; do umount -l "$mount"; done
@@ -33,7 +34,7 @@ done
 
 git clone --quiet "$project" "$root/root/gpt2-twitch-chatter"
 packages=$(sed -n 's/^ *sudo apt-get install //p' "$project/README.md")
-inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "$1"; }
+inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd; $1"; }
 inside "apt-get update -qq && apt-get install -qq -y --no-install-recommends $packages > /dev/null"
 inside "cd gpt2-twitch-chatter && time make demo" 2>&1 | tail -n 40
 inside "cd gpt2-twitch-chatter && time make test" 2>&1 | tail -n 40
