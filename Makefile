@@ -3,7 +3,7 @@
 # make lint   ruff alone
 # make bench  time all stages beside their peers and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
 # make bench-quality   the chatter beside n-grams and a Markov chain
-# make soak   kills, full disks, damaged files and noise, for a quarter of an hour
+# make soak   kills, full disks, damaged files and noise
 # make notebook   runs notebook.ipynb from top to bottom, in place, in three minutes
 # make constraints     renew the versions of all packages, after a change in requirements.txt
 # Each sets up .venv first, if that is needed.

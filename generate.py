@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import platform
 import re
@@ -137,7 +136,6 @@ class CTranslate2Engine(Engine):
         import ctranslate2
 
         super().__init__(tokenizer, config)
-        ctranslate2.set_log_level(logging.ERROR)  # it would warn that it computes with float16 weights in float32
         self.generator = ctranslate2.Generator(str(folder), "cpu")
 
     def seed(self, seed: int) -> None:

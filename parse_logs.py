@@ -424,7 +424,8 @@ def count_users(log_path: Path, report: Callable[[int], None]) -> Counter:
     counts = Counter()
     for chunk in read_chunks(log_path, report):
         messages, _, _ = parse_lines(split_lines(chunk)[0])
-        counts.update(dict(messages["username"].str.to_lowercase().value_counts().iter_rows()))
+        for name, count in messages["username"].value_counts().iter_rows():
+            counts[name.lower()] += count
     return counts
 
 

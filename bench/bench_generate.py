@@ -10,11 +10,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from harness import ROOT, compare, parse_args, run, save, table, take_turns
+from harness import ROOT, compare, parse_args, run, save, seconds_of, table, take_turns
 
 sys.path.insert(0, str(ROOT))
 from generate import Engine, Sampling, encode_chat, generate, load
@@ -58,7 +57,7 @@ def time_stream(command: list, lines: list[str]) -> list[float]:
             process.stdin.flush()
             process.stdout.readline()
 
-        seconds = [seconds_of(ask, number) for number in range(len(lines))]
+        seconds = [seconds_of(partial(ask, number)) for number in range(len(lines))]
         process.stdin.close()
     return seconds[1:]
 
@@ -70,13 +69,7 @@ def time_draws(engine: Engine, lines: list[str], sampling: Sampling) -> list[flo
         prompt = encode_chat(engine, lines[: number + 1], engine.positions)
         engine.draw(prompt + prompt[-1:] * (NUM_TOKENS + 1) * number, 1, sampling)  # in place of the answers in between
 
-    return [seconds_of(draw, number) for number in range(len(lines))][1:]
-
-
-def seconds_of(function: Callable[[int], None], number: int) -> float:
-    started = time.perf_counter()
-    function(number)
-    return time.perf_counter() - started
+    return [seconds_of(partial(draw, number)) for number in range(len(lines))][1:]
 
 
 def main() -> None:
@@ -89,7 +82,7 @@ def main() -> None:
         pipeline = [sys.executable, "bench/peers/generate_pipeline.py", model, PROMPT, str(NUM_TOKENS)]
 
         run([*ours, PROMPT])  # makes the fast copy; no model is in this process yet, which would compete for memory
-        figures["cold process"] = compare(
+        rows = compare(
             {
                 "generate.py": [*ours, PROMPT],
                 "generate.py --engine transformers": [*ours, PROMPT, "--engine", "transformers"],
@@ -99,7 +92,8 @@ def main() -> None:
             {"messages": 1},
             args.rounds,
         )
-        print(f"A message from a cold process\n\n{table(figures['cold process'])}\n")
+        figures["cold process"] = {"rows": rows}
+        print(f"A message from a cold process\n\n{table(rows)}\n")
 
         lines = [f"line {number} of a chat that goes on and on" for number in range(9)]
         answers = time_stream([*ours, "--stream"], lines)
@@ -119,7 +113,7 @@ def main() -> None:
         )
         for row, num_messages in zip(rows, (100, 10), strict=True):
             row["messages/s"] *= num_messages
-        figures["many"] = rows
+        figures["many"] = {"rows": rows}
         print(f"Many messages in one process\n\n{table(rows)}\n")
         print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single ones\n")
     if not args.quick:

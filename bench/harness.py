@@ -102,14 +102,18 @@ def compare(commands: dict[str, Command], units: dict[str, float], rounds: int =
     return [row | {"peak MB": peaks[row["name"]] / 1e6} for row in rows]
 
 
+def seconds_of(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def take_turns(ways: dict[str, Callable[[], object]], units: dict[str, float], rounds: int) -> list[dict]:
     """Time the calls in turns; return the rows of `compare`, but for the memory."""
     seconds = {name: [] for name in ways}
     for round_ in range(rounds):
         for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(seconds_of(way))
             print(f"{name}: round {round_ + 1} of {rounds}, {seconds[name][-1]:.2f} s", file=sys.stderr)
     first = next(iter(seconds.values()))
     return [

@@ -10,7 +10,11 @@ suite=${SUITE:-bookworm}
 project=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 root=$(mktemp -d /var/tmp/newcomer.XXXXXX)
 chmod 755 "$root"
-mounts=()
+mounts=() # the last one first
+mount_at() { # what is mounted at the last argument
+    mount "$@"
+    mounts=("${!#}" "${mounts[@]}")
+}
 clean() {
     for mount in "${mounts[@]}"; do umount -l "$mount"; done
     rm -rf --one-file-system "$root"
@@ -19,22 +23,23 @@ trap clean EXIT
 
 mirror=(${MIRROR:-})
 debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "${mirror[@]}" > /dev/null
-mount -t proc proc "$root/proc" && mounts+=("$root/proc")
-mount --bind /dev "$root/dev" && mounts+=("$root/dev")
-mount -t tmpfs tmpfs "$root/dev/shm" && mounts+=("$root/dev/shm")
-mounts=("$root/dev/shm" "$root/dev" "$root/proc")
+mount_at -t proc proc "$root/proc"
+mount_at --bind /dev "$root/dev"
+mount_at -t tmpfs tmpfs "$root/dev/shm"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 for path in "$@"; do
     if [ -d "$path" ]; then
-        mkdir -p "$root$path" && mount --bind "$path" "$root$path" && mounts=("$root$path" "${mounts[@]}")
+        mkdir -p "$root$path"
+        mount_at --bind "$path" "$root$path"
     else
-        mkdir -p "$root$(dirname "$path")" && cp "$path" "$root$path"
+        mkdir -p "$root$(dirname "$path")"
+        cp "$path" "$root$path"
     fi
 done
 
-git clone --quiet "$project" "$root/root/gpt2-twitch-chatter"
+git clone --quiet "$project" "$root/srv/gpt2-twitch-chatter"
 packages=$(sed -n 's/^ *sudo apt-get install //p' "$project/README.md")
-inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd; $1"; }
+inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd /srv; $1"; }
 inside "apt-get update -qq && apt-get install -qq -y --no-install-recommends $packages > /dev/null"
 inside "cd gpt2-twitch-chatter && time make demo" 2>&1 | tail -n 40
 inside "cd gpt2-twitch-chatter && time make test" 2>&1 | tail -n 40

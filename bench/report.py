@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 BENCH = ROOT / "bench"
 OURS, PEERS = "#0072b2", "#9a9a9a"
-# Section of a file of results -> stage, what was measured, and the sections of which growth was measured
+# Stage and part of a file of results -> what its rows compare
 TITLES = {
     ("parse", "sample"): "Parsing {MB:.0f} MB of made-up chat, {lines:,.0f} lines",
     ("parse", "real"): "Parsing {MB:.0f} MB of real chat, {lines:,.0f} lines",
@@ -30,7 +30,7 @@ def rows_of(results: dict, stage: str, part: str | None) -> tuple[list[dict], di
     """Find the rows of one comparison, and how much each of its commands works through."""
     figures = results.get(stage, {})
     figures = figures.get(part, {}) if part else figures
-    return (figures, {}) if isinstance(figures, list) else (figures.get("rows", []), figures.get("units", {}))
+    return figures.get("rows", []), figures.get("units", {})
 
 
 def ratios_first(row: dict) -> dict:
