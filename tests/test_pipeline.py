@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 
 import nbformat
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from conftest import ROOT, SHARED, run
 from datasets import DatasetDict
 from nbclient import NotebookClient
+from packaging.specifiers import SpecifierSet
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
 from generate import load
@@ -132,14 +134,22 @@ def test_real_chat_with_the_real_vocabulary(tmp_path):
     assert len(run("generate.py", "hello chat", "--model", tmp_path / "out", "-n", 2).stdout.splitlines()) == 2
 
 
-def test_help_is_quick_to_come_and_shows_commands():
+def test_help_is_quick_to_come_and_ends_with_commands():
     for script in SCRIPTS:
         done = run(script, "--help")
-        assert f"    python {script}" in done.stdout
+        commands = done.stdout.rstrip().rsplit("\n\n", 1)[1].splitlines()
+        assert len(commands) >= 3
+        assert all(line.startswith("    ") and script in line for line in commands)
     code = "import sys, parse_logs, tokenize_logs, train, generate; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert "generate" in loaded
     assert not {"torch", "transformers", "datasets", "deepspeed", "pyarrow", "numpy", "pandas", "polars"} & set(loaded)
+
+
+def test_the_packages_take_debians_python():
+    """Debian 12's 3.11.2, where a later 3.11 is what some packages want."""
+    for package in distributions():
+        assert "3.11.2" in SpecifierSet(package.metadata["Requires-Python"] or ""), package.name
 
 
 def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
