@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parse_logs import InputError, one_line_errors, parse_line, positive_int, written_beside
+from parse_logs import InputError, one_line_errors, parse_line, parser_of, positive_int, written_beside
 from tokenize_logs import clean, encode
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
@@ -348,7 +348,7 @@ def read_words(path: Path | None) -> frozenset[str]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("chat", nargs="*", help="the chat so far, a line each, the oldest first; - reads them from standard input")
     add("--model", default="models/gpt2-twitch-chatter", help="folder of the model (models/gpt2-twitch-chatter)")

@@ -146,6 +146,13 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"{Path(sys.argv[0]).name}: interrupted")
 
 
+def parser_of(docstring: str) -> argparse.ArgumentParser:
+    """Make a parser whose help begins as a script's docstring does, and ends with its last paragraph, the commands."""
+    description, commands = docstring.rsplit("\n\n", 1)
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, epilog=commands, formatter_class=raw)
+
+
 def positive_int(text: str) -> int:
     """Read a command-line number that must be 1 or more."""
     number = int(text)
@@ -534,7 +541,7 @@ def read_users(names_and_files: list[str]) -> frozenset[str]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--logs-dir", type=Path, default=Path("data/logs"), help="folder of logs (data/logs)")
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs (data/raw)")
@@ -542,13 +549,7 @@ def parse_args() -> argparse.Namespace:
     add("--verbose", action="store_true", help="a line of counts for each log")
     which = parser.add_argument_group("which messages to leave out")
     add = which.add_argument
-    add(
-        "--exclude-users",
-        nargs="+",
-        default=[],
-        metavar="NAME|FILE",
-        help="these users, or those in a file",
-    )
+    add("--exclude-users", nargs="+", default=[], metavar="NAME|FILE", help="these users, or those in a file")
     add("--exclude-bots", action="store_true", help="well-known bots: nightbot, streamelements, moobot, ...")
     add("--min-user-messages", type=positive_int, default=1, metavar="N", help="users with fewer messages in all logs")
     add(

@@ -28,7 +28,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parse_logs import FIELDS, InputError, check_replaceable, one_line_errors, positive_int, remove, written_beside
+from parse_logs import (
+    FIELDS,
+    InputError,
+    check_replaceable,
+    one_line_errors,
+    parser_of,
+    positive_int,
+    remove,
+    written_beside,
+)
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
@@ -66,7 +75,7 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
             tokenizer.add_special_tokens({name: tokenizer.eos_token})
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
-    if tokenizer.decode(encode(tokenizer, ["\n"])[0][:1]) != "\n":
+    if tokenizer.decode([newline_of(tokenizer)]) != "\n":
         raise InputError(
             f"the tokenizer of {model} has no token of its own for a line break; take a model with GPT-2's"
         )
@@ -123,6 +132,12 @@ def encode(tokenizer: PreTrainedTokenizerBase | Tokenizer, messages: list[str]) 
     return [encoding.ids for encoding in backend.encode_batch_fast(messages, add_special_tokens=False)]
 
 
+def newline_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Give the token that ends a message."""
+    [[newline, *_]] = encode(tokenizer, ["\n"])
+    return newline
+
+
 def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np.ndarray]:
     """Give the fastest function that tokenizes messages as `encode` does: clean messages -> their ids, each message's
     followed by the newline's, in one array (num_tokens,) of integers.
@@ -133,7 +148,7 @@ def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np
     import fastokens
     import numpy as np
 
-    [newline] = encode(tokenizer, ["\n"])[0]
+    newline = newline_of(tokenizer)
 
     def encode_each(messages: list[str]) -> np.ndarray:
         return np.array([token for ids in encode(tokenizer, messages) for token in (*ids, newline)], np.uint32)
@@ -228,7 +243,7 @@ def tokenize_files(
     from tqdm import tqdm
 
     encoder = load_encoder(tokenizer)
-    [newline] = encode(tokenizer, ["\n"])[0]
+    newline = newline_of(tokenizer)
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
     if max_copies:
         counts["duplicate messages dropped"] = 0
@@ -376,7 +391,7 @@ def tokenize_logs(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--input-dir", type=Path, default=Path("data/raw"), help="folder of CSVs (data/raw)")
     add(

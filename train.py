@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generate import Sampling, TransformersEngine, decode_message, encode_chat
-from parse_logs import InputError, check_replaceable, one_line_errors, positive_int, remove, written_beside
+from parse_logs import InputError, check_replaceable, one_line_errors, parser_of, positive_int, remove, written_beside
+from tokenize_logs import newline_of
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import torch
@@ -122,9 +123,9 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
 
     # Else the Trainer does not know that the loss shifts the labels by one, and divides by a token too many a block.
     network.loss_type = "ForCausalLM"
-    newline = tokenizer.encode("\n")[0]
     network.generation_config.pad_token_id = tokenizer.pad_token_id
-    network.generation_config.eos_token_id = [newline, tokenizer.eos_token_id]  # a message ends with its line
+    # A message ends with its line.
+    network.generation_config.eos_token_id = [newline_of(tokenizer), tokenizer.eos_token_id]
     return network
 
 
@@ -256,6 +257,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
             f"{num_processes} process(es)"
         )
     steps_per_epoch = math.ceil(num_train_blocks / args.batch_size)
+    max_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.epochs * steps_per_epoch)
     return TrainingArguments(
         output_dir=f"{args.output_dir}-checkpoints",
         deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed, args.offload),
@@ -266,8 +268,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
         learning_rate=args.learning_rate,
         lr_scheduler_type="linear",  # up over the warm-up, then down to 0 at the last step
         warmup_steps=math.ceil(args.warmup_epochs * steps_per_epoch),
-        num_train_epochs=args.epochs,
-        max_steps=args.max_steps,
+        max_steps=max_steps,
         per_device_train_batch_size=args.micro_batch_size,
         per_device_eval_batch_size=args.micro_batch_size,
         gradient_accumulation_steps=accumulation,
@@ -295,9 +296,6 @@ def print_plan(
     """Print what is going to be trained, on what and how, before the first step."""
     parameters = model.num_parameters()
     block_size = model.config.n_positions
-    steps = settings.max_steps
-    if steps < 0:
-        steps = math.ceil(math.ceil(len(blocks["train"]) / args.batch_size) * settings.num_train_epochs)
     precision = precision_of(settings)
     zero = (settings.deepspeed or {}).get("zero_optimization", {})
     offloaded = [part for part in ("param", "optimizer") if zero.get(f"offload_{part}", {}).get("device") == "cpu"]
@@ -306,7 +304,7 @@ def print_plan(
     rows = {
         "model": f"{args.model}, {parameters:,} parameters",
         "train, test": f"{len(blocks['train']):,} and {len(blocks['test']):,} blocks of {block_size} tokens",
-        "steps": f"{steps:,}, each of {args.batch_size} blocks: {settings.world_size} process(es) x "
+        "steps": f"{settings.max_steps:,}, each of {args.batch_size} blocks: {settings.world_size} process(es) x "
         f"{args.micro_batch_size} x {settings.gradient_accumulation_steps} accumulated",
         "training": f"{precision} on {settings.device}, with "
         + (f"DeepSpeed ZeRO stage {zero.get('stage', 0)}" if settings.deepspeed else "the plain Trainer"),
@@ -446,16 +444,7 @@ def remove_partial(checkpoints: Path) -> None:
 def describe_run(args: argparse.Namespace, settings: TrainingArguments) -> dict[str, str | int | float]:
     """Collect what a resumed run must have in common with the one that wrote the checkpoint."""
     blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
-    options = [
-        "model",
-        "epochs",
-        "batch_size",
-        "micro_batch_size",
-        "learning_rate",
-        "warmup_epochs",
-        "max_steps",
-        "seed",
-    ]
+    options = "model epochs batch_size micro_batch_size learning_rate warmup_epochs max_steps seed".split()
     return {
         **{f"--{name.replace('_', '-')}": getattr(args, name) for name in options},
         "precision": precision_of(settings),
@@ -614,7 +603,7 @@ def write_report(folder: Path, history: list[dict], run: dict, dataset_dir: Path
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add(
         "--dataset-dir",

@@ -87,7 +87,7 @@ def children_of(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def compare(commands: dict[str, Command], units: dict[str, float], rounds: int = 5) -> list[dict]:
+def compare(commands: dict[str, Command], units: dict[str, float], rounds: int = 3) -> list[dict]:
     """Time the commands in turns, after a round that warms the disk cache and samples memory.
 
     `units` says how much a command works through, as {"MB": 200.0, "messages": 2.7e6}. The first command is the one
@@ -129,16 +129,17 @@ def take_turns(ways: dict[str, Callable[[], object]], units: dict[str, float], r
     ]
 
 
-def grow(command_of: Callable[[float], Command], sizes: list[float], rounds: int = 3) -> dict:
+def grow(command_of: Callable[[float], Command], sizes: list[float]) -> dict:
     """Time a command on growing input; fit seconds ~ size ** exponent on the upper half of the sizes.
 
-    The lower half is mostly start-up. Returns sizes, median seconds, peak MB, and the exponent.
+    The lower half is mostly start-up. A run that samples memory goes before the timed one. Returns sizes, seconds,
+    peak MB, and the exponent.
     """
     seconds, peaks = [], []
     for size in sizes:
         command = command_of(size)
         peaks.append(run(command, sample_memory=True).peak / 1e6)
-        seconds.append(statistics.median(run(command).seconds for _ in range(rounds)))
+        seconds.append(run(command).seconds)
         print(f"{size:g}: {seconds[-1]:.2f} s, {peaks[-1]:.0f} MB", file=sys.stderr)
     upper = len(sizes) // 2
     exponent, _ = statistics.linear_regression([*map(math.log, sizes[upper:])], [*map(math.log, seconds[upper:])])
@@ -163,7 +164,7 @@ def growth_table(unit: str, growth: dict) -> str:
     columns = zip(growth["sizes"], growth["seconds"], growth["peak MB"], strict=True)
     rows = [dict(zip((unit, "seconds", "peak MB"), row, strict=True)) for row in columns]
     start = growth["sizes"][len(growth["sizes"]) // 2]
-    return f"{table(rows)}\n\nseconds ~ {unit} ^ {growth['exponent']:.2f} from {start:g} {unit} on"
+    return f"{table(rows)}\n\nFitted: seconds ~ ({unit}) ^ {growth['exponent']:.2f}, from {start:g} {unit} on"
 
 
 def machine() -> dict:
@@ -194,7 +195,7 @@ def parse_args(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{os.cpu_count()}-cores-{machine()['cpu']}".lower()).strip("-")
     parser.add_argument("--machine", default=slug, help=f"name of the file of results ({slug})")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each command (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each command (3)")
     parser.add_argument("--quick", action="store_true", help="small inputs, to see that it works")
     return parser.parse_args()
 

@@ -10,10 +10,10 @@ import argparse
 import csv
 from pathlib import Path
 
-VOCAB_SIZE = 1536
+VOCAB_SIZE = 1536  # or less, where the chat has no more to merge
 # No dropout: a model this small never overfits the sample, and on a CPU dropout takes half of a step's time.
 DROPOUT = dict(embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
-CONFIG = dict(n_positions=512, n_embd=128, n_layer=4, n_head=4, vocab_size=VOCAB_SIZE, **DROPOUT)
+CONFIG = dict(n_positions=512, n_embd=128, n_layer=4, n_head=4, **DROPOUT)
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     tokenizer = GPT2Tokenizer(tokenizer_object=bpe, model_max_length=CONFIG["n_positions"])
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     tokenizer.save_pretrained(args.output_dir)
-    GPT2Config(**CONFIG, bos_token_id=end, eos_token_id=end).save_pretrained(args.output_dir)
+    GPT2Config(**CONFIG, vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end).save_pretrained(args.output_dir)
 
 
 if __name__ == "__main__":

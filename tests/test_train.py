@@ -222,7 +222,7 @@ def test_defaults(tmp_path, monkeypatch):
     settings = training_arguments(args, num_train_blocks=2400)
     assert settings.gradient_accumulation_steps * settings.per_device_train_batch_size == 24
     assert settings.per_device_train_batch_size == 8
-    assert (settings.optim, settings.learning_rate, settings.num_train_epochs) == ("adamw_torch", 1e-3, 3)
+    assert (settings.optim, settings.learning_rate, settings.max_steps) == ("adamw_torch", 1e-3, 3 * 100)
     assert (settings.lr_scheduler_type, settings.warmup_steps) == ("linear", 10)
     assert (settings.save_strategy, settings.eval_strategy) == ("epoch", "epoch")
     zero = json.loads((ROOT / "ds_config.json").read_text())["zero_optimization"]

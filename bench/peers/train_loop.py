@@ -9,7 +9,8 @@ import torch
 from datasets import DatasetDict
 from transformers import AutoConfig, AutoModelForCausalLM
 
-model, dataset_dir, num_steps, micro_batch_size, precision = sys.argv[1:]
+model, dataset_dir, *sizes, precision = sys.argv[1:]
+num_steps, batch_size, micro_batch_size = map(int, sizes)
 device = "cuda" if torch.cuda.is_available() else "cpu"
 blocks = DatasetDict.load_from_disk(dataset_dir)["train"].with_format("numpy")["input_ids"][:].astype(np.int64)
 network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model), dtype=torch.float32)
@@ -19,10 +20,10 @@ optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
 scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
 half = torch.autocast(device, torch.float16) if precision == "fp16" else contextlib.nullcontext()
 order = np.random.default_rng(0).permutation(len(blocks))
-accumulation = 24 // int(micro_batch_size)
+accumulation = batch_size // micro_batch_size
 then = None
-for step in range(1, int(num_steps) + 1):
-    batch = torch.from_numpy(blocks[order[np.arange(24 * (step - 1), 24 * step) % len(order)]])
+for step in range(1, num_steps + 1):
+    batch = torch.from_numpy(blocks[order[np.arange(batch_size * (step - 1), batch_size * step) % len(order)]])
     for input_ids in batch.to(device).chunk(accumulation):
         with half:
             loss = compiled(input_ids=input_ids, labels=input_ids).loss / accumulation

@@ -7,10 +7,11 @@ import torch
 from datasets import DatasetDict
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-model, dataset_dir, num_steps, micro_batch_size, precision, output_dir = sys.argv[1:]
+model, dataset_dir, *sizes, precision, output_dir = sys.argv[1:]
+num_steps, batch_size, micro_batch_size = map(int, sizes)
 blocks = DatasetDict.load_from_disk(dataset_dir)["train"].select_columns(["input_ids"]).with_format("torch")
 network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model), dtype=torch.float32)
-tokens_per_stretch = 10 * 24 * len(blocks[0]["input_ids"])
+tokens_per_stretch = 10 * batch_size * len(blocks[0]["input_ids"])
 
 
 def collate(rows: list[dict]) -> dict:
@@ -31,9 +32,9 @@ class Speed(TrainerCallback):
 
 settings = TrainingArguments(
     output_dir,
-    per_device_train_batch_size=int(micro_batch_size),
-    gradient_accumulation_steps=24 // int(micro_batch_size),
-    max_steps=int(num_steps),
+    per_device_train_batch_size=micro_batch_size,
+    gradient_accumulation_steps=batch_size // micro_batch_size,
+    max_steps=num_steps,
     fp16=precision == "fp16",
     use_cpu=not torch.cuda.is_available(),
     save_strategy="no",
