@@ -19,7 +19,7 @@ demo: .venv/installed
 	$(RUN) tokenize_logs.py --input-dir data/demo/raw --output-dir data/demo/tokenized_datasets \
 		--model models/tiny-gpt2 --block-size 128
 	$(RUN) train.py --dataset-dir data/demo/tokenized_datasets --model models/tiny-gpt2 \
-		--output-dir models/demo/gpt2-twitch-chatter --micro-batch-size 24 --learning-rate 3e-3
+		--output-dir models/demo/gpt2-twitch-chatter --batch-size 12 --micro-batch-size 12 --learning-rate 3e-3
 	$(RUN) generate.py "what game is this?" --model models/demo/gpt2-twitch-chatter -n 5
 
 test: lint
