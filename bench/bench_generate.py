@@ -106,12 +106,12 @@ def main() -> None:
         rows = take_turns(
             {
                 "-n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
-                "10 single ones": lambda: [generate(engine, [PROMPT], sampling=sampling) for _ in range(10)],
+                "5 single ones": lambda: [generate(engine, [PROMPT], sampling=sampling) for _ in range(5)],
             },
             {"messages": 1},
-            min(args.rounds, 3),
+            min(args.rounds, 2),
         )
-        for row, num_messages in zip(rows, (100, 10), strict=True):
+        for row, num_messages in zip(rows, (100, 5), strict=True):
             row["messages/s"] *= num_messages
         figures["many"] = {"rows": rows}
         print(f"Many messages in one process\n\n{table(rows)}\n")

@@ -1,8 +1,8 @@
 """Compare the chatter with what people use instead: bits a byte of held-out chat, and how often a message is a copy.
 
-Beside the tiny model, which train.py trains as `make demo` does: Kneser-Ney n-grams of the same tokens, and a Markov
-chain of order 2 on words, smoothed with Kneser-Ney as well, and with letters for words it never saw. All read the same
-text and are judged on the same messages, each with the ones before it in its block.
+Beside a model of models/tiny-gpt2's shape, which train.py trains from random weights: Kneser-Ney n-grams of the same
+tokens, and a Markov chain of order 2 on words, smoothed with Kneser-Ney as well, and with letters for words it never
+saw. All read the same text and are judged on the same messages, each with the ones before it in its block.
 
 python bench/bench_quality.py
 """
@@ -16,16 +16,23 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
 from harness import ROOT, parse_args, run, save, table
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 sys.path.insert(0, str(ROOT))
-from generate import generate, load
+from generate import generate, load, load_weights
+from tokenize_logs import newline_of
 from train import load_dataset
 
 CHAT = ROOT.parent / "shared/chat/justlog"  # real logs, where they are at hand
-MODEL = ROOT / "models/tiny-gpt2"
+EPOCHS = {"sample": 3, "real": 12}  # through each chat
+STEPS = ["--batch-size", "8", "--learning-rate", "2e-3"]  # many small steps: the chat is small
 MAX_MESSAGES = 48_000  # of each chat, as many as the sample has
 NUM_DRAWS = 500
 END = "\n"  # of a message, as a word
@@ -67,10 +74,11 @@ class KneserNey:
             p = (max(known.get(symbol, 0) - discount, 0) + discount * len(known) * p) / total
         return p
 
-    def bits(self, text: Sequence[Hashable]) -> float:
+    def bits(self, text: Sequence[Hashable]) -> list[float]:
+        """Say how many bits each symbol of a text takes."""
         symbols = (*[BORDER] * (self.order - 1), *text)
         contexts = (symbols[place : place + self.order - 1] for place in range(len(text)))
-        return -sum(math.log2(self.probability(*pair)) for pair in zip(contexts, text, strict=True))
+        return [-math.log2(self.probability(*pair)) for pair in zip(contexts, text, strict=True)]
 
     def draw(self, end: Hashable, rng: random.Random) -> list[Hashable]:
         """Draw a text up to its end, each symbol from the longest context, shortened with the chance of back-off."""
@@ -90,92 +98,103 @@ class KneserNey:
         return text[self.order - 1 : -1]
 
 
-def messages_of(rows: Iterable[dict], tokenizer) -> list[list[str]]:
-    """Decode blocks into their messages."""
-    pad = tokenizer.pad_token_id
-    texts = tokenizer.batch_decode([row["input_ids"][row["input_ids"] != pad][1:].tolist() for row in rows])
-    return [text.split("\n")[:-1] for text in texts]
+def messages_of(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+    """Decode the tokens of blocks into their messages."""
+    return [text.split("\n")[:-1] for text in tokenizer.batch_decode(ids)]
 
 
 def word_model(train: list[list[str]]) -> KneserNey:
     """Learn words from blocks of messages; a word that was never seen is spelled, letter behind letter."""
-    words = [[word for message in block for word in (*message.split(" "), END)] for block in train]
+    words = [*map(words_of, train)]
     spelled = {word: [*word.encode(), END] for block in words for word in block}
     letters = KneserNey(spelled.values(), 4, lambda _: 1 / 257)
-    return KneserNey(words, 3, lambda word: 2 ** -letters.bits([*word.encode(), END]))
+    return KneserNey(words, 3, lambda word: 2 ** -sum(letters.bits([*word.encode(), END])))
 
 
-def compare(name: str, raw: Path, scratch: Path) -> list[dict]:
-    """Train the three on the CSVs in `raw`, and judge them."""
-    dataset, chatter = scratch / f"{name}-dataset", scratch / f"{name}-chatter"
-    tokenize = [
-        "tokenize_logs.py",
-        "--input-dir",
-        raw,
-        "--output-dir",
-        dataset,
-        "--model",
-        MODEL,
-        "--block-size",
-        "128",
-    ]
-    run([sys.executable, *tokenize])
-    train = ["train.py", "--dataset-dir", dataset, "--model", MODEL, "--output-dir", chatter]
-    seconds = run([sys.executable, *train, "--micro-batch-size", "24", "--learning-rate", "3e-3"]).seconds
+def words_of(block: list[str]) -> list[str]:
+    return [word for message in block for word in (*message.split(" "), END)]
+
+
+def chatter_bits(network: PreTrainedModel, end: int, ids: list[int]) -> list[float]:
+    """Say how many bits each token of a block takes."""
+    with torch.inference_mode():
+        logits = network(torch.tensor([[end, *ids]])).logits[0, :-1]  # (num_tokens, vocab_size)
+        return (F.cross_entropy(logits, torch.tensor(ids), reduction="none") / math.log(2)).tolist()
+
+
+def sum_by_message(symbols: Sequence[Hashable], bits: Iterable[float], end: Hashable) -> list[float]:
+    """Add up the bits of the symbols of each message, `end` included."""
+    sums = [0.0]
+    for symbol, some in zip(symbols, bits, strict=True):
+        sums[-1] += some
+        if symbol == end:
+            sums.append(0.0)
+    return sums[:-1]
+
+
+def compare(chat: str, raw: Path, epochs: int, scratch: Path) -> dict:
+    """Train the models on the CSVs in `raw`, and judge them."""
+    tiny, dataset, chatter = (scratch / f"{chat}-{part}" for part in ("tiny", "dataset", "chatter"))
+    run([sys.executable, "models/make_tiny_gpt2.py", "--input-dir", raw, "--output-dir", tiny])
+    tokenize = ["tokenize_logs.py", "--input-dir", raw, "--output-dir", dataset, "--block-size", "128"]
+    run([sys.executable, *tokenize, "--model", tiny])
+    train = ["train.py", "--dataset-dir", dataset, "--model", tiny, "--output-dir", chatter, "--epochs", str(epochs)]
+    seconds = run([sys.executable, *train, *STEPS]).seconds
     blocks, tokenizer = load_dataset(dataset)
-    pad, newline = tokenizer.pad_token_id, tokenizer.encode("\n")[0]
+    pad, newline = tokenizer.pad_token_id, newline_of(tokenizer)
     ids = {split: [row["input_ids"][row["input_ids"] != pad][1:].tolist() for row in blocks[split]] for split in blocks}
-    messages = {split: messages_of(blocks[split], tokenizer) for split in blocks}
-    size = sum(len(message.encode()) + 1 for block in messages["test"] for message in block)
+    messages = {split: messages_of(ids[split], tokenizer) for split in ids}
+    held_out = [message for block in messages["test"] for message in block]
+    sizes = np.array([len(message.encode()) + 1 for message in held_out])
     known = {message for block in messages["train"] for message in block}
+    is_new = np.array([message not in known for message in held_out])
+    rows = []
 
-    def copies(drawn: Iterable[str]) -> float:
-        drawn = list(drawn)
-        return sum(message in known for message in drawn) / len(drawn)
-
-    history = json.loads((chatter / "metrics.json").read_text())["history"]
-    loss = [entry["eval_loss"] for entry in history if "eval_loss" in entry][-1]
-    engine = load(chatter, "cpu")
-    engine.seed(0)
-    rows = [
-        {
-            "model": "train.py, models/tiny-gpt2",
-            "bits a byte": loss / math.log(2) * sum(map(len, ids["test"])) / size,
-            "copies": copies(message.text for message in generate(engine, num_messages=NUM_DRAWS)),
-            "seconds to train": seconds,
-        }
-    ]
-    rng = random.Random(0)
-    for order in (3, 5):
-        started = time.perf_counter()
-        ngrams = KneserNey(ids["train"], order, lambda _: 1 / len(tokenizer))
-        seconds = time.perf_counter() - started
+    def judge(model: str, seconds: float, bits_of: Callable, texts: list, end: Hashable, drawn: Iterable[str]) -> None:
+        bits = np.concatenate([sum_by_message(text, bits_of(text), end) for text in texts])
+        drawn = [*drawn]
         rows.append(
             {
-                "model": f"Kneser-Ney, {order}-grams of tokens",
-                "bits a byte": sum(map(ngrams.bits, ids["test"])) / size,
-                "copies": copies(tokenizer.decode(ngrams.draw(newline, rng)) for _ in range(NUM_DRAWS)),
+                "model": model,
+                "bits a byte": bits.sum() / sizes.sum(),
+                "of new messages": bits[is_new].sum() / sizes[is_new].sum(),
+                "copies": sum(message in known for message in drawn) / len(drawn),
                 "seconds to train": seconds,
             }
         )
-    started = time.perf_counter()
-    words = word_model(messages["train"])
-    seconds = time.perf_counter() - started
-    texts = [[word for message in block for word in (*message.split(" "), END)] for block in messages["test"]]
-    rows.append(
-        {
-            "model": "Markov chain of order 2, words",
-            "bits a byte": sum(map(words.bits, texts)) / size,
-            "copies": copies(" ".join(words.draw(END, rng)) for _ in range(NUM_DRAWS)),
-            "seconds to train": seconds,
-        }
+
+    engine = load(chatter, "cpu")
+    engine.seed(0)
+    bits_of = partial(chatter_bits, load_weights(chatter, "cpu"), tokenizer.eos_token_id)
+    said = (message.text for message in generate(engine, num_messages=NUM_DRAWS))
+    judge(f"train.py, {epochs} epochs", seconds, bits_of, ids["test"], newline, said)
+    rng = random.Random(0)
+    words = [*map(words_of, messages["test"])]
+    # What learns, the held-out text in its symbols, their end, and how to make text of them
+    peers = {
+        f"Kneser-Ney, {order}-grams of tokens": (
+            partial(KneserNey, ids["train"], order, lambda _: 1 / len(tokenizer)),
+            ids["test"],
+            newline,
+            tokenizer.decode,
+        )
+        for order in (3, 5)
+    }
+    peers["Markov chain of order 2, words"] = partial(word_model, messages["train"]), words, END, " ".join
+    for name, (learn, texts, end, text_of) in peers.items():
+        started = time.perf_counter()
+        model = learn()
+        seconds = time.perf_counter() - started
+        judge(name, seconds, model.bits, texts, end, (text_of(model.draw(end, rng)) for _ in range(NUM_DRAWS)))
+
+    history = json.loads((chatter / "metrics.json").read_text())["history"]
+    to_bits = sum(map(len, ids["test"])) / sizes.sum() / math.log(2)
+    by_epoch = [entry["eval_loss"] * to_bits for entry in history if "eval_loss" in entry]
+    setting = (
+        f"{sum(map(len, messages['train'])):,} messages to learn from, {len(held_out):,} held out; "
+        f"{1 - is_new.mean():.0%} of those stand in the former as well"
     )
-    real = [message for block in messages["test"] for message in block]
-    rows.append({"model": "the held-out messages themselves", "bits a byte": "", "copies": copies(real)})
-    rows[-1]["seconds to train"] = ""
-    num_messages = sum(map(len, messages["train"]))
-    print(f"{name}: {num_messages:,} messages to learn from, {len(real):,} held out, {size:,} bytes\n\n{table(rows)}\n")
-    return rows
+    return {"setting": setting, "rows": rows, "bits a byte by epoch": by_epoch}
 
 
 def first_messages(raw: Path, num_messages: int, output: Path) -> None:
@@ -204,7 +223,8 @@ def main() -> None:
             run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", scratch / f"{chat}-raw"])
             some = scratch / f"{chat}-some"
             first_messages(scratch / f"{chat}-raw", 4_000 if args.quick else MAX_MESSAGES, some)
-            figures[chat] = {"rows": compare(chat, some, scratch)}
+            figures[chat] = compare(chat, some, 1 if args.quick else EPOCHS[chat], scratch)
+            print(f"{chat}: {figures[chat]['setting']}\n\n{table(figures[chat]['rows'])}\n")
     if not args.quick:
         save("quality", figures, args.machine)
 

@@ -75,8 +75,9 @@ def encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
 
 def main() -> None:
     args = parse_args(__doc__)
+    num_messages = 50_000 if args.quick else 1_000_000
     figures = {}
-    with tempfile.TemporaryDirectory() as scratch, sample_logs(50_000 if args.quick else 4_000_000) as logs:
+    with tempfile.TemporaryDirectory() as scratch, sample_logs(num_messages) as logs:
         scratch = Path(scratch)
         os.environ["HF_HOME"] = str(scratch / "cache")  # where datasets keeps copies of what it reads
         model = model_in(scratch / "gpt2")
@@ -102,7 +103,7 @@ def main() -> None:
             }
             if name == "real":
                 commands["a call a row"] = peer("tokenize_pandas")
-            rows = compare(commands, units, 1 if name == "sample" else args.rounds)
+            rows = compare(commands, units, args.rounds)
             figures[name] = {"units": units, "rows": rows}
             print(f"{name}: {units['MB']:.0f} MB of CSV, {units['messages']:,} messages\n\n{table(rows)}\n")
             if name == "real":
@@ -113,7 +114,7 @@ def main() -> None:
 
         def tokenize_some(millions: float) -> list:
             (scratch / "some").mkdir(exist_ok=True)
-            size = int(len(whole[1]) * millions / 4)
+            size = int(len(whole[1]) * millions * 1e6 / num_messages)
             with (scratch / "some/chat.csv").open("wb") as csv_file:
                 csv_file.write(whole[0] + b"\n")
                 while size > 0:
@@ -122,7 +123,7 @@ def main() -> None:
                     size -= len(whole[1])
             return [*tokenize, "--input-dir", scratch / "some"]
 
-        figures["growth"] = grow(tokenize_some, [0.5, 1, 2] if args.quick else [0.5, 1, 2, 4, 8, 16], rounds=1)
+        figures["growth"] = grow(tokenize_some, [0.05, 0.1, 0.2] if args.quick else [1, 2, 4, 8, 16])
         print(growth_table("million messages", figures["growth"]))
     if not args.quick:
         save("tokenize", figures, args.machine)

@@ -1,8 +1,8 @@
 """train.py in its three ways beside the plain Trainer and a hand-written loop: tokens a second and memory.
 
-On a GPU: gpt2-medium's shape with random weights, fp16. On a CPU: models/tiny-gpt2, float32. 24 blocks of 512 tokens a
-step in micro-batches of 8; random tokens, which cost what real ones cost. Each row is a process of its own; its speed
-is the median over stretches of 10 steps, the first left out.
+On a GPU: gpt2-medium's shape with random weights, fp16. On a CPU: models/tiny-gpt2, float32. 24 blocks of 512 tokens
+a step in micro-batches of 8; random tokens, which cost what real ones cost. Each row is a process of its own; its
+speed is the median over stretches of 10 steps, the first left out.
 
 python bench/bench_train.py
 """
@@ -64,17 +64,9 @@ def main() -> None:
         else:
             shutil.copytree(ROOT / "models/tiny-gpt2", model)
         make_dataset(scratch, model, BATCH_SIZE * num_steps, block_size)
-        ours = [sys.executable, "train.py", "--model", model, "--dataset-dir", scratch / "dataset"]
-        ours += [
-            "--output-dir",
-            scratch / "out",
-            "--overwrite",
-            "--max-steps",
-            str(num_steps),
-            "--precision",
-            precision,
-        ]
-        peer = [model, scratch / "dataset", str(num_steps), "8", precision]
+        ours = [sys.executable, "train.py", "--model", model, "--dataset-dir", scratch / "dataset", "--overwrite"]
+        ours += ["--output-dir", scratch / "out", "--max-steps", str(num_steps), "--precision", precision]
+        peer = [model, scratch / "dataset", str(num_steps), str(BATCH_SIZE), "8", precision]
         commands = {
             "1 train.py": ours,
             "2 train.py --no-offload": [*ours, "--no-offload"],
@@ -83,7 +75,7 @@ def main() -> None:
             "5 hand-written loop": [sys.executable, "bench/peers/train_loop.py", *peer],
         }
         runs = {name: [] for name in commands}
-        for round_ in range(min(args.rounds, 3)):  # in turns, for the machine's own ups and downs
+        for round_ in range(min(args.rounds, 2)):  # in turns, for the machine's own ups and downs
             for name, command in commands.items():
                 runs[name].append(run(command, sample_memory=True))
                 print(f"{name}: round {round_ + 1}, {speeds_of(runs[name][-1])}", file=sys.stderr)

@@ -26,7 +26,7 @@ debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "${mirr
 mount_at -t proc proc "$root/proc"
 mount_at --bind /dev "$root/dev"
 mount_at -t tmpfs tmpfs "$root/dev/shm"
-cp /etc/resolv.conf "$root/etc/resolv.conf"
+cp /etc/resolv.conf /etc/hosts "$root/etc/" # which the installer writes, and debootstrap does not
 for path in "$@"; do
     if [ -d "$path" ]; then
         mkdir -p "$root$path"

@@ -7,7 +7,7 @@ import base64
 import json
 from pathlib import Path
 
-from harness import RESULTS, ROOT, table
+from harness import RESULTS, ROOT, growth_table, table
 from matplotlib.figure import Figure
 
 BENCH = ROOT / "bench"
@@ -19,8 +19,8 @@ TITLES = {
     ("tokenize", "sample"): "Tokenizing {messages:,.0f} made-up messages, {MB:.0f} MB",
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
     ("tokenize", "encoders"): "Encoding alone, the real messages",
-    ("train", None): "Training the tiny model on the CPU, in float32, blocks of 512 tokens",
-    ("train on a GPU", None): "Training gpt2-medium on a GPU, in fp16, blocks of 512 tokens",
+    ("train", None): "Training the tiny model on the CPU, in float32, 24 blocks of 512 tokens a step",
+    ("train on a GPU", None): "Training gpt2-medium on a GPU, in fp16, 24 blocks of 512 tokens a step",
     ("generate", "cold process"): "A message of 20 tokens from a cold process, gpt2-medium's shape",
     ("generate", "many"): "Many messages in one process",
 }
@@ -64,6 +64,19 @@ def draw_growth(growth: dict, unit: str, title: str, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def draw_learning(figures: dict, title: str, path: Path) -> None:
+    """Draw the chatter's bits a byte over its epochs, with the others' as level lines."""
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    by_epoch = figures["bits a byte by epoch"]  # the first is before training
+    axes.plot(range(1, len(by_epoch)), by_epoch[1:], "o-", color=OURS, label="train.py")
+    for row, style in zip(figures["rows"][1:], ("--", "-", ":"), strict=True):
+        axes.axhline(row["bits a byte"], color="black", linewidth=1, linestyle=style, label=row["model"])
+    axes.legend()
+    axes.set(title=title, xlabel="epoch", ylabel="bits a byte of held-out chat")
+    figure.savefig(path, dpi=100)
+
+
 def report(results: dict, name: str) -> list[str]:
     """Write up one machine's results in Markdown, with figures in bench/figures."""
     machine = results["machine"]
@@ -84,14 +97,21 @@ def report(results: dict, name: str) -> list[str]:
         figure = f"figures/{name}-{'-'.join(filter(None, [stage, part])).replace(' ', '-')}.png"
         draw_ratios(rows, title, BENCH / figure)
         lines += [f"### {title}", "", table([*map(ratios_first, rows)]), "", f"![{title}]({figure})", ""]
+    if stream := results.get("generate", {}).get("stream"):
+        lines += [f"An answer of `--stream` takes {stream['times as long']:.2f} times a bare draw.", ""]
     for stage, unit in {"parse": "MB", "tokenize": "million messages"}.items():
         if growth := results.get(stage, {}).get("growth"):
             title = f"{'Parsing' if stage == 'parse' else 'Tokenizing'} more and more"
             figure = f"figures/{name}-{stage}-growth.png"
             draw_growth(growth, unit, title, BENCH / figure)
-            lines += [f"### {title}", "", f"![time and memory against size]({figure})", ""]
-    if stream := results.get("generate", {}).get("stream"):
-        lines += [f"An answer of `--stream` takes {stream['times as long']:.2f} times a bare draw.", ""]
+            lines += [f"### {title}", "", growth_table(unit, growth), ""]
+            lines += [f"![time and memory against size]({figure})", ""]
+    for chat, figures in results.get("quality", {}).items():
+        title = f"What it learns, beside n-grams: {'made-up' if chat == 'sample' else 'real'} chat"
+        figure = f"figures/{name}-quality-{chat}.png"
+        draw_learning(figures, title, BENCH / figure)
+        lines += [f"### {title}", "", f"By `make bench-quality`. {figures['setting']}.", "", table(figures["rows"]), ""]
+        lines += [f"![bits a byte over epochs]({figure})", ""]
     return lines
 
 

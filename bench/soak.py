@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument("--noise", type=int, default=10_000_000, help="lines of noise to parse (10,000,000)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # the attempts share the cores, and torch's threads would wait for each other
     faults: dict[str, tuple[Callable, int]] = {
         "kill -9": (kill, args.tries),
         "full disk": (fill_disk, args.tries // 4),
