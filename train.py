@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import hashlib
 import json
 import logging
@@ -225,10 +226,16 @@ def start_processes() -> None:
 
 
 def leave_processes() -> None:
-    """Leave the process group, all at once: its threads must not be at work any more when Python ends, or it aborts."""
+    """Leave the process group, all at once, when nothing else holds it any more.
+
+    Its threads must not be at work when Python ends, or it aborts. They need Python's lock to drop their last tensors,
+    and the end of the group waits for them: with the lock if an object in C++ held it last, such as the reducer of
+    DistributedDataParallel, and then for ever.
+    """
     from torch import distributed
 
     if distributed.is_initialized():
+        gc.collect()
         distributed.barrier()
         distributed.destroy_process_group()
 
@@ -282,6 +289,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
         ddp_find_unused_parameters=False,
         report_to=args.report_to,
         disable_tqdm=True,  # progress_bar() takes its place
+        log_level_replica="error",  # as the first process has it, in train()
         seed=args.seed,
     )
 
@@ -493,8 +501,8 @@ def clear_errors(checkpoints: Path) -> Iterator[None]:
         raise
 
 
-def train(args: argparse.Namespace) -> None:
-    """Fine-tune, evaluate after each epoch, and save the model."""
+def train(args: argparse.Namespace) -> bool:
+    """Fine-tune, evaluate after each epoch, and save the model. False if Ctrl-C ended it."""
     from functools import partial
 
     import torch
@@ -543,10 +551,9 @@ def train(args: argparse.Namespace) -> None:
         trainer.train(resume_from_checkpoint=resumed and str(resumed))
         if not keeper.interrupted:
             save_model(trainer, args.output_dir, run, args.dataset_dir)
-    leave_processes()
     if keeper.interrupted:
         log(f"stopped at step {trainer.state.global_step}; --resume goes on from there")
-        sys.exit(130)
+    return not keeper.interrupted
 
 
 def save_model(trainer: Trainer, output_dir: Path, run: dict, dataset_dir: Path) -> None:
@@ -658,7 +665,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="torch.distributed|accelerate.state")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     with one_line_errors(), contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout
-        train(args)
+        finished = train(args)
+        leave_processes()
+    sys.exit(0 if finished else 130)
 
 
 if __name__ == "__main__":

@@ -246,35 +246,67 @@ def test_two_processes_equal_a_plain_loop(train, plain_loop, args, zero3):
     assert_equal(trained, plain_loop)
     reports = [[line for line in errors.splitlines() if line.startswith("epoch")] for _, errors in (trained, zero3)]
     assert reports[0] == reports[1]  # said once, and the same test losses although the test blocks are split
+    assert "[transformers]" not in trained[1]  # whose advice is for other models
 
 
-@pytest.mark.slow
-def test_each_of_two_processes_holds_half(small_model, dataset_dir, tmp_path):
-    """ZeRO-3 keeps half of each parameter in each process: the sizes of `ds_tensor`, seen before the first step."""
-    spy = f"""
+@pytest.fixture
+def train_spied_on(small_model, dataset_dir, tmp_path):
+    """Run train.py in two processes after some code of ours; give what `tell` was given in each."""
+
+    def run_spied_on(code, *args):
+        spy = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 import train
+def tell(*values):
+    open({str(tmp_path)!r} + "/" + os.environ["RANK"], "a").write("".join(f"{{value}} " for value in values))
+{code}
+train.main()
+"""
+        (tmp_path / "spy.py").write_text(spy)
+        basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+        run(tmp_path / "spy.py", *basics, "--micro-batch-size", 4, "--max-steps", 1, *args, launcher=TORCHRUN)
+        return [[int(value) for value in (tmp_path / rank).read_text().split()] for rank in "01"]
+
+    return run_spied_on
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_holds_half(train_spied_on):
+    """ZeRO-3 keeps half of each parameter in each process: the sizes of `ds_tensor`, seen before the first step."""
+    spy = """
 original = train.progress_bar
 def progress_bar(tokens_per_step):
     callback = original(tokens_per_step)
     def spying(args, state, control, **kwargs):
         parameters = list(kwargs["model"].parameters())
         held = sum(parameter.ds_tensor.numel() for parameter in parameters)
-        whole = sum(parameter.ds_numel for parameter in parameters)
-        open({str(tmp_path)!r} + "/" + os.environ["RANK"], "w").write(f"{{held}} {{whole}} {{len(parameters)}}")
+        tell(held, sum(parameter.ds_numel for parameter in parameters), len(parameters))
         return type(callback).on_train_begin(callback, args, state, control, **kwargs)
     callback.on_train_begin = spying
     return callback
 train.progress_bar = progress_bar
-train.main()
 """
-    (tmp_path / "spy.py").write_text(spy)
-    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
-    run(tmp_path / "spy.py", *args, "--micro-batch-size", 4, "--max-steps", 1, launcher=TORCHRUN)
-    for rank in "01":
-        held, whole, num_parameters = map(int, (tmp_path / rank).read_text().split())
+    for held, whole, num_parameters in train_spied_on(spy):
         assert whole / 2 <= held <= whole / 2 + num_parameters  # an odd one is rounded up
+
+
+@pytest.mark.slow
+def test_the_model_is_gone_when_the_process_group_ends(train_spied_on):
+    """Its reducer would end the group while it holds Python's lock, for which gloo's threads may wait: a deadlock."""
+    spy = """
+import weakref
+from torch.nn.parallel import DistributedDataParallel
+made, init, leave = [], DistributedDataParallel.__init__, train.leave_processes
+def spying_init(self, *args, **kwargs):
+    made.append(weakref.ref(self))
+    init(self, *args, **kwargs)
+def spying_leave():
+    tell(len(made), sum(reference() is not None for reference in made))
+    leave()
+DistributedDataParallel.__init__, train.leave_processes = spying_init, spying_leave
+"""
+    assert train_spied_on(spy, "--no-deepspeed") == [[1, 0], [1, 0]]
 
 
 @pytest.fixture
