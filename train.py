@@ -661,9 +661,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    # Deprecations inside of the libraries and advice on threads, for each process and step.
+    # Deprecations inside of the libraries, advice on threads, a CUDA compiler without a GPU: for each process and step.
     warnings.filterwarnings("ignore", module="torch.distributed|accelerate.state")
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    for library in ("accelerate", "torch.utils.cpp_extension"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     with one_line_errors(), contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout
         finished = train(args)
         leave_processes()

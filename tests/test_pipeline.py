@@ -149,7 +149,7 @@ def test_help_is_quick_to_come_and_ends_with_commands():
 def test_the_packages_take_debians_python():
     """Debian 12's 3.11.2, where a later 3.11 is what some packages want."""
     for package in distributions():
-        assert "3.11.2" in SpecifierSet(package.metadata["Requires-Python"] or ""), package.name
+        assert "3.11.2" in SpecifierSet(package.metadata.get("Requires-Python", "")), package.name
 
 
 def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
