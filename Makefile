@@ -1,9 +1,10 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
-# make bench  time all stages beside their peers and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
-# make bench-quality   the chatter beside n-grams and a Markov chain
-# make soak   kills, full disks, damaged files and noise
+# make bench  time all stages beside other tools and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
+# make bench-quality   compare the chatter with n-grams and a Markov chain
+# make soak   kill the scripts, fill their disk and damage their input
+# make bench QUICK=1   run all benches on small inputs, to see that they work; make soak QUICK=1: a few tries of each fault
 # make notebook   runs notebook.ipynb from top to bottom, in place, in three minutes
 # make constraints     renew the versions of all packages, after a change in requirements.txt
 # Each sets up .venv first, if that is needed.
@@ -29,18 +30,19 @@ lint: .venv/installed-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-bench: bench-parse bench-tokenize bench-train bench-generate
-	$(RUN) bench/report.py
+# With QUICK=1 nothing is saved, so there is no report to write.
+bench: bench-parse bench-tokenize bench-train bench-generate $(if $(QUICK),bench-quality)
+	$(if $(QUICK),,$(RUN) bench/report.py)
 
 bench-%: .venv/installed-tests
-	$(RUN) bench/bench_$*.py
+	$(RUN) bench/bench_$*.py $(if $(QUICK),--quick)
 
 soak: .venv/installed-tests
-	$(RUN) bench/soak.py
+	$(RUN) bench/soak.py $(if $(QUICK),--quick)
 
 notebook: .venv/installed-tests
 	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb
-	$(RUN) bench/report.py
+	$(RUN) bench/notebook_figures.py
 
 # What is committed in data/sample_logs and models/tiny-gpt2, made anew.
 sample: .venv/installed

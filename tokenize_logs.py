@@ -1,9 +1,9 @@
 """Stage 2: CSV -> blocks of tokens, a DatasetDict.
 
-Reads   every .csv file below --input-dir; the column `message` of date,time,channel,username,message.
+Reads   the column `message` of every .csv file below --input-dir (date,time,channel,username,message).
 Writes  --output-dir: a datasets.DatasetDict with `train` and `test`, rows of --block-size tokens in two columns,
-        `input_ids` (uint16, or int32 for a vocabulary that needs it) and `attention_mask` (int8, 0 on padding), the
-        tokenizer in its folder `tokenizer`, and a data card, README.md.
+        `input_ids` (uint16, or int32 for a vocabulary that needs it) and `attention_mask` (int8, 0 on padding); the
+        tokenizer in the folder `tokenizer`; what was counted in summary.json; and a data card, README.md.
 
 A block is <|endoftext|>, then message after message of one file, each whole and followed by a newline token, then
 [PAD] up to the block size:
@@ -21,75 +21,81 @@ import argparse
 import csv
 import hashlib
 import os
-import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parse_logs import (
-    FIELDS,
-    InputError,
-    check_replaceable,
-    one_line_errors,
-    parser_of,
-    positive_int,
-    remove,
-    written_beside,
-)
+from chatter.chat import clean, load_encoder, load_tokenizer, newline_id
+from chatter.command import InputError, make_parser, number, plain_errors, positive_int
+from chatter.dialects import FIELDS
+from chatter.files import atomic_output, beside, check_replaceable, delete, locked
+from chatter.report import write_data_report
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
     from datasets import DatasetDict
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-END_TOKEN = "<|endoftext|>"
-PAD_TOKEN = "[PAD]"
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
+SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model on the hub or in a folder, with [PAD] added as its last id if it has no padding."""
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-        try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(model)  # tokenizer.json as it stands, and no torch
-        except ValueError:  # there is none: an older model, with a vocabulary and merges
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
+def tokenize_logs(
+    input_dir: Path,
+    output_dir: Path,
+    model: str,
+    block_size: int = 512,
+    test_size: float = 0.1,
+    seed: int = 42,
+    max_copies: int | None = None,
+) -> Counter:
+    """Make the dataset in `output_dir` from the CSVs below `input_dir`; return what was counted."""
+    csv_paths = sorted(input_dir.rglob("*.csv"))
+    if not csv_paths:
         raise InputError(
-            f"no tokenizer for the model {model!r}: it is neither a folder that holds one nor to be had from the "
-            "Hugging Face hub; check the name and the connection"
-        ) from error
-    if tokenizer.eos_token is None:  # GPT-2's files do not name it
-        if END_TOKEN not in tokenizer.get_vocab():
-            raise InputError(f"the tokenizer of {model} has no token for the end of a text; take a model with GPT-2's")
-        tokenizer.add_special_tokens({"eos_token": END_TOKEN})
-    for name in ("bos_token", "unk_token"):  # of no use here, and CTranslate2 loads no model that lacks them
-        if getattr(tokenizer, name) is None:
-            tokenizer.add_special_tokens({name: tokenizer.eos_token})
-    if tokenizer.pad_token is None:
-        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
-    if tokenizer.decode([newline_of(tokenizer)]) != "\n":
-        raise InputError(
-            f"the tokenizer of {model} has no token of its own for a line break; take a model with GPT-2's"
+            f"no .csv file in {input_dir}. Run parse_logs.py first, or pass another folder with --input-dir."
         )
-    return tokenizer
+    check_replaceable(output_dir, "dataset_dict.json")
+    tokenizer = load_tokenizer(model)
+    if block_size > tokenizer.model_max_length:
+        raise InputError(
+            f"--block-size {block_size} is more than the {tokenizer.model_max_length} positions of {model}. Pass a "
+            "smaller one."
+        )
+    with locked(beside(output_dir, "lock"), output_dir), atomic_output(output_dir) as partial:
+        scratch = partial / "scratch"
+        scratch.mkdir(parents=True)
+        counts = write_blocks(csv_paths, tokenizer, block_size, max_copies, scratch / "blocks")
+        if counts["blocks"] < 2:
+            missing = block_size + 1 - counts["tokens"]
+            raise InputError(
+                f"{input_dir} contains {counts['tokens']} tokens, too few for a train and a test split of at least one "
+                f"block of {block_size} each. Add logs with {missing} more tokens (a message has about 8), or pass a "
+                "smaller --block-size."
+            )
+        shape = counts["blocks"], block_size
+        dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial)
+        delete(scratch)
+        tokenizer.save_pretrained(partial / "tokenizer")
+        summary = {"tokenizer of": model, "block size": block_size, "test size": test_size, "seed": seed}
+        summary |= {f"{name} blocks": len(split) for name, split in dataset.items()}
+        summary |= counts | {"padding": padding(counts, block_size), "versions": versions()}
+        write_data_report(partial, summary)
+    return counts
 
 
 def read_messages(csv_path: Path) -> Iterator[list[str]]:
-    """Give the messages of a CSV in lists of some ten thousands, in order."""
+    """Yield the messages of a CSV in lists of some ten thousand, in order."""
     import pyarrow.csv
 
     with csv_path.open(encoding="utf-8", errors="replace", newline="") as file:
         missing = set(FIELDS) - set(next(csv.reader(file), []))
     if missing:
-        raise InputError(f"{csv_path} has no column {' or '.join(sorted(missing))}; parse_logs.py writes such files")
+        raise InputError(
+            f"{csv_path} has no column {' or '.join(sorted(missing))}. Run parse_logs.py, which writes it."
+        )
     try:
         batches = pyarrow.csv.open_csv(
             csv_path,
@@ -102,91 +108,37 @@ def read_messages(csv_path: Path) -> Iterator[list[str]]:
         for batch in batches:
             yield batch["message"].to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise InputError(f"{csv_path} is no CSV in UTF-8 as parse_logs.py writes it: {error}") from error
+        raise InputError(
+            f"{csv_path} is not a valid CSV in UTF-8: {error}. Run parse_logs.py again, which writes it."
+        ) from error
 
 
 def count_rows(csv_path: Path) -> int:
-    """Count the rows of a CSV, for the progress bar: quickly, and too many if messages hold line breaks."""
+    """Count the rows of a CSV, for the progress bar: quickly, and too many if messages contain line breaks."""
     with csv_path.open("rb") as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(READ_BYTES), b"")) - 1
 
 
-def clean(message: str) -> str:
-    """Strip white space at the ends and make an inner line break a blank, so that a newline always ends a message.
-
-    GPT-2 then never merges a message's last token with the newline: its pre-tokenizer keeps white space that text
-    follows apart from white space at the end.
-    """
-    message = message.strip()
-    return re.sub(r"[\r\n]+", " ", message) if "\n" in message or "\r" in message else message
-
-
-def encode(tokenizer: PreTrainedTokenizerBase | Tokenizer, messages: list[str]) -> list[list[int]]:
-    """Tokenize messages, one list of ids each. The tokenizer may be of transformers or of tokenizers.
-
-    What a chatter types is text: "<|endoftext|>" in a message becomes the tokens of these letters, never the special
-    token, which would let a chatter forge the borders of a chat.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    backend.encode_special_tokens = True
-    return [encoding.ids for encoding in backend.encode_batch_fast(messages, add_special_tokens=False)]
-
-
-def newline_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Give the token that ends a message."""
-    [[newline, *_]] = encode(tokenizer, ["\n"])
-    return newline
-
-
-def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np.ndarray]:
-    """Give the fastest function that tokenizes messages as `encode` does: clean messages -> their ids, each message's
-    followed by the newline's, in one array (num_tokens,) of integers.
-
-    fastokens is some fifty times as fast as the Hugging Face tokenizer, on many lines at once. It is taken if it reads
-    the tokenizer and gives the same for a tenth of the vocabulary; the tests compare all of it, and real chat.
-    """
-    import fastokens
-    import numpy as np
-
-    newline = newline_of(tokenizer)
-
-    def encode_each(messages: list[str]) -> np.ndarray:
-        return np.array([token for ids in encode(tokenizer, messages) for token in (*ids, newline)], np.uint32)
-
-    def encode_joined(messages: list[str]) -> np.ndarray:
-        ids, _ = fast.encode_batch_flat(["".join(f"{message}\n" for message in messages)], split_special_tokens=True)
-        return np.frombuffer(ids, np.uint32)
-
-    some = tokenizer.backend_tokenizer.decode_batch([[token] for token in range(0, len(tokenizer), 10)], False)
-    words = [*filter(None, map(clean, some))]
-    try:
-        fast = fastokens.Tokenizer.from_json_str(tokenizer.backend_tokenizer.to_str())
-        if np.array_equal(encode_joined(words), encode_each(words)):
-            return encode_joined
-        reason = "it gives other tokens"
-    except ValueError as error:
-        reason = str(error)
-    print(f"fastokens does not fit this tokenizer ({reason}); the slower Hugging Face tokenizer works", file=sys.stderr)
-    return encode_each
-
-
 def truncate(ids: np.ndarray, newline: int, max_tokens: int) -> tuple[np.ndarray, int]:
-    """Cut messages of more than `max_tokens` tokens, the newline included, which stays; count them."""
+    """Cut messages of more than `max_tokens` tokens, including the newline, which stays; count them.
+
+    `ids` is (num_tokens,), the ids of whole messages, each with its newline.
+    """
     import numpy as np
 
     ends = np.flatnonzero(ids == newline) + 1
     lengths = np.diff(ends, prepend=0)
     num_long = int((lengths > max_tokens).sum())
     if num_long:
-        places = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)  # of tokens in their messages
+        places = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)  # (num_tokens,), in their messages
         ids = ids[(places < max_tokens - 1) | (ids == newline)]
     return ids, num_long
 
 
 def pack(batches: Iterable[np.ndarray], block_size: int, start: int, newline: int, pad: int) -> Iterator[np.ndarray]:
-    """Group messages, whole and in order, into blocks: arrays of ids -> arrays (num_blocks, block_size).
+    """Group messages, whole and in order, into blocks; yield arrays (num_blocks, block_size).
 
-    A batch holds whole messages of less than `block_size` tokens, each with its newline.
+    A batch is (num_tokens,), the ids of whole messages of less than `block_size` tokens, each with its newline.
 
     >>> list(pack([np.array([1, 2, 91, 3, 91, 4, 91])], block_size=6, start=90, newline=91, pad=92))
     [array([[90,  1,  2, 91,  3, 91]]), array([[90,  4, 91, 92, 92, 92]])]
@@ -200,7 +152,7 @@ def pack(batches: Iterable[np.ndarray], block_size: int, start: int, newline: in
             block[1 : 1 + len(content)] = content
         return blocks
 
-    rest = None  # messages of the block that is still open
+    rest = None  # messages of the block that is not full yet
     for ids in batches:
         ids = ids if rest is None else np.concatenate([rest, ids])
         ends = np.flatnonzero(ids == newline) + 1
@@ -227,23 +179,23 @@ def drop_duplicates(messages: list[str], copies: Counter, max_copies: int) -> li
 
 
 def block_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype:
-    """Give the smallest type of integers that holds the vocabulary and that PyTorch takes: uint16, or int32."""
+    """Return the smallest integer type that fits the vocabulary and that PyTorch supports: uint16, or int32."""
     import numpy as np
 
     return np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
 
 
-def tokenize_files(
+def write_blocks(
     csv_paths: list[Path], tokenizer: PreTrainedTokenizerBase, block_size: int, max_copies: int | None, output: Path
 ) -> Counter:
     """Write the blocks of all files, one after the other, to the file `output`; return what was counted.
 
-    At most `max_copies` identical messages of a file are taken (None: all).
+    At most `max_copies` identical messages of a file are kept (None: all).
     """
     from tqdm import tqdm
 
     encoder = load_encoder(tokenizer)
-    newline = newline_of(tokenizer)
+    newline = newline_id(tokenizer)
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
     if max_copies:
         counts["duplicate messages dropped"] = 0
@@ -286,7 +238,7 @@ def save_dataset(
 ) -> DatasetDict:
     """Shuffle the blocks of a file, split off the share `test_size` of them as `test`, and save both as a DatasetDict.
 
-    `shape` is (num_blocks, block_size). 1,000 blocks at a time are in memory.
+    `shape` is (num_blocks, block_size). SAVED_BLOCKS blocks at a time are in memory.
     """
     import numpy as np
     import pyarrow as pa
@@ -305,120 +257,60 @@ def save_dataset(
     for name, rows in {"train": order[num_test:], "test": order[:num_test]}.items():
         arrow_file = str(scratch / f"{name}.arrow")
         with ArrowWriter(path=arrow_file, features=features) as writer, blocks_path.open("rb") as file:
-            for first in range(0, len(rows), 1000):
-                ids = np.empty((len(rows[first : first + 1000]), block_size), dtype)
-                for block, row in zip(ids, rows[first : first + 1000], strict=True):
-                    file.seek(row * block.nbytes)  # a memory-mapped file would count as memory of ours
+            for first in range(0, len(rows), SAVED_BLOCKS):
+                some = rows[first : first + SAVED_BLOCKS]
+                ids = np.empty((len(some), block_size), dtype)
+                for block, row in zip(ids, some, strict=True):
+                    file.seek(row * block.nbytes)  # a memory-mapped file would count as our memory
                     file.readinto(block)
                 columns = [ids, (ids != tokenizer.pad_token_id).astype(np.int8)]
                 lists = [pa.FixedSizeListArray.from_arrays(column.ravel(), block_size) for column in columns]
                 writer.write_table(pa.Table.from_arrays(lists, schema=features.arrow_schema))
             writer.finalize()
-        with open(arrow_file, "rb") as file:  # else datasets makes one up, and no two runs give the same bytes
+        with open(arrow_file, "rb") as file:  # otherwise datasets invents one, and no two runs give the same bytes
             fingerprint = hashlib.file_digest(file, "md5").hexdigest()[:16]
         splits[name] = Dataset(Dataset.from_file(arrow_file).data, fingerprint=fingerprint)
     splits.save_to_disk(dataset_dir)
     return splits
 
 
-def data_card(dataset: DatasetDict, model: str, counts: Counter, arguments: dict) -> str:
-    """Write up in Markdown how a dataset was made."""
-    from importlib.metadata import version
-
-    rows = {
-        **{f"`{name}` blocks": f"{len(split):,}" for name, split in dataset.items()},
-        **{name: f"{count:,}" for name, count in counts.items() if name != "blocks"},
-        "padding": f"{padding(counts, arguments['block_size']):.2%}",
-        "tokenizer": f"of {model}, in `tokenizer/`",
-        **{name.replace("_", " "): value for name, value in arguments.items()},
-        "versions": ", ".join(f"{package} {version(package)}" for package in ["datasets", "fastokens", "transformers"]),
-    }
-    lines = [
-        "# Blocks of chat",
-        "",
-        "Made by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: <|endoftext|>, whole",
-        "messages of one file in order, each with a newline, and padding. Rows are shuffled. These are other people's",
-        "words.",
-        "",
-        "| | |",
-        "|---|--:|",
-        *(f"| {name} | {value} |" for name, value in rows.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def padding(counts: Counter, block_size: int) -> float:
-    """Give the share of padding in all tokens."""
+    """Return the share of padding in all tokens."""
     return 1 - counts["tokens"] / (counts["blocks"] * block_size)
 
 
-def tokenize_logs(
-    input_dir: Path,
-    output_dir: Path,
-    model: str,
-    block_size: int = 512,
-    test_size: float = 0.1,
-    seed: int = 42,
-    max_copies: int | None = None,
-) -> Counter:
-    """Make the dataset of `output_dir` out of the CSVs of `input_dir`; return what was counted."""
-    csv_paths = sorted(input_dir.rglob("*.csv"))
-    if not csv_paths:
-        raise InputError(f"no .csv file in {input_dir}; run parse_logs.py first, or name the folder with --input-dir")
-    check_replaceable(output_dir, "dataset_dict.json")
-    tokenizer = load_tokenizer(model)
-    if block_size > tokenizer.model_max_length:
-        raise InputError(
-            f"--block-size {block_size} is more than the {tokenizer.model_max_length} positions of {model}; lower it"
-        )
-    with written_beside(output_dir) as partial:
-        blocks_path = partial / "scratch" / "blocks"
-        blocks_path.parent.mkdir(parents=True)
-        counts = tokenize_files(csv_paths, tokenizer, block_size, max_copies, blocks_path)
-        if counts["blocks"] < 2:
-            more = block_size + 1 - counts["tokens"]
-            raise InputError(
-                f"{input_dir} holds {counts['tokens']} tokens, and a train and a test split take a block of "
-                f"{block_size} each: add logs with {more} tokens more (a message has about 8), or lower --block-size"
-            )
-        shape = counts["blocks"], block_size
-        dataset = save_dataset(blocks_path, shape, tokenizer, test_size, seed, partial)
-        tokenizer.save_pretrained(partial / "tokenizer")
-        arguments = {"block_size": block_size, "test_size": test_size, "seed": seed}
-        (partial / "README.md").write_text(data_card(dataset, model, counts, arguments), encoding="utf-8")
-        remove(blocks_path.parent)
-    return counts
+def versions() -> str:
+    """Return the versions of the packages that the dataset depends on."""
+    from importlib.metadata import version
+
+    return ", ".join(f"{package} {version(package)}" for package in ("datasets", "fastokens", "transformers"))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = parser_of(__doc__)
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("--input-dir", type=Path, default=Path("data/raw"), help="folder of CSVs (data/raw)")
+    add("--input-dir", type=Path, default=Path("data/raw"), help="folder of CSVs")
     add(
         "--output-dir",
         type=Path,
         default=Path("data/tokenized_datasets"),
-        help="folder for the dataset, replaced if there (data/tokenized_datasets)",
+        help="folder for the dataset; an older dataset is replaced",
     )
-    add("--model", default="gpt2-medium", help="hub name or folder of the model whose tokenizer to use (gpt2-medium)")
-    add("--block-size", type=positive_int, default=512, help="tokens a block (512)")
-    add("--test-size", type=float, default=0.1, help="share of the blocks to split off for testing (0.1)")
-    add("--seed", type=int, default=42, help="of the shuffle (42)")
-    add("--drop-duplicates", type=positive_int, metavar="N", help="take N copies of an identical message a file (all)")
-    add("--jobs", type=positive_int, default=os.cpu_count(), help="threads (all cores)")
-    args = parser.parse_args()
-    if args.block_size < 3:
-        parser.error("--block-size must be 3 or more: a block holds <|endoftext|>, a token and a newline")
-    if not 0 < args.test_size < 1:
-        parser.error("--test-size must lie between 0 and 1")
-    return args
+    add("--model", default="gpt2-medium", help="hub name or folder of the model whose tokenizer to use")
+    # A block has room for <|endoftext|>, a token and a newline.
+    add("--block-size", type=number(int, at_least=3), default=512, help="tokens per block")
+    add("--test-size", type=number(float, above=0, below=1), default=0.1, help="share of the blocks to use for testing")
+    add("--seed", type=number(int, at_least=0), default=42, help="random seed of the shuffle")
+    add("--drop-duplicates", type=positive_int, metavar="N", help="keep N copies of an identical message per file")
+    add("--jobs", type=positive_int, default=os.cpu_count(), help="threads")
+    return parser.parse_args()
 
 
 def main() -> None:
-    args = parse_args()
-    for variable in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):  # read by the tokenizers when they first work
-        os.environ[variable] = str(args.jobs)
-    with one_line_errors():
+    with plain_errors():
+        args = parse_args()
+        for variable in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):  # read by the tokenizers on first use
+            os.environ[variable] = str(args.jobs)
         counts = tokenize_logs(
             args.input_dir,
             args.output_dir,

@@ -1,15 +1,16 @@
-"""parse_logs.py beside pandas and the bare polars pipeline, and how its cost grows with the log.
+"""Time parse_logs.py next to pandas and a bare polars pipeline, and on logs of growing size.
 
 python bench/bench_parse.py
+python bench/bench_parse.py --quick
 """
+
+from __future__ import annotations
 
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import ROOT, compare, grow, growth_table, parse_args, sample_logs, save, table
-
-CHAT = ROOT.parent / "shared/chat/justlog"  # real logs, where they are at hand
+from harness import Command, compare, find_chats, growth_table, parse_args, sample_logs, save, table, time_growth
 
 
 def main() -> None:
@@ -18,39 +19,36 @@ def main() -> None:
     sizes = [1, 2, 4] if args.quick else [10, 20, 50, 100, 200, 500]  # MB
     figures = {}
     with sample_logs(num_messages) as logs, tempfile.TemporaryDirectory() as scratch:
-        for name, logs_dir in {"sample": logs, "real": CHAT}.items():
-            if not logs_dir.is_dir():
-                continue
-            parse = [sys.executable, "parse_logs.py", "--logs-dir", logs_dir, "--output-dir", f"{scratch}/raw"]
-            peer = [logs_dir, f"{scratch}/peer"]
+        parse = [sys.executable, "parse_logs.py", "--output-dir", f"{scratch}/raw", "--logs-dir"]
+        for name, logs_dir in find_chats(logs, args.quick).items():
             texts = [log.read_bytes() for log in logs_dir.iterdir()]
             units = {"MB": sum(map(len, texts)) / 1e6, "lines": sum(text.count(b"\n") for text in texts)}
             del texts
             rows = compare(
                 {
-                    "parse_logs.py": parse,
-                    "parse_logs.py --drop-moderated": [*parse, "--drop-moderated"],
-                    "bare polars": [sys.executable, "bench/peers/parse_polars.py", *peer],
-                    "pandas": [sys.executable, "bench/peers/parse_pandas.py", *peer],
+                    "parse_logs.py": [*parse, logs_dir],
+                    "parse_logs.py --drop-moderated": [*parse, logs_dir, "--drop-moderated"],
+                    "bare polars": [sys.executable, "bench/peers/parse_polars.py", logs_dir, f"{scratch}/peer"],
+                    "pandas": [sys.executable, "bench/peers/parse_pandas.py", logs_dir, f"{scratch}/peer"],
                 },
                 units,
                 args.rounds,
             )
             figures[name] = {"units": units, "rows": rows}
-            print(f"{name}: {units['MB']:.0f} MB, {units['lines']:,} lines\n\n{table(rows)}\n")
-        block = max(logs.iterdir()).read_bytes()
-        (big := Path(scratch, "growing")).mkdir()
+            print(f"{name} chat: {units['MB']:.0f} MB, {units['lines']:,} lines\n\n{table(rows)}\n")
+        one_log = max(logs.iterdir()).read_bytes()
+        (growing := Path(scratch, "growing")).mkdir()
 
-        def parse_prefix(size: float) -> list:
-            with (big / "log.txt").open("wb") as log:
+        def parse_megabytes(size: float) -> Command:
+            """Write a log of this size, one log over and over, and return the command that parses it."""
+            with (growing / "log.txt").open("wb") as log:
                 while log.tell() < size * 1e6:
-                    log.write(block[: int(size * 1e6) - log.tell()])
-            return [sys.executable, "parse_logs.py", "--logs-dir", big, "--output-dir", f"{scratch}/raw"]
+                    log.write(one_log[: int(size * 1e6) - log.tell()])
+            return [*parse, growing]
 
-        figures["growth"] = grow(parse_prefix, sizes)
+        figures["growth"] = time_growth(parse_megabytes, sizes)
         print(growth_table("MB", figures["growth"]))
-    if not args.quick:
-        save("parse", figures, args.machine)
+    save("parse", figures, args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time commands side by side: fresh processes in turns, medians over rounds, peak memory by sampling.
 
-Each bench_*.py of this folder times one stage beside its peers, prints a table on stdout, and keeps its figures in
+Each bench_*.py times one stage next to its peers, prints tables on stdout, and saves its figures in
 bench/results/<machine>.json.
 """
 
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,8 +26,14 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also for the benches, which import this module first
+
+from chatter.command import make_parser, positive_int
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench/results"
+REAL_LOGS = ROOT.parent / "shared/chat/justlog"  # real chat, on machines that have it
+SHAPES = {"gpt2-medium": (1024, 24, 16), "small": (256, 4, 4)}  # width, layers, heads
 Command = list[str | Path]
 
 
@@ -35,22 +41,23 @@ Command = list[str | Path]
 class Run:
     seconds: float
     peak: int = 0  # memory of all its processes, bytes
-    device_peak: int = 0  # used memory of the first NVIDIA GPU, bytes
+    gpu_peak: int = 0  # used memory of the first NVIDIA GPU, bytes
     output: str = ""  # stdout and stderr
 
 
 def run(command: Command, sample_memory: bool = False) -> Run:
-    """Run a command to its end; a command that fails ends the bench with what it printed.
+    """Run a command to its end. If it fails, print its output and end the bench.
 
-    Memory is the proportional set size (what processes share counts once), sampled ten times a second if asked.
+    With `sample_memory`, memory is sampled ten times a second, as the proportional set size: memory that processes
+    share counts once.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = psutil.Popen(list(map(str, command)), cwd=ROOT, stdout=output, stderr=output)
         done = Run(0)
         while sample_memory and process.poll() is None:
-            done.peak = max(done.peak, memory_of(process))
-            done.device_peak = max(done.device_peak, device_memory())
+            done.peak = max(done.peak, process_memory(process))
+            done.gpu_peak = max(done.gpu_peak, gpu_memory())
             time.sleep(0.1)
         code = process.wait()
         done.seconds = time.perf_counter() - started
@@ -61,18 +68,18 @@ def run(command: Command, sample_memory: bool = False) -> Run:
     return done
 
 
-def device_memory() -> int:
-    """Ask nvidia-smi for the used memory of the first GPU, in bytes; 0 where there is none."""
+def gpu_memory() -> int:
+    """Return the used memory of the first GPU in bytes, according to nvidia-smi; 0 if there is none."""
     if not shutil.which("nvidia-smi"):
         return 0
     query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout) << 20
 
 
-def memory_of(process: psutil.Process) -> int:
-    """Sum up the proportional set size of a process and its descendants, in bytes."""
+def process_memory(process: psutil.Process) -> int:
+    """Return the proportional set size of a process and its descendants, in bytes."""
     total = 0
-    for each in [process, *children_of(process)]:
+    for each in [process, *descendants(process)]:
         try:
             total += each.memory_full_info().pss
         except psutil.Error:  # it has just ended
@@ -80,40 +87,44 @@ def memory_of(process: psutil.Process) -> int:
     return total
 
 
-def children_of(process: psutil.Process) -> list[psutil.Process]:
+def descendants(process: psutil.Process) -> list[psutil.Process]:
     try:
         return process.children(recursive=True)
-    except psutil.Error:
+    except psutil.Error:  # it has just ended
         return []
 
 
-def compare(commands: dict[str, Command], units: dict[str, float], rounds: int = 3) -> list[dict]:
-    """Time the commands in turns, after a round that warms the disk cache and samples memory.
+def compare(commands: dict[str, Command], units: dict[str, float], rounds: int) -> list[dict]:
+    """Time commands in turns, after one run of each that warms the disk cache and samples memory.
 
-    `units` says how much a command works through, as {"MB": 200.0, "messages": 2.7e6}. The first command is the one
-    that ratios are of. Returns a row a command: name, median, min and max seconds, peak memory in MB, units a second,
-    and how many times as long as the first it took: the median of the rounds' ratios.
+    `units` is how much each command processes, as in {"MB": 200.0, "messages": 2.7e6}. Return the rows of
+    `time_in_turns`, with the peak memory in MB.
     """
     peaks = {}
     for name, command in commands.items():
         print(f"{name}: warming up", file=sys.stderr)
         peaks[name] = run(command, sample_memory=True).peak
-    rows = take_turns({name: lambda command=command: run(command) for name, command in commands.items()}, units, rounds)
-    return [row | {"peak MB": peaks[row["name"]] / 1e6} for row in rows]
+    calls = {name: lambda command=command: run(command) for name, command in commands.items()}
+    return [row | {"peak MB": peaks[row["name"]] / 1e6} for row in time_in_turns(calls, units, rounds)]
 
 
-def seconds_of(call: Callable[[], object]) -> float:
+def time_call(call: Callable[[], object]) -> float:
+    """Return how many seconds a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
-def take_turns(ways: dict[str, Callable[[], object]], units: dict[str, float], rounds: int) -> list[dict]:
-    """Time the calls in turns; return the rows of `compare`, but for the memory."""
-    seconds = {name: [] for name in ways}
+def time_in_turns(calls: dict[str, Callable[[], object]], units: dict[str, float], rounds: int) -> list[dict]:
+    """Time calls in turns, so that a slow minute of the machine slows all of them.
+
+    Return a row for each call: its name, the median, min and max of its seconds, units per second, and its time
+    relative to the first call, as the median of the ratios within each round.
+    """
+    seconds = {name: [] for name in calls}
     for round_ in range(rounds):
-        for name, way in ways.items():
-            seconds[name].append(seconds_of(way))
+        for name, call in calls.items():
+            seconds[name].append(time_call(call))
             print(f"{name}: round {round_ + 1} of {rounds}, {seconds[name][-1]:.2f} s", file=sys.stderr)
     first = next(iter(seconds.values()))
     return [
@@ -122,22 +133,22 @@ def take_turns(ways: dict[str, Callable[[], object]], units: dict[str, float], r
             "seconds": statistics.median(taken),
             "min": min(taken),
             "max": max(taken),
-            "times as long": statistics.median(a / b for a, b in zip(taken, first, strict=True)),
+            "relative time": statistics.median(a / b for a, b in zip(taken, first, strict=True)),
             **{f"{unit}/s": amount / statistics.median(taken) for unit, amount in units.items()},
         }
         for name, taken in seconds.items()
     ]
 
 
-def grow(command_of: Callable[[float], Command], sizes: list[float]) -> dict:
-    """Time a command on growing input; fit seconds ~ size ** exponent on the upper half of the sizes.
+def time_growth(make_command: Callable[[float], Command], sizes: list[float]) -> dict:
+    """Time a command on inputs of growing size, and fit seconds ~ size ** exponent.
 
-    The lower half is mostly start-up. A run that samples memory goes before the timed one. Returns sizes, seconds,
-    peak MB, and the exponent.
+    The fit leaves out the lower half of the sizes, where most of the time is start-up. The timed run of each size comes
+    after a run that samples memory. Return the sizes, seconds, peak memory in MB, and the exponent.
     """
     seconds, peaks = [], []
     for size in sizes:
-        command = command_of(size)
+        command = make_command(size)
         peaks.append(run(command, sample_memory=True).peak / 1e6)
         seconds.append(run(command).seconds)
         print(f"{size:g}: {seconds[-1]:.2f} s, {peaks[-1]:.0f} MB", file=sys.stderr)
@@ -147,7 +158,7 @@ def grow(command_of: Callable[[float], Command], sizes: list[float]) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Lay rows out as a Markdown table, numbers with three significant figures."""
+    """Return a Markdown table of rows, its numbers with three significant figures."""
 
     def cell(value: str | float) -> str:
         if isinstance(value, str):
@@ -160,15 +171,15 @@ def table(rows: list[dict]) -> str:
 
 
 def growth_table(unit: str, growth: dict) -> str:
-    """Lay out what `grow` found."""
+    """Return a Markdown table of what `time_growth` returned, and the fit."""
     columns = zip(growth["sizes"], growth["seconds"], growth["peak MB"], strict=True)
     rows = [dict(zip((unit, "seconds", "peak MB"), row, strict=True)) for row in columns]
     start = growth["sizes"][len(growth["sizes"]) // 2]
-    return f"{table(rows)}\n\nFitted: seconds ~ ({unit}) ^ {growth['exponent']:.2f}, from {start:g} {unit} on"
+    return f"{table(rows)}\n\nFrom {start:g} {unit} on, the time grows like size ^ {growth['exponent']:.2f}."
 
 
 def machine() -> dict:
-    """Describe the hardware and the versions that the figures hold for."""
+    """Return the hardware and the package versions that the figures were measured with."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = re.search(r"model name\s*: (.*)", cpuinfo)
     packages = ["datasets", "deepspeed", "pandas", "polars", "pyarrow", "tokenizers", "torch", "transformers"]
@@ -181,29 +192,71 @@ def machine() -> dict:
     }
 
 
-def save(stage: str, figures: dict, name: str) -> None:
-    """Put a stage's figures into bench/results/<name>.json beside those of the other stages."""
-    path = RESULTS / f"{name}.json"
+def parse_args(docstring: str, rounds: int | None = 3) -> argparse.Namespace:
+    """Parse the options that the benches share. `rounds` is the default of --rounds; None leaves the option out."""
+    parser = make_parser(docstring)
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{os.cpu_count()}-cores-{machine()['cpu']}".lower()).strip("-")
+    parser.add_argument("--machine", default=slug, help="name of the file of results")
+    if rounds:
+        rounds_help = f"timed runs of each command (default: {rounds}, or 1 with --quick)"
+        parser.add_argument("--rounds", type=positive_int, help=rounds_help)
+    parser.add_argument(
+        "--quick", action="store_true", help="only check that everything works: small inputs, no results saved"
+    )
+    args = parser.parse_args()
+    if rounds:
+        args.rounds = args.rounds or (1 if args.quick else rounds)
+    return args
+
+
+def save(stage: str, figures: dict, args: argparse.Namespace) -> None:
+    """Save the figures of a stage in bench/results/<machine>.json, next to those of other stages; not with --quick."""
+    if args.quick:
+        return
+    path = RESULTS / f"{args.machine}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results |= {"machine": machine(), stage: figures}
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def parse_args(description: str | None) -> argparse.Namespace:
-    """Read the options that every bench takes."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{os.cpu_count()}-cores-{machine()['cpu']}".lower()).strip("-")
-    parser.add_argument("--machine", default=slug, help=f"name of the file of results ({slug})")
-    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each command (3)")
-    parser.add_argument("--quick", action="store_true", help="small inputs, to see that it works")
-    return parser.parse_args()
-
-
 @contextmanager
-def sample_logs(num_messages: int) -> Path:
-    """Make logs of that many messages in a folder that is gone afterwards."""
+def sample_logs(num_messages: int) -> Iterator[Path]:
+    """Yield a folder of made-up logs with about this many messages, and delete it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder, "logs")
         run([sys.executable, "data/make_sample_logs.py", "--messages", str(num_messages), "--output-dir", logs])
         yield logs
+
+
+def find_chats(sample: Path, quick: bool) -> dict[str, Path]:
+    """Return folders of logs: the made-up ones in `sample` and, without --quick, real ones if this machine has them."""
+    return {"sample": sample} | ({"real": REAL_LOGS} if REAL_LOGS.is_dir() and not quick else {})
+
+
+def make_model(folder: Path, shape: str) -> None:
+    """Save a model of a shape in SHAPES, as train.py would: random weights, 512 positions, GPT-2's vocabulary size.
+
+    The tokenizer is that of models/tiny-gpt2, filled up with tokens that no text has.
+    """
+    from tokenizers import Tokenizer
+    from transformers import GPT2Config, PreTrainedTokenizerFast
+
+    from chatter.chat import load_tokenizer
+    from chatter.models import load_model
+
+    width, num_layers, num_heads = SHAPES[shape]
+    small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))
+    parts = json.loads(small.backend_tokenizer.to_str())
+    parts["model"]["vocab"] |= {f"filler{token}": token for token in range(len(small), 50_258)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(parts)),
+        eos_token=small.eos_token,
+        bos_token=small.eos_token,
+        unk_token=small.eos_token,
+        pad_token=small.pad_token,
+    )
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=width, n_layer=num_layers, n_head=num_heads)
+    config.save_pretrained(folder)  # load_model makes random weights for a config without weights
+    load_model(str(folder), tokenizer, config.n_positions).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

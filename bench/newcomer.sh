@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Try the project as a newcomer does: a bare Debian of its own, the packages that README.md names, then make demo and make test.
-# Takes root, debootstrap and some 8 GB in /var/tmp; half an hour on two cores. What is named behind the script, files or
-# folders, is visible inside too: a package index, certificates.
+# Try the project like a newcomer: on a bare Debian, install the packages that README.md names, and run make demo and make test.
+# It needs root, debootstrap and about 8 GB in /var/tmp, and takes half an hour on two cores. Files and folders that are
+# passed as arguments are visible inside, for example the configuration of a package index, or certificates.
 #
 #     sudo bench/newcomer.sh
 #     sudo SUITE=trixie bench/newcomer.sh /etc/pip.conf
@@ -10,8 +10,8 @@ suite=${SUITE:-bookworm}
 project=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 root=$(mktemp -d /var/tmp/newcomer.XXXXXX)
 chmod 755 "$root"
-mounts=() # the last one first
-mount_at() { # what is mounted at the last argument
+mounts=() # the newest first
+mount_at() { # mount with these arguments, of which the last is the folder
     mount "$@"
     mounts=("${!#}" "${mounts[@]}")
 }
@@ -26,7 +26,7 @@ debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "${mirr
 mount_at -t proc proc "$root/proc"
 mount_at --bind /dev "$root/dev"
 mount_at -t tmpfs tmpfs "$root/dev/shm"
-cp /etc/resolv.conf /etc/hosts "$root/etc/" # which the installer writes, and debootstrap does not
+cp /etc/resolv.conf /etc/hosts "$root/etc/" # the installer writes them, but debootstrap does not
 for path in "$@"; do
     if [ -d "$path" ]; then
         mkdir -p "$root$path"

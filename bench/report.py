@@ -1,9 +1,10 @@
-"""Write bench/README.md and its figures from the results that the benches left in bench/results.
+"""Write bench/README.md and its figures from the results that the benches saved in bench/results.
 
 python bench/report.py
 """
 
-import base64
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -12,36 +13,78 @@ from matplotlib.figure import Figure
 
 BENCH = ROOT / "bench"
 OURS, PEERS = "#0072b2", "#9a9a9a"
-# Stage and part of a file of results -> what its rows compare
+# Names in results/ that were saved before they were renamed. To be deleted when all benches have run again.
+RENAMED = {
+    '"times as long"': '"relative time"',
+    '"times as fast as 5"': '"relative speed"',
+    '"a call a row"': '"one call per row"',
+    '"5 single ones"': '"5 single messages"',
+    '"bare draws"': '"sampling alone"',
+    '"of new messages"': '"bits per byte, new messages"',
+    '"bits a byte': '"bits per byte',
+    '"seconds to train"': '"training seconds"',
+    "messages to learn from": "training messages",
+    "held out;": "test messages;",
+    "of those stand in the former as well": "of the test messages also occur in the training data",
+}
+# (stage, part of its results) -> what the rows compare
 TITLES = {
     ("parse", "sample"): "Parsing {MB:.0f} MB of made-up chat, {lines:,.0f} lines",
     ("parse", "real"): "Parsing {MB:.0f} MB of real chat, {lines:,.0f} lines",
     ("tokenize", "sample"): "Tokenizing {messages:,.0f} made-up messages, {MB:.0f} MB",
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
-    ("tokenize", "encoders"): "Encoding alone, the real messages",
-    ("train", None): "Training the tiny model on the CPU, in float32, 24 blocks of 512 tokens a step",
-    ("train on a GPU", None): "Training gpt2-medium on a GPU, in fp16, 24 blocks of 512 tokens a step",
-    ("generate", "cold process"): "A message of 20 tokens from a cold process, gpt2-medium's shape",
+    ("tokenize", "encoders"): "Encoding alone, on the real messages",
+    ("train", None): "Training the tiny model on the CPU, in float32, 24 blocks of 512 tokens per step",
+    ("train on a GPU", None): "Training gpt2-medium on a GPU, in fp16, 24 blocks of 512 tokens per step",
+    ("generate", "cold process"): "One message of 20 tokens from a cold start, with gpt2-medium's shape",
     ("generate", "many"): "Many messages in one process",
 }
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench` from `results/`. The commands of a table ran in turns, in one run on one machine. Seconds are
+medians over the rounds. Relative times and speeds are medians of the ratios within each round, and the row with 1 is
+what the others are compared with. Memory is the peak over all processes of a command: their proportional set size,
+sampled ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a factor of two
+from one day to another, and ratios by less.
+"""
+COMPARISON = """\
+## How it compares
+
+**With a bot on a Markov chain.** The tables on quality above compare a GPT-2 of a million parameters, trained from
+random weights, with models that count words or tokens. On a few ten thousand real messages, counting is better: that is
+too little chat for a model that starts from random weights. Its last epochs change nothing any more, and when it was
+trained for longer, it learned the training data by heart and became worse on the test messages. Copies are not the
+reason: the gap is as wide on new messages. `train.py` is meant for a pretrained model such as gpt2-medium, on a GPU;
+how much better that is has not been measured here. What n-grams cannot do is look back further than a few words.
+
+**With run_clm.py of transformers.** It fine-tunes any causal language model on any text, and can stream datasets and
+push to the hub. These scripts are only for GPT-2 and chat. They read chat logs, keep messages whole where run_clm.py
+cuts one at the end of every block, never put two files into one block, leave padding out of the loss, treat whatever a
+chatter types as text, resume only from complete checkpoints, and generate messages. `datasets.map` and the plain
+Trainer in the tables above are how run_clm.py tokenizes and trains.
+"""
 
 
-def rows_of(results: dict, stage: str, part: str | None) -> tuple[list[dict], dict]:
-    """Find the rows of one comparison, and how much each of its commands works through."""
+def find_rows(results: dict, stage: str, part: str | None) -> tuple[list[dict], dict]:
+    """Return the rows of one comparison, and how much each of its commands processed."""
     figures = results.get(stage, {})
     figures = figures.get(part, {}) if part else figures
     return figures.get("rows", []), figures.get("units", {})
 
 
-def ratios_first(row: dict) -> dict:
-    """Order the columns of a row: name, ratio, median and range, the rest."""
-    ratio = next(key for key in row if key.startswith("times as"))
-    return {key: row[key] for key in sorted(row, key=lambda key: (key != "name", key != ratio))}
+def ratio_column(row: dict) -> str:
+    return "relative speed" if "relative speed" in row else "relative time"
+
+
+def order_columns(row: dict) -> dict:
+    """Move the ratio behind the name."""
+    return {"name": row["name"], ratio_column(row): row[ratio_column(row)]} | row
 
 
 def draw_ratios(rows: list[dict], title: str, path: Path) -> None:
-    """Draw a bar a row, how many times as long (or as fast) as the row of reference, ours in colour."""
-    ratio = next(key for key in rows[0] if key.startswith("times as"))
+    """Draw a bar for each row: its time or speed relative to the row with 1. Ours are in colour."""
+    ratio = ratio_column(rows[0])
     figure = Figure(figsize=(7, 0.8 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     names = [row["name"] for row in rows]
@@ -49,7 +92,8 @@ def draw_ratios(rows: list[dict], title: str, path: Path) -> None:
     axes.barh(names, [row[ratio] for row in rows], color=colours)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set(title=title, xlabel=ratio)
+    axes.set(xlabel=ratio)
+    figure.suptitle(title, fontsize=10)  # over the whole width: the longest would not fit over the axes
     figure.savefig(path, dpi=100)
 
 
@@ -64,21 +108,21 @@ def draw_growth(growth: dict, unit: str, title: str, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def draw_learning(figures: dict, title: str, path: Path) -> None:
-    """Draw the chatter's bits a byte over its epochs, with the others' as level lines."""
+def draw_quality(figures: dict, title: str, path: Path) -> None:
+    """Draw the chatter's bits per byte over the epochs, and those of its peers as horizontal lines."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    by_epoch = figures["bits a byte by epoch"]  # the first is before training
+    by_epoch = figures["bits per byte by epoch"]  # the first is before training
     axes.plot(range(1, len(by_epoch)), by_epoch[1:], "o-", color=OURS, label="train.py")
     for row, style in zip(figures["rows"][1:], ("--", "-", ":"), strict=True):
-        axes.axhline(row["bits a byte"], color="black", linewidth=1, linestyle=style, label=row["model"])
+        axes.axhline(row["bits per byte"], color="black", linewidth=1, linestyle=style, label=row["model"])
     axes.legend()
-    axes.set(title=title, xlabel="epoch", ylabel="bits a byte of held-out chat")
+    axes.set(title=title, xlabel="epoch", ylabel="bits per byte of test messages")
     figure.savefig(path, dpi=100)
 
 
-def report(results: dict, name: str) -> list[str]:
-    """Write up one machine's results in Markdown, with figures in bench/figures."""
+def report_machine(results: dict, name: str) -> list[str]:
+    """Return lines of Markdown about the results of one machine; save their figures in bench/figures."""
     machine = results["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     lines = [
@@ -88,59 +132,59 @@ def report(results: dict, name: str) -> list[str]:
         "",
     ]
     for (stage, part), title in TITLES.items():
-        rows, units = rows_of(results, stage, part)
+        rows, units = find_rows(results, stage, part)
         if not rows:
             if stage == "train on a GPU":
-                lines += [f"### {title}", "", "Not run: no GPU.", ""]
+                lines += [f"### {title}", "", "Not measured: no GPU.", ""]
             continue
         title = title.format_map(units)
         figure = f"figures/{name}-{'-'.join(filter(None, [stage, part])).replace(' ', '-')}.png"
         draw_ratios(rows, title, BENCH / figure)
-        lines += [f"### {title}", "", table([*map(ratios_first, rows)]), "", f"![{title}]({figure})", ""]
+        lines += [f"### {title}", "", table([*map(order_columns, rows)]), "", f"![{title}]({figure})", ""]
     if stream := results.get("generate", {}).get("stream"):
-        lines += [f"An answer of `--stream` takes {stream['times as long']:.2f} times a bare draw.", ""]
+        ratio = stream["relative time"]
+        lines += [f"An answer of `--stream` takes {ratio:.2f} times as long as sampling its tokens.", ""]
     for stage, unit in {"parse": "MB", "tokenize": "million messages"}.items():
         if growth := results.get(stage, {}).get("growth"):
-            title = f"{'Parsing' if stage == 'parse' else 'Tokenizing'} more and more"
+            title = "Parsing" if stage == "parse" else "Tokenizing"
             figure = f"figures/{name}-{stage}-growth.png"
             draw_growth(growth, unit, title, BENCH / figure)
-            lines += [f"### {title}", "", growth_table(unit, growth), ""]
+            lines += [f"### {title} inputs of growing size", "", growth_table(unit, growth), ""]
             lines += [f"![time and memory against size]({figure})", ""]
     for chat, figures in results.get("quality", {}).items():
-        title = f"What it learns, beside n-grams: {'made-up' if chat == 'sample' else 'real'} chat"
+        title = f"Quality beside n-gram models, {'made-up' if chat == 'sample' else 'real'} chat"
         figure = f"figures/{name}-quality-{chat}.png"
-        draw_learning(figures, title, BENCH / figure)
-        lines += [f"### {title}", "", f"By `make bench-quality`. {figures['setting']}.", "", table(figures["rows"]), ""]
-        lines += [f"![bits a byte over epochs]({figure})", ""]
+        draw_quality(figures, title, BENCH / figure)
+        lines += [
+            f"### {title}",
+            "",
+            f"By `make bench-quality`: {figures['setting']}.",
+            "",
+            "Bits per byte are of the test messages; fewer are better. New messages are those that do not occur in the",
+            "training data. Copies are the share of sampled messages that do.",
+            "",
+            table(figures["rows"]),
+            "",
+            f"![bits per byte over the epochs]({figure})",
+            "",
+        ]
     return lines
 
 
-def save_notebook_figures() -> None:
-    """Take the figures that the README shows out of the notebook's outputs."""
-    titles = {"learning-curve": "Learning curve", "blocks": "Twenty blocks of the training data"}
-    for cell in json.loads((ROOT / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]:
-        for name, title in titles.items():
-            if f'title="{title}"' in "".join(cell["source"]):
-                [png] = [
-                    output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})
-                ]
-                (BENCH / f"figures/notebook-{name}.png").write_bytes(base64.b64decode(png))
+def load_results(path: Path) -> dict:
+    text = path.read_text(encoding="utf-8")
+    for old, new in RENAMED.items():
+        text = text.replace(old, new)
+    return json.loads(text)
 
 
 def main() -> None:
     (BENCH / "figures").mkdir(exist_ok=True)
-    lines = [
-        "# How fast, and beside what",
-        "",
-        "Written by `make bench` from `results/`. The rows of a table ran in turns, on one machine in one hour.",
-        "Seconds are medians over the rounds, ratios are medians of the rounds' ratios, and memory is the peak of all",
-        "processes of a command (proportional set size, sampled ten times a second). Ours are blue.",
-        "",
-    ]
+    lines = [INTRODUCTION]
     for path in sorted(RESULTS.glob("*.json")):
-        lines += report(json.loads(path.read_text()), path.stem)
+        lines += report_machine(load_results(path), path.stem)
+    lines += [COMPARISON]
     (BENCH / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    save_notebook_figures()
 
 
 if __name__ == "__main__":

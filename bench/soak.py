@@ -1,13 +1,16 @@
-"""Ill-treat the stages, and print what survived: a row a fault, nothing may be lost.
+"""Break the stages on purpose, and check that nothing is lost: a row for each stage and fault.
 
-Kills at random moments, full disks, damaged and locked inputs, two runs at once, and ten million lines of noise. After
-each, nothing half-written may stand under a final name, an error is one line, and a rerun gives what an undisturbed run
-gives: the same bytes, or for training the same weights to within TOLERANCE.
+The faults are kills at random moments, full disks, damaged and unreadable input, two runs at once, and ten million
+lines of noise. After each, no output may be half-written, an error must be one line, and a rerun must give the result
+of an undisturbed run: the same bytes or, for training, the same weights up to TOLERANCE. The exit code is 1 if anything
+was lost.
 
-python bench/soak.py
+    python bench/soak.py
+    python bench/soak.py --quick
 """
 
-import argparse
+from __future__ import annotations
+
 import hashlib
 import os
 import random
@@ -16,10 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,57 +30,52 @@ from harness import ROOT, Command, run, sample_logs, table
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-sys.path.insert(0, str(ROOT))
-from parse_logs import KINDS, parse_logs
+from chatter.command import make_parser, number, positive_int
+from chatter.dialects import KINDS
+from parse_logs import parse_logs
 
-TOLERANCE = 1e-6  # of a weight: threads add up in another order
+TOLERANCE = 1e-6  # of a weight: threads add numbers in another order each time
 MODEL = ROOT / "models/tiny-gpt2"
+Result = dict[str, bytes | np.ndarray]  # file name -> digest, or parameter name -> weights
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stage:
-    """A script, its input, and how to read its output; `rerun` are the options to go on with after a fault."""
+    """A script, its input, and its options."""
 
     script: str
-    reads: Path
-    options: list[str | Path]
-    output: str  # the option that names it
-    rerun: tuple[str, ...] = ()
+    input_dir: Path
+    options: tuple[str | Path, ...]  # without --output-dir
+    resume: tuple[str, ...] = ()  # options to continue after a kill
+    replace: tuple[str, ...] = ()  # options to replace an output
 
-    def command(self, output: Path, again: bool = False) -> Command:
-        return [sys.executable, self.script, *self.options, self.output, output, *(self.rerun if again else ())]
+    def command(self, output_dir: Path, *options: str) -> Command:
+        return [sys.executable, self.script, *self.options, "--output-dir", output_dir, *options]
 
-    def result(self, output: Path) -> dict:
-        """Read the weights, or digest each file; {} where there is nothing."""
+    def result(self, output_dir: Path) -> Result:
+        """Return the weights, or a digest of each file; {} if there is no output."""
         if self.script == "train.py":
-            weights = output / "model.safetensors"
-            return load_file(weights) if output.exists() else {}  # a folder without weights is half-written: an error
-        files = sorted(path for path in output.rglob("*") if path.is_file() and path.name[0] != ".")
-        return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).digest() for path in files}
+            # A folder without weights is half-written: an error.
+            return load_file(output_dir / "model.safetensors") if output_dir.exists() else {}
+        files = sorted(path for path in output_dir.rglob("*") if path.is_file() and path.name[0] != ".")
+        return {str(path.relative_to(output_dir)): hashlib.sha256(path.read_bytes()).digest() for path in files}
+
+    def with_copy_of_input(self, copy: Path) -> Stage:
+        """Return a stage that reads `copy`, a new copy of the input."""
+        shutil.copytree(self.input_dir, copy)
+        options = tuple(copy if option == self.input_dir else option for option in self.options)
+        return replace(self, input_dir=copy, options=options)
 
 
-def same(found: dict, wanted: dict) -> bool:
-    if found.keys() != wanted.keys():
-        return False
-    pairs = [(found[name], wanted[name]) for name in wanted]
-    return all(a == b if isinstance(a, bytes) else np.allclose(a, b, rtol=0, atol=TOLERANCE) for a, b in pairs)
+@dataclass(frozen=True)
+class Case:
+    """A stage to break, and what it takes to judge the outcome."""
 
-
-def part_of(found: dict, wanted: dict) -> bool:
-    """Whether all that is there is right. Each CSV is renamed for itself, so some may be there and others not."""
-    return all(name in wanted for name in found) and same(found, {name: wanted[name] for name in found})
-
-
-def start(command: Command) -> subprocess.Popen:
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*map(str, command)], cwd=ROOT, **pipes, start_new_session=True)
-
-
-def finish(command: Command) -> tuple[int, str]:
-    """Run a command to its end; give its exit code and what it said."""
-    process = start(command)
-    said = process.communicate()[1].decode(errors="replace")
-    return process.returncode, said
+    stage: Stage
+    wanted: Result  # of an undisturbed run
+    seconds: float  # that an undisturbed run takes
+    scratch: Path  # an empty folder
+    rng: random.Random
 
 
 class Lost(Exception):
@@ -85,110 +83,144 @@ class Lost(Exception):
 
 
 def expect(condition: bool, what: str) -> None:
+    """Raise Lost unless the condition holds."""
     if not condition:
         raise Lost(what)
 
 
-def expect_one_line_error(stage: Stage, code: int, said: str) -> None:
-    is_one = code == 1 and "Traceback" not in said and said.splitlines()[-1].startswith(f"{stage.script}: error: ")
-    expect(is_one, f"exit code {code}: {said[-2000:]}")
+def is_same(found: Result, wanted: Result) -> bool:
+    if found.keys() != wanted.keys():
+        return False
+    pairs = [(found[name], wanted[name]) for name in wanted]
+    return all(a == b if isinstance(a, bytes) else np.allclose(a, b, rtol=0, atol=TOLERANCE) for a, b in pairs)
 
 
-def kill(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
-    """Kill a run with all its processes at a random moment, look at what is there, and run again."""
-    process = start(stage.command(scratch / "out"))
-    time.sleep(rng.uniform(0, seconds))
+def expect_part(found: Result, wanted: Result) -> None:
+    """Raise Lost unless all that is there is right. Files may be missing: parse_logs.py renames each CSV by itself."""
+    is_part = all(name in wanted for name in found)
+    expect(is_part and is_same(found, {name: wanted[name] for name in found}), "half-written")
+
+
+def expect_plain_error(stage: Stage, code: int, stderr: str, text: str = "") -> None:
+    """Raise Lost unless a run ended with exit code 1 and, as its last line, an error that contains `text`."""
+    last_line = stderr.splitlines()[-1] if stderr else ""
+    is_plain = last_line.startswith(f"{stage.script}: error: ") and text in last_line and "Traceback" not in stderr
+    expect(code == 1 and is_plain, f"exit code {code}: {stderr[-2000:]}")
+
+
+def start(command: Command) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*map(str, command)], cwd=ROOT, **pipes, start_new_session=True)
+
+
+def wait(process: subprocess.Popen) -> tuple[int, str]:
+    """Wait for the end of a process; return its exit code and what it wrote to stderr."""
+    stderr = process.communicate()[1].decode(errors="replace")
+    return process.returncode, stderr
+
+
+def kill(case: Case) -> None:
+    """Kill a run with all its processes at a random moment, check what is there, and run it again."""
+    stage, output = case.stage, case.scratch / "out"
+    process = start(stage.command(output))
+    time.sleep(case.rng.uniform(0, case.seconds))
     os.killpg(process.pid, 9)
-    process.communicate()
-    found = stage.result(scratch / "out")
-    expect(part_of(found, wanted), "half-written")
-    if stage.rerun and found:  # it had ended
+    wait(process)
+    found = stage.result(output)
+    expect_part(found, case.wanted)
+    if stage.resume and found:  # it had ended
         return
-    code, said = finish(stage.command(scratch / "out", again=True))
-    expect(code == 0 and same(stage.result(scratch / "out"), wanted), f"another result: {said[-2000:]}")
+    code, stderr = wait(start(stage.command(output, *stage.resume)))
+    expect(code == 0 and is_same(stage.result(output), case.wanted), f"another result: {stderr[-2000:]}")
 
 
 @contextmanager
-def small_disk(folder: Path, size: int):
-    """Mount a disk of so many bytes; a PermissionError where one may not."""
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """Mount a disk of `size` bytes. Raises PermissionError without the right to mount."""
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        raise PermissionError("no right to mount a disk")
+        raise PermissionError("no permission to mount a disk")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def fill_disk(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
+def fill_disk(case: Case) -> None:
     """Run on a disk that is too small by a random amount."""
-    finish(stage.command(scratch / "whole"))
-    size = sum(path.stat().st_size for path in scratch.glob("whole*/**/*") if path.is_file())
-    with small_disk(scratch / "disk", max(4096, int(size * rng.uniform(0.02, 0.9)))) as disk:
-        code, said = finish(stage.command(disk / "out"))
+    stage = case.stage
+    wait(start(stage.command(case.scratch / "whole")))
+    size = sum(path.stat().st_size for path in case.scratch.glob("whole*/**/*") if path.is_file())
+    with small_disk(case.scratch / "disk", max(4096, int(size * case.rng.uniform(0.02, 0.9)))) as disk:
+        code, stderr = wait(start(stage.command(disk / "out")))
         found = stage.result(disk / "out")
-        if code == 0:  # it suffices after all: less is there on the way than at the end
-            expect(same(found, wanted), "another result")
+        if code == 0:  # it was large enough after all
+            expect(is_same(found, case.wanted), "another result")
             return
-        expect_one_line_error(stage, code, said)
-        expect(part_of(found, wanted), "half-written")
+        expect_plain_error(stage, code, stderr)
+        expect_part(found, case.wanted)
 
 
-def with_copy_of_input(stage: Stage, copy: Path) -> Stage:
-    shutil.copytree(stage.reads, copy)
-    options = [copy if option == stage.reads else option for option in stage.options]
-    return Stage(stage.script, copy, options, stage.output)
-
-
-def damage(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
-    """Truncate a file of the input, or flip a bit of it: an error in one line, or a result that is whole in form."""
-    stage = with_copy_of_input(stage, scratch / "in")
-    victim = rng.choice(sorted(path for path in stage.reads.rglob("*") if path.is_file() and path.stat().st_size))
+def damage(case: Case) -> None:
+    """Truncate a file of the input, or flip a bit in it. Either the error is one line, or there is a whole result."""
+    stage = case.stage.with_copy_of_input(case.scratch / "in")
+    victim = case.rng.choice(
+        sorted(path for path in stage.input_dir.rglob("*") if path.is_file() and path.stat().st_size)
+    )
     content = bytearray(victim.read_bytes())
-    place = rng.randrange(len(content))
-    if rng.random() < 0.5:
+    place = case.rng.randrange(len(content))
+    if case.rng.random() < 0.5:
+        what = f"{victim.name} truncated to {place} bytes"
         del content[place:]
     else:
-        content[place] ^= 1 << rng.randrange(8)
+        what = f"{victim.name} with a flipped bit in byte {place}"
+        content[place] ^= 1 << case.rng.randrange(8)
     victim.write_bytes(content)
-    code, said = finish(stage.command(scratch / "out"))
-    found = stage.result(scratch / "out")
-    if code:
-        expect_one_line_error(stage, code, said)
-        expect(part_of(found, wanted), "half-written")
-    else:
-        expect(bool(found), "no result")
+    code, stderr = wait(start(stage.command(case.scratch / "out")))
+    found = stage.result(case.scratch / "out")
+    if code == 0:
+        expect(bool(found), f"{what}: no result")
+        return
+    try:
+        expect_plain_error(stage, code, stderr)
+        expect_part(found, case.wanted)
+    except Lost as lost:
+        raise Lost(f"{what}: {lost}") from None
 
 
-def lock(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
-    """Take away the right to read a file of the input, and from root the right to read all the same."""
-    stage = with_copy_of_input(stage, scratch / "in")
-    victim = rng.choice(sorted(path for path in stage.reads.rglob("*") if path.suffix in {".txt", ".csv", ".arrow"}))
-    victim.chmod(0)
-    rights = "-dac_override,-dac_read_search"
-    without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
-    code, said = finish([*without, *stage.command(scratch / "out")])
-    expect_one_line_error(stage, code, said)
-    expect(part_of(stage.result(scratch / "out"), wanted), "half-written")
+def make_unreadable(case: Case) -> None:
+    """Take away the permission to read a file of the input, and root's capability to read it all the same."""
+    stage = case.stage.with_copy_of_input(case.scratch / "in")
+    data_files = [path for path in stage.input_dir.rglob("*") if path.suffix in {".txt", ".csv", ".arrow"}]
+    case.rng.choice(sorted(data_files)).chmod(0)
+    capabilities = "-dac_override,-dac_read_search"
+    without_capabilities = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
+    prefix = without_capabilities if os.geteuid() == 0 else []
+    code, stderr = wait(start([*prefix, *stage.command(case.scratch / "out")]))
+    expect_plain_error(stage, code, stderr)
+    expect_part(stage.result(case.scratch / "out"), case.wanted)
 
 
-def run_twice(stage: Stage, wanted: dict, seconds: float, scratch: Path, rng: random.Random) -> None:
-    """Start two runs on the same output, the second somewhat later: one at least ends right, and nothing is torn."""
-    first = start(stage.command(scratch / "out"))
-    time.sleep(rng.uniform(0, seconds))
-    second = finish(stage.command(scratch / "out"))
-    said = first.communicate()[1].decode(errors="replace")
-    ends = [(first.returncode, said), second]
-    for code, said in ends:
+def run_twice(case: Case) -> None:
+    """Start two runs on the same output, the second a random time after the first.
+
+    Each either succeeds or ends because the other one is running. At least one succeeds, and the output is whole.
+    """
+    stage, output = case.stage, case.scratch / "out"
+    first = start(stage.command(output, *stage.replace))
+    time.sleep(case.rng.uniform(0, case.seconds))
+    second = start(stage.command(output, *stage.replace))
+    ends = [wait(first), wait(second)]
+    for code, stderr in ends:
         if code:
-            expect_one_line_error(stage, code, said)
+            expect_plain_error(stage, code, stderr, "is in use by another run")
     expect(any(code == 0 for code, _ in ends), f"both failed: {ends}")
-    expect(same(stage.result(scratch / "out"), wanted), "torn")
+    expect(is_same(stage.result(output), case.wanted), "another result")
 
 
-def noise(num_lines: int, scratch: Path, rng: np.random.Generator) -> tuple[int, int]:
-    """Parse lines with random bytes in them; give the numbers of lines, and of those that the summary accounts for."""
+def parse_noise(num_lines: int, scratch: Path, rng: np.random.Generator) -> tuple[int, int]:
+    """Parse lines with random bytes in them; return how many lines there are, and how many the counts add up to."""
     logs = scratch / "noise"
     logs.mkdir()
     text = b"".join(path.read_bytes() for path in sorted((ROOT / "data/sample_logs").iterdir()))
@@ -205,54 +237,66 @@ def noise(num_lines: int, scratch: Path, rng: np.random.Generator) -> tuple[int,
     return total, sum(each[kind] for each in counts.values() for kind in KINDS)
 
 
-def stages_on(logs: Path, scratch: Path) -> list[Stage]:
-    """Make the inputs behind the logs: CSVs and blocks."""
+def make_stages(logs: Path, scratch: Path) -> list[Stage]:
+    """Return the stages with their inputs: the logs, and the CSVs and blocks that are made from them."""
     raw, blocks = scratch / "raw", scratch / "blocks"
-    few = scratch / "few"  # for training
-    few.mkdir()
-    parse = Stage("parse_logs.py", logs, ["--logs-dir", logs], "--output-dir")
-    tokenize = Stage("tokenize_logs.py", raw, ["--input-dir", raw, "--model", MODEL], "--output-dir")
-    train = Stage("train.py", blocks, ["--dataset-dir", blocks], "--output-dir", ("--resume",))
-    train.options += ["--model", MODEL, "--micro-batch-size", "24", "--epochs", "2"]
+    parse = Stage("parse_logs.py", logs, ("--logs-dir", logs))
+    tokenize = Stage("tokenize_logs.py", raw, ("--input-dir", raw, "--model", MODEL))
+    train = Stage(
+        "train.py",
+        blocks,
+        ("--dataset-dir", blocks, "--model", MODEL, "--micro-batch-size", "24", "--epochs", "2"),
+        resume=("--resume",),
+        replace=("--overwrite",),
+    )
     run(parse.command(raw))
-    csv = min(raw.iterdir())
+    (few := scratch / "few").mkdir()  # messages for training
+    csv = min(raw.glob("*.csv"))
     (few / csv.name).write_bytes(b"".join(csv.read_bytes().splitlines(keepends=True)[:600]))
-    some = Stage("tokenize_logs.py", few, ["--input-dir", few, "--model", MODEL, "--block-size", "128"], "--output-dir")
-    run(some.command(blocks))
+    tokenize_few = Stage("tokenize_logs.py", few, ("--input-dir", few, "--model", MODEL, "--block-size", "128"))
+    run(tokenize_few.command(blocks))
     return [parse, tokenize, train]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=20, help="of a kill a stage; other faults take a part of it (20)")
-    parser.add_argument("--noise", type=int, default=10_000_000, help="lines of noise to parse (10,000,000)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = make_parser(__doc__)
+    parser.add_argument("--tries", type=positive_int, default=20, help="kills per stage; other faults get fewer tries")
+    parser.add_argument("--noise", type=positive_int, default=10_000_000, help="lines of noise to parse")
+    parser.add_argument("--seed", type=number(int, at_least=0), default=0, help="random seed of the faults")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 tries of each fault per stage, and 100000 lines of noise"
+    )
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # the attempts share the cores, and torch's threads would wait for each other
-    faults: dict[str, tuple[Callable, int]] = {
+    os.environ["OMP_NUM_THREADS"] = "1"  # the tries share the cores, and torch's threads would wait for each other
+    faults: dict[str, tuple[Callable[[Case], None], int]] = {
         "kill -9": (kill, args.tries),
         "full disk": (fill_disk, args.tries // 4),
         "damaged input": (damage, args.tries // 2),
-        "locked input": (lock, args.tries // 10),
+        "unreadable input": (make_unreadable, args.tries // 10),
         "two runs at once": (run_twice, args.tries // 4),
     }
+    if args.quick:
+        faults = {name: (cause, 2) for name, (cause, _) in faults.items()}
+        args.noise = 100_000
     rows = []
     with (
-        tempfile.TemporaryDirectory() as name,
-        sample_logs(400_000) as logs,
+        tempfile.TemporaryDirectory() as folder,
+        sample_logs(40_000 if args.quick else 400_000) as logs,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        scratch = Path(name)
-        for stage in stages_on(logs, scratch):
+        scratch = Path(folder)
+        for stage in make_stages(logs, scratch):
             seconds = run(stage.command(scratch / "undisturbed")).seconds
             wanted = stage.result(scratch / "undisturbed")
             for fault, (cause, tries) in faults.items():
 
-                def attempt(number: int, cause=cause, fault=fault, stage=stage, wanted=wanted, seconds=seconds) -> bool:
+                def survives(
+                    number: int, cause=cause, fault=fault, stage=stage, wanted=wanted, seconds=seconds
+                ) -> bool:
                     (folder := scratch / f"{fault}-{number}").mkdir()
                     rng = random.Random(f"{args.seed} {stage.script} {fault} {number}")
                     try:
-                        cause(stage, wanted, seconds, folder, rng)
+                        cause(Case(stage, wanted, seconds, folder, rng))
                     except Lost as lost:
                         tqdm.write(f"{stage.script}: {fault} {number}: {lost}", file=sys.stderr)
                         return False
@@ -260,18 +304,17 @@ def main() -> None:
                         shutil.rmtree(folder)
                     return True
 
-                attempts = pool.map(attempt, range(tries))
+                results = pool.map(survives, range(tries))
                 try:
-                    survived = sum(tqdm(attempts, total=tries, desc=f"{stage.script}: {fault}", disable=None))
+                    survived = sum(tqdm(results, total=tries, desc=f"{stage.script}: {fault}", disable=None))
                 except PermissionError as error:
                     fault, tries, survived = f"{fault}: not run, {error}", 0, 0
                 rows.append({"stage": stage.script, "fault": fault, "tries": tries, "survived": survived})
-                rows[-1]["lost"] = tries - survived
             for left in scratch.glob("undisturbed*"):
                 shutil.rmtree(left)
-        lines, accounted = noise(args.noise, scratch, np.random.default_rng(args.seed))
-        rows.append({"stage": "parse_logs.py", "fault": "lines of noise", "tries": lines, "survived": accounted})
-        rows[-1]["lost"] = lines - accounted
+        num_lines, num_counted = parse_noise(args.noise, scratch, np.random.default_rng(args.seed))
+        rows.append({"stage": "parse_logs.py", "fault": "lines of noise", "tries": num_lines, "survived": num_counted})
+    rows = [row | {"lost": row["tries"] - row["survived"]} for row in rows]
     print(table(rows))
     sys.exit(any(row["lost"] for row in rows))
 

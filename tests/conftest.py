@@ -1,22 +1,42 @@
 """What the tests share: the scripts run as a user runs them, and small models and chats to run them on."""
 
+import csv
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis import strategies as st
+
+from chatter.engines import ENGINES
 
 hypothesis.settings.register_profile("here", deadline=None)  # a busy machine may take long over one example
 hypothesis.settings.load_profile("here")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"  # real logs and GPT-2's vocabulary, on machines that have them
+GOLDEN = Path(__file__).parent / "golden"  # logs, and the CSVs that they become
+TINY = ROOT / "models/tiny-gpt2"  # a config and a tokenizer, without weights
+SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
+SPIES = Path(__file__).parent / "spies"  # run a script that they look into, or disturb
+BIN = Path(sys.executable).parent
+TORCHRUN = [BIN / "torchrun", "--nproc_per_node", 2]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and torch's threads would wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # what a test does not find in a folder, it must not wait for
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs and GPT-2's vocabulary in ../shared")
+
+# What people type, as far as a log can hold it: loggers write UTF-8 and end a line at \n or \r\n, and an invisible
+# U+E0000 at the end is no part of the message.
+typed = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(
+    lambda text: text.rstrip("\r\U000e0000")
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -44,6 +64,47 @@ def error_of(script, *args, **kwargs):
     return line
 
 
+def start(script, *args, cwd=ROOT, **kwargs):
+    """Start a script, and return the process while it runs."""
+    command = [sys.executable, *map(str, [ROOT / script, *args])]
+    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, **kwargs)
+
+
+def wait_for(condition, process):
+    """Wait until a condition holds, or fail if the process ends before."""
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+
+
+def contents(folder):
+    """Return the bytes of all files below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def parse(log, csv_path, filters=None):
+    """Parse one log as parse_logs.py does; return its counts, and the places of the first unreadable lines."""
+    from parse_logs import parse_file
+
+    return parse_file(log, csv_path, filters or {}, [], False, lambda num_bytes: None)
+
+
+def write_csv(path, messages):
+    """Write a CSV as parse_logs.py does, with these messages."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, quoting=csv.QUOTE_ALL)
+        rows.writerow(["date", "time", "channel", "username", "message"])
+        rows.writerows(["2024-03-07", "21:05:09", "c", "u", message] for message in messages)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """models/tiny-gpt2's tokenizer, with [PAD]."""
+    from chatter.chat import load_tokenizer
+
+    return load_tokenizer(str(TINY))
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory):
     """A folder with a GPT-2 of random weights (2 layers, width 32, 64 positions) and models/tiny-gpt2's tokenizer."""
@@ -58,6 +119,64 @@ def small_model(tmp_path_factory):
     return folder
 
 
+def save_chatter(model, tokenizer, folder):
+    """Write a model and its tokenizer as train.py does, without the report."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_model(small_model, tmp_path_factory):
+    """A folder with a chatter of random weights: no trained model writes worse text."""
+    from chatter.chat import load_tokenizer
+    from chatter.models import load_model
+
+    tokenizer = load_tokenizer(str(small_model))
+    model = load_model(str(small_model), tokenizer, 64)
+    return save_chatter(model, tokenizer, tmp_path_factory.mktemp("models") / "random")
+
+
+@pytest.fixture(scope="session")
+def parrot(small_model, tmp_path_factory):
+    """A folder with a chatter that has learned a chat in which "what is it" follows "ping", and the other way round."""
+    import torch
+
+    from chatter.chat import load_tokenizer
+    from chatter.engines import load_engine
+    from chatter.models import load_model
+
+    tokenizer = load_tokenizer(str(small_model))
+    torch.manual_seed(0)
+    model = load_model(str(small_model), tokenizer, 64).eval()
+    chats = "ping\nwhat is it\n" * 20, "what is it\nping\n" * 20
+    batch = torch.tensor([tokenizer("<|endoftext|>" + chat)["input_ids"][:64] for chat in chats])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(200):
+        model(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = save_chatter(model, tokenizer, tmp_path_factory.mktemp("models") / "parrot")
+    load_engine(folder, "cpu")  # makes the copy for CTranslate2
+    return folder
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request, random_model):
+    """Each engine, with random weights."""
+    from chatter.engines import load_engine
+
+    return load_engine(random_model, "cpu", request.param)
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def parrot_engine(request, parrot):
+    """Each engine, with the model of `parrot`."""
+    from chatter.engines import load_engine
+
+    return load_engine(parrot, "cpu", request.param)
+
+
 @pytest.fixture
 def full_disk(request, tmp_path):
     """A folder on a disk of 64 kB, or of the size given as a parameter."""
@@ -70,3 +189,146 @@ def full_disk(request, tmp_path):
         pytest.skip("needs the right to mount a small tmpfs")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
+
+
+BLOCK_SIZE = 32
+TRAIN_BLOCKS = 24  # one optimizer step takes them all, so that every step has the same batch in whatever order
+# Ten steps over a batch that is the whole epoch, two of them of warm-up.
+TEN_STEPS = ["--epochs", 10, "--warmup-epochs", 2, "--precision", "fp32"]
+# Weights change by some 5e-3 in these steps. Adam divides gradients by their own size, which amplifies rounding.
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(tokenizer, tmp_path_factory):
+    """A dataset of 24 training and 3 test blocks of 32 tokens, with much and uneven padding."""
+    import numpy as np
+
+    from chatter.report import write_data_report
+    from tokenize_logs import save_dataset
+
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, tokenizer.eos_token_id, (TRAIN_BLOCKS + 3, BLOCK_SIZE), dtype=np.uint16)
+    blocks[:, 0] = tokenizer.eos_token_id
+    for block in blocks:
+        block[rng.integers(4, BLOCK_SIZE + 1) :] = tokenizer.pad_token_id
+    blocks.tofile(folder / "blocks")
+    folder /= "tokenized_datasets"
+    save_dataset(folder.parent / "blocks", blocks.shape, tokenizer, 3 / len(blocks), 0, folder)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    write_data_report(folder, {"block size": BLOCK_SIZE, "messages": 12345})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train(small_model, dataset_dir, tmp_path_factory):
+    """Return a function that runs train.py on the small model; it returns the model's folder and what stderr said."""
+
+    def run_train(*args, launcher=(sys.executable,), **env):
+        folder = tmp_path_factory.mktemp("trained") / "model"
+        basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", folder]
+        done = run("train.py", *basics, *TEN_STEPS, *args, launcher=launcher, **env)
+        assert done.stdout == "" or BIN / "deepspeed" in launcher  # which prints much
+        return folder, done.stderr
+
+    return run_train
+
+
+@pytest.fixture(scope="session")
+def train_once(train, tmp_path_factory):
+    """Return `train` for a run that tests share: pytest-xdist's workers, with fixtures of their own, make it once."""
+    from filelock import FileLock
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def run_once(name, *args, **kwargs):
+        trained = shared / f"{name}.json"
+        with FileLock(shared / f"{name}.lock"):
+            if not trained.exists():
+                folder, errors = train(*args, **kwargs)
+                trained.write_text(json.dumps([str(folder), errors]))
+        folder, errors = json.loads(trained.read_text())
+        return Path(folder), errors
+
+    return run_once
+
+
+@pytest.fixture(scope="session")
+def zero3(train_once):
+    """The small model after ten steps of train.py as it comes: ZeRO-3 with CPU offload, 3 micro-batches of 8 a step."""
+    return train_once("zero3")
+
+
+@pytest.fixture(scope="session")
+def half_precision(train_once, tmp_path_factory):
+    """Return a function that trains in fp16 or bf16, with a loss scale that is too large for the first steps in fp16.
+
+    DeepSpeed refuses fp16 on CPUs where it is slow; the spy lifts that check and nothing else.
+    """
+    config = json.loads((ROOT / "ds_config.json").read_text())
+    config["fp16"] |= {"initial_scale_power": 20, "hysteresis": 1}
+    path = tmp_path_factory.mktemp("config") / "ds_config.json"
+    path.write_text(json.dumps(config))
+
+    def run_half(precision):
+        args = ["--precision", precision, "--deepspeed", path, "--report-to", "tensorboard"]
+        return train_once(precision, *args, launcher=[sys.executable, SPIES / "fp16_on_cpu.py"])
+
+    return run_half
+
+
+@pytest.fixture(scope="session")
+def plain_loop(small_model, dataset_dir, tokenizer):
+    """The model after the same ten steps in plain PyTorch, with one batch of 24 and a mask, and the mean loss."""
+    import torch
+    from datasets import DatasetDict
+    from torch.nn.functional import cross_entropy
+    from transformers import get_linear_schedule_with_warmup, set_seed
+
+    from chatter.models import load_model
+
+    set_seed(42)
+    model = load_model(str(small_model), tokenizer, BLOCK_SIZE)
+    batch = DatasetDict.load_from_disk(dataset_dir)["train"].with_format("torch")[:]
+    ids, mask = batch["input_ids"].long(), batch["attention_mask"].long()
+    assert len(ids) == TRAIN_BLOCKS
+    losses = []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = get_linear_schedule_with_warmup(optimizer, 2, 10)
+    for _ in range(10):
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+        labels = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
+        loss = cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        losses.append(loss.item())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model, sum(losses) / len(losses)
+
+
+def largest_difference(model, folder):
+    """Return the largest difference of any weight between a model and a saved one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    weights = dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).named_parameters())
+    assert weights.keys() == dict(model.named_parameters()).keys()
+    return max((weight - weights[name]).abs().max().item() for name, weight in model.named_parameters())
+
+
+def read_history(folder, key):
+    """Return the values of `key` that the Trainer logged until the last of ten checkpoints, in order."""
+    state = json.loads(Path(f"{folder}-checkpoints", "checkpoint-10/trainer_state.json").read_text())
+    return [entry[key] for entry in state["log_history"] if key in entry]
+
+
+def assert_equals_plain_loop(trained, plain_loop):
+    """Assert that train.py and the plain loop came to the same weights, with the same mean loss over the ten steps."""
+    (folder, _), (model, mean_loss) = trained, plain_loop
+    assert largest_difference(model, folder) < TOLERANCE
+    assert read_history(folder, "loss") == [pytest.approx(mean_loss, rel=1e-5)]

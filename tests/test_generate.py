@@ -1,69 +1,25 @@
 """generate.py: one clean chat message a line, whatever the model comes up with."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import unicodedata
 
 import psutil
 import pytest
 import torch
-from conftest import ROOT, error_of, run
+from conftest import ROOT, TINY, error_of, run
 
 import generate as script
-from generate import Sampling, answer, decode_message, encode_chat, fold, generate, load, read_chat
-from parse_logs import InputError
-from tokenize_logs import encode, load_tokenizer
-from train import load_model
+from chatter.chat import encode, fold
+from chatter.command import InputError
+from chatter.engines import ENGINES, Sampling, load_engine
+from generate import answer, generate, read_chat, read_words
 
-ENGINES = ["transformers", "ctranslate2"]
-
-
-def save(model, tokenizer, folder):
-    """Write a folder as train.py does."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def random_model(small_model, tmp_path_factory):
-    """A folder with random weights: there is no worse text than what such a model says."""
-    tokenizer = load_tokenizer(str(small_model))
-    return save(load_model(str(small_model), tokenizer, 64), tokenizer, tmp_path_factory.mktemp("models") / "random")
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def engine(request, random_model):
-    return load(random_model, "cpu", request.param)
-
-
-@pytest.fixture(scope="module")
-def parrot(small_model, tmp_path_factory):
-    """A folder with a model that has learned a chat in which "what is it" follows "ping", and the other way round."""
-    tokenizer = load_tokenizer(str(small_model))
-    torch.manual_seed(0)
-    model = load_model(str(small_model), tokenizer, 64).eval()
-    chat = tokenizer("<|endoftext|>" + "ping\nwhat is it\n" * 20)["input_ids"][:64]
-    turned = tokenizer("<|endoftext|>" + "what is it\nping\n" * 20)["input_ids"][:64]
-    batch = torch.tensor([chat, turned])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(200):
-        model(input_ids=batch, labels=batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    folder = save(model, tokenizer, tmp_path_factory.mktemp("models") / "parrot")
-    load(folder, "cpu")  # makes the fast copy
-    return folder
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def parrot_engine(request, parrot):
-    return load(parrot, "cpu", request.param)
+WILD = Sampling(temperature=3.0, top_p=1.0, max_new_tokens=20)
+GREEDY = Sampling(greedy=True, max_new_tokens=20)
 
 
 def assert_one_clean_line(message):
@@ -83,152 +39,169 @@ def test_whatever_a_model_says_is_one_clean_line(engine):
         assert_one_clean_line(message)
 
 
-def test_the_prompt_is_read_as_training_showed_it(engine):
-    assert encode_chat(engine, [], 50) == [engine.end]
-    ids = encode_chat(engine, [" hello chat", "", "hi [PAD]<|endoftext|> "], 50)
-    assert engine.tokenizer.decode(ids, skip_special_tokens=False) == "<|endoftext|>hello chat\nhi [PAD]<|endoftext|>\n"
-    assert ids.count(engine.end) == 1 and engine.pad not in ids
-    assert encode_chat(engine, ["hi"], 1) == [engine.end]
+def test_a_message_comes_with_its_tokens(engine):
+    [message] = generate(engine, ["hello chat"], sampling=WILD)
+    assert 1 <= len(message.ids) <= 20 and engine.format.newline not in message.ids
 
 
-def test_a_long_chat_loses_its_oldest_lines(engine):
-    ids = encode_chat(engine, [f"line {n}" for n in range(100)], 30)
-    lines = engine.tokenizer.decode(ids[1:]).split("\n")
-    assert len(ids) <= 30 and lines == [f"line {n}" for n in range(101 - len(lines), 100)] + [""] and len(lines) > 3
-    assert len(encode_chat(engine, ["one line " * 100], 30)) == 30
-    sampling = Sampling(max_new_tokens=40)  # of 64 positions
+def test_the_chat_is_what_it_answers(parrot_engine):
+    assert generate(parrot_engine, ["ping"], sampling=GREEDY)[0].text == "what is it"
+    assert generate(parrot_engine, ["ping", "what is it"], sampling=GREEDY)[0].text == "ping"
+
+
+@pytest.mark.parametrize(("begin", "text"), [(" wh", "wh"), ("what", "what is it")])
+def test_a_message_begins_as_it_should(begin, text, parrot_engine):
+    [message] = generate(parrot_engine, ["ping"], begin=begin, sampling=GREEDY)
+    assert message.text.startswith(text)
+    assert begin != "what" or message.text == text
+
+
+def test_a_chat_of_any_length_leaves_room_for_a_message(engine):
+    """The model has 64 positions."""
+    sampling = Sampling(max_new_tokens=40)
     assert len(generate(engine, ["one line " * 100], num_messages=2, sampling=sampling)) == 2
-    assert len(generate(engine, ["one line " * 100], sampling=Sampling(max_new_tokens=1000))[0].ids) <= 32
-    with pytest.raises(InputError, match="--complete has 399 tokens, and the model 64 positions"):
+
+
+def test_a_message_takes_at_most_half_of_the_positions(engine):
+    [message] = generate(engine, ["one line " * 100], sampling=Sampling(max_new_tokens=1000))
+    assert len(message.ids) <= 32
+
+
+def test_a_beginning_that_does_not_fit_is_refused(engine):
+    with pytest.raises(InputError, match="--complete has 399 tokens, but the model only 64 positions"):
         generate(engine, begin="x " * 200)
 
 
-def test_decode_message(engine):
-    def decoded(text, cut=None):
-        return decode_message(engine.tokenizer, encode(engine.tokenizer, [text])[0][:cut])
-
-    assert decoded(" hi there ") == "hi there"
-    assert decoded("a\rb\u2028c\x1b[31m\td\x85") == "a b c [31m d"
-    assert decoded("half of an otter 🦦", -1) == "half of an otter"
-    assert decode_message(engine.tokenizer, [*encode(engine.tokenizer, ["hi"])[0], engine.pad, engine.end]) == "hi"
-    assert len(decoded("LUL " * 300)) == 499  # the 500th is a blank
-    assert decoded("\n") == decoded("\u200b \U000e0000") == decoded("") == ""
-
-
-def test_a_chat_of_two_lines_is_learned(parrot_engine):
-    parrot_engine.seed(0)
-    for prompt, reply in [(["ping"], "what is it"), (["ping", "what is it"], "ping")]:
-        for sampling in (Sampling(greedy=True), Sampling(temperature=0.3), Sampling(top_k=1)):
-            sampling = Sampling(**vars(sampling) | {"max_new_tokens": 20})
-            assert [message.text for message in generate(parrot_engine, prompt, sampling=sampling)] == [reply]
-    [message] = generate(parrot_engine, ["ping"], begin=" wh", sampling=Sampling(greedy=True, max_new_tokens=20))
-    assert message.text.startswith("wh")
-    assert generate(parrot_engine, ["ping"], begin="what", sampling=sampling)[0].text == "what is it"
-
-
 def test_banned_words_are_never_said(parrot_engine):
-    """The model says next to nothing else: it finds another message, or gives up."""
+    """The model says next to nothing else."""
+    banned = frozenset({"what", "t is"})
+    messages = generate(parrot_engine, ["ping"], num_messages=100, sampling=WILD, banned_words=banned)
+    assert len(messages) == 100
+    assert not [message.text for message in messages if any(word in fold(message.text) for word in banned)]
+
+
+def test_a_banned_word_in_the_beginning_counts_too(parrot_engine):
+    with pytest.raises(InputError, match="no printable message"):
+        generate(parrot_engine, begin="What", sampling=WILD, banned_words=frozenset({"what"}))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "attempts"), [(Sampling(temperature=0.1, max_new_tokens=20), 10), (GREEDY, 1)], ids=["10", "greedy"]
+)
+def test_it_gives_up_when_it_finds_nothing_but_banned_words(sampling, attempts, parrot_engine):
     parrot_engine.seed(0)
-    banned = frozenset({fold("WHAT")})
-    with pytest.raises(InputError, match="10 tries came to nothing that shows and holds no banned word"):
-        generate(parrot_engine, ["ping"], sampling=Sampling(0.1, max_new_tokens=20, banned_words=banned))
-    wild = Sampling(3.0, top_p=1.0, max_new_tokens=20, banned_words=frozenset({"what", "t is"}))
-    messages = generate(parrot_engine, ["ping"], num_messages=300, sampling=wild)
-    assert not [message.text for message in messages if "what" in fold(message.text) or "t is" in fold(message.text)]
-    with pytest.raises(InputError, match="1 tries"):
-        generate(parrot_engine, ["ping"], sampling=Sampling(greedy=True, max_new_tokens=20, banned_words=banned))
+    said = rf"no printable message without banned words in {attempts} attempt\(s\). Pass a higher --temperature"
+    with pytest.raises(InputError, match=said):
+        generate(parrot_engine, ["ping"], sampling=sampling, banned_words=frozenset({"what"}))
 
 
-def test_fold():
-    assert fold("ＢａＤ") == fold("b\u200ba\u00add") == fold("BAD") == "bad"
-    assert fold("STRASSE") == fold("straße")
-
-
-def test_log_probability(random_model):
-    """The sum of what the model gives to each token; nearly the same by both engines."""
-    reference, fast = (load(random_model, "cpu", name) for name in ENGINES)
-    reference.seed(3)
-    messages = generate(reference, ["hi"], num_messages=3, sampling=Sampling(max_new_tokens=20), score=True)
-    prompt = encode_chat(reference, ["hi"], 40)
-    for message in messages:
-        ids = [*prompt, *message.ids, reference.newline]
-        with torch.no_grad():
-            logits = reference.model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        slowly = sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids)))
-        assert message.log_probability == pytest.approx(slowly, abs=1e-3)
-        assert fast.log_probability(prompt, ids[len(prompt) :]) == pytest.approx(slowly, rel=0.01)
-
-
-def test_repetition_penalty(parrot_engine):
-    """It divides what the message has already, and leaves alone what only the chat has."""
-    base = {"greedy": True, "max_new_tokens": 30}
-    said = [
-        generate(parrot_engine, ["ping"], sampling=Sampling(**base, repetition_penalty=penalty))[0]
-        for penalty in (1.0, 100.0)
-    ]
-    assert len(set(said[0].ids)) < len(said[0].ids) or said[0].ids == said[1].ids
-    assert len(set(said[1].ids)) == len(said[1].ids)
-
-
-def test_a_model_that_says_nothing(random_model, monkeypatch):
-    engine = load(random_model, "cpu", "transformers")
+def test_a_model_that_says_nothing_visible(random_model, monkeypatch):
+    engine = load_engine(random_model, "cpu", "transformers")
     bias = torch.full((engine.tokenizer.get_vocab_size(),), -1e9)
     bias[encode(engine.tokenizer, [" "])[0][0]] = 0
     monkeypatch.setattr(engine.model.lm_head, "forward", lambda hidden: bias.expand(*hidden.shape[:-1], -1))
-    with pytest.raises(InputError, match="10 tries came to nothing that shows; raise"):
+    with pytest.raises(InputError, match=r"no printable message in 10 attempt\(s\)\."):
         generate(engine, sampling=Sampling(max_new_tokens=5))
 
 
-def test_read_chat():
+def test_banned_words_are_read_from_a_file(tmp_path):
+    (tmp_path / "words").write_bytes("BAD\n\n  two words \r\nＷＩＤＥ\n\u200b\n".encode())
+    assert read_words(tmp_path / "words") == {"bad", "two words", "wide"}
+    assert read_words(None) == frozenset()
+
+
+def test_a_chat_is_read_from_plain_lines_or_logs():
     lines = b"hello\r\n\n[2024-03-7 21:05:09] #c u: hi\n[2024-03-7 21:05:11] #c u has been banned\n\xff\xfe\0 bytes\n"
     irc = b"@tmi-sent-ts=1709845509000 :u!u@u PRIVMSG #c :raw\r\nPING :tmi.twitch.tv\r\nlast"
     chat = list(read_chat((lines + irc).splitlines(keepends=True)))
     assert chat == ["hello", "hi", "\ufffd\ufffd\0 bytes", "raw", "last"]
 
 
-def test_answers(parrot_engine):
+def test_lines_with_the_trigger_are_answered(parrot_engine):
     lines = ["ping", "Bot: hello", "ping @BOT", "and so on"]
-    sampling = Sampling(max_new_tokens=20)
-    said = list(answer(parrot_engine, lines, "bot", sampling=sampling))
+    said = list(answer(parrot_engine, lines, "bot", sampling=WILD))
     assert [line for line, _ in said] == [lines[1], lines[2]]
-    [(_, message)] = answer(parrot_engine, ["ping"], "", sampling=Sampling(greedy=True, max_new_tokens=20))
-    assert message.text == "what is it"
+
+
+def test_without_a_trigger_each_line_is_answered(parrot_engine):
+    answers = [message.text for _, message in answer(parrot_engine, ["ping", "ping"], "", sampling=GREEDY)]
+    assert answers == ["what is it"] * 2
+
+
+def test_an_answer_joins_the_chat(parrot_engine, monkeypatch):
+    chats = []
+    monkeypatch.setattr(
+        script, "generate", lambda engine, chat, **options: chats.append([*chat]) or generate(engine, chat, **options)
+    )
+    list(answer(parrot_engine, ["ping", "so?"], "", sampling=GREEDY))
+    assert chats == [["ping"], ["ping", "what is it", "so?"]]
+
+
+def test_a_line_without_an_answer_is_reported_and_the_next_one_answered(parrot_engine, capsys):
+    banned = {"sampling": GREEDY, "banned_words": frozenset({"what"})}
+    said = [message.text for _, message in answer(parrot_engine, ["ping", "what is it"], "", **banned)]
+    assert said == ["ping"]
+    assert capsys.readouterr().err.startswith("no answer: no printable message without banned words in 1 attempt(s).")
 
 
 def test_the_chat_of_a_stream_does_not_grow(random_model, monkeypatch):
-    """A million lines; the reading and the history are real, the drawing is switched off."""
-    seen = []
+    """300,000 lines, some of which are answered: only as many as the model can see are kept."""
+    engine = load_engine(random_model, "cpu", "transformers")
+    generate(engine, ["warm up"], sampling=WILD)
+    lengths = []
     monkeypatch.setattr(
-        script, "generate", lambda engine, chat, **_: seen.append(len(chat)) or [script.Message("", [])]
+        script,
+        "generate",
+        lambda engine, chat, **options: lengths.append(len(chat)) or generate(engine, chat, **options),
     )
-    engine = load(random_model, "cpu", "transformers")
     memory = psutil.Process().memory_info().rss
-    for _ in answer(engine, read_chat(b"line %d of a long chat\n" % n for n in range(1_000_000)), "99"):
-        pass
-    assert len(seen) > 30_000 and max(seen) == 32
-    assert psutil.Process().memory_info().rss - memory < 60e6  # the lines take 75 MB
+    lines = read_chat(b"line %d of a long chat\n" % number for number in range(300_000))
+    answers = list(answer(engine, lines, "9999 ", sampling=WILD))
+    assert len(answers) == 30 and {*lengths} == {32}
+    assert psutil.Process().memory_info().rss - memory < 20e6  # the lines take 26 MB
 
 
-def test_command(random_model):
-    args = ["generate.py", "hello chat", "--model", random_model, "--max-new-tokens", 20]
-    for engine in ENGINES:
-        how = ["--engine", engine, "-n", 3]
-        first = run(*args, *how, "--seed", 7)
-        assert len(first.stdout.splitlines()) == 3 and first.stdout.endswith("\n")
-        assert run(*args, *how, "--seed", 7).stdout == first.stdout
-        assert run(*args, *how, "--seed", 8).stdout != first.stdout
-    assert first.stderr == ""
-    assert len(run(*args).stdout.splitlines()) == 1
-    assert len(run(*args[:1], *args[2:]).stdout.splitlines()) == 1  # no prompt
+@pytest.fixture
+def args(random_model):
+    return ["generate.py", "hello chat", "--model", random_model, "--device", "cpu", "--max-new-tokens", 20]
+
+
+def test_the_command_prints_one_message_and_nothing_else(args, random_model):
+    run(*args)  # makes the copy for CTranslate2
+    for command in (args, [args[0], *args[2:]]):  # with a prompt and without
+        done = run(*command)
+        assert_one_clean_line(done.stdout.removesuffix("\n"))
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_seed_repeats_the_messages(engine, args):
+    how = ["--engine", engine, "-n", 3]
+    first = run(*args, *how, "--seed", 7).stdout
+    assert len(first.splitlines()) == 3 and first.endswith("\n")
+    assert run(*args, *how, "--seed", 7).stdout == first
+    assert run(*args, *how, "--seed", 8).stdout != first
+
+
+def test_json(args):
     done = run(*args, "and more", "--complete", "I say", "--json", "--seed", 2**40, "-n", 2)
-    for said in map(json.loads, done.stdout.splitlines()):
-        assert said["message"].startswith("I say") and said["prompt"] == "hello chat\nand more"
-        assert said["seed"] == 2**40 and 1 <= said["tokens"] <= 20 and said["log_probability"] < 0
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(said) == 2
+    for facts in said:
+        assert facts.keys() == {"message", "prompt", "seed", "tokens"}
+        assert facts["message"].startswith("I say") and facts["prompt"] == "hello chat\nand more"
+        assert facts["seed"] == 2**40 and 1 <= facts["tokens"] <= 20
 
 
-def pipe(random_model, *args, **kwargs):
-    command = [sys.executable, ROOT / "generate.py", "--model", random_model, "--max-new-tokens", "10", *args]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+def test_a_seed_of_its_own_is_told_and_repeats_the_message(args):
+    first = json.loads(run(*args, "--json").stdout)
+    assert json.loads(run(*args, "--json", "--seed", first["seed"]).stdout) == first
+
+
+def pipe(model, *args):
+    """Start generate.py with pipes for its standard input, output and error."""
+    command = [sys.executable, ROOT / "generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", "10"]
+    return subprocess.Popen([*command, *args], **dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE))
 
 
 def test_standard_input(parrot):
@@ -238,8 +211,12 @@ def test_standard_input(parrot):
     assert json.loads(output)["prompt"] == "what is it\nping"
 
 
-def test_stream(parrot):
-    """An answer at once to each line, any bytes; it ends at the end of the input, on Ctrl-C, and when nobody reads."""
+def test_a_prompt_of_arguments_and_standard_input(parrot):
+    output, _ = pipe(parrot, "first\nsecond", "-", "last", "--json").communicate(b"third\n")
+    assert json.loads(output)["prompt"] == "first\nsecond\nthird\nlast"
+
+
+def test_a_stream_is_answered_line_by_line_whatever_its_bytes(parrot):
     process = pipe(parrot, "--stream", "--greedy", "--trigger", "ping")
     for line, reply in [(b"ping\n", b"what is it\n"), (b"nothing\n\0\xff\nping\n", b"\n")]:
         process.stdin.write(line)
@@ -248,6 +225,13 @@ def test_stream(parrot):
     output, errors = process.communicate(b"x" * 200_000 + b" ping\n")
     assert (process.returncode, output.count(b"\n"), errors) == (0, 1, b"")
 
+
+def test_a_stream_as_json_names_the_line(parrot):
+    output, _ = pipe(parrot, "--stream", "--greedy", "--json").communicate(b"ping\n")
+    assert json.loads(output)["prompt"] == "ping" and json.loads(output)["message"] == "what is it"
+
+
+def test_ctrl_c_ends_a_stream(parrot):
     process = pipe(parrot, "--stream")
     process.stdin.write(b"ping\n")
     process.stdin.flush()
@@ -255,6 +239,8 @@ def test_stream(parrot):
     process.send_signal(signal.SIGINT)
     assert process.wait(120) == 0 and process.stderr.read() == b""
 
+
+def test_a_stream_ends_when_nobody_reads_it(parrot):
     process = pipe(parrot, "--stream")
     process.stdout.close()
     process.stdin.write(b"ping\n" * 5)
@@ -262,64 +248,53 @@ def test_stream(parrot):
     assert process.wait(120) == 1 and process.stderr.read() == b""
 
 
-def test_errors(random_model, tmp_path):
-    assert "nowhere holds no model; run train.py first" in error_of("generate.py", "--model", tmp_path / "nowhere")
-    assert "holds no model" in error_of("generate.py", "--model", ROOT / "models/tiny-gpt2")  # no weights
-    assert "--complete has" in error_of("generate.py", "--model", random_model, "--complete", "x " * 99)
-    assert "No such file" in error_of("generate.py", "--model", random_model, "--banned-words", tmp_path / "nowhere")
-    if not torch.cuda.is_available():
-        error = error_of("generate.py", "--model", random_model, "--device", "cuda")
-        assert "no use of --device cuda" in error
-    for wrong in [["--temperature", "0"], ["--top-p", "1.5"], ["-n", "0"], ["--stream", "hi"], ["--greedy", "-n", "2"]]:
-        assert run("generate.py", *wrong, check=False).returncode == 2
+def test_no_model(tmp_path):
+    for model in (tmp_path / "nowhere", TINY):  # which has no weights
+        assert f"no model in {model}. Run train.py first" in error_of("generate.py", "--model", model)
 
 
-def test_a_model_that_is_not_whole(random_model, tmp_path):
+def test_a_beginning_that_is_too_long(args):
+    assert "--complete has 197 tokens" in error_of(*args, "--complete", "x " * 99)
+
+
+def test_no_file_of_banned_words(args, tmp_path):
+    assert "No such file" in error_of(*args, "--banned-words", tmp_path / "nowhere")
+
+
+def test_a_message_of_banned_words(parrot, tmp_path):
+    (tmp_path / "words").write_text("WHAT\n")
+    options = ["--device", "cpu", "--greedy", "--banned-words", tmp_path / "words"]
+    error = error_of("generate.py", "ping", "--model", parrot, *options)
+    assert "no printable message without banned words in 1 attempt(s)." in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(random_model):
+    assert "--device cuda cannot be used" in error_of("generate.py", "--model", random_model, "--device", "cuda")
+
+
+def test_a_model_that_is_cut_short(random_model, tmp_path):
     half = shutil.copytree(random_model, tmp_path / "half", ignore=shutil.ignore_patterns("ctranslate2"))
     weights = (half / "model.safetensors").read_bytes()
     (half / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    error = run("generate.py", "--model", half, check=False)
-    assert error.returncode == 1 and error.stdout == "" and "Traceback" not in error.stderr
-    assert f"generate.py: error: the weights in {half} cannot be read" in error.stderr.splitlines()[-1]
-    config = json.loads((half / "generation_config.json").read_text())
-    (half / "generation_config.json").write_text(json.dumps(config | {"pad_token_id": None, "eos_token_id": 0}))
-    assert "holds no chatter" in error_of("generate.py", "--model", half)
+    done = run("generate.py", "--model", half, check=False)
+    assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr
+    assert f"generate.py: error: the weights in {half} cannot be read" in done.stderr.splitlines()[-1]
 
 
-def test_only_safetensors_and_no_code_of_the_model(random_model, tmp_path):
-    """A pickle that would run a command when it is loaded, and a config that names code of its own."""
-    evil = shutil.copytree(random_model, tmp_path / "evil", ignore=shutil.ignore_patterns("ctranslate2"))
-    (evil / "model.safetensors").unlink()
-
-    class Bomb:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path}/exploded",)
-
-    torch.save(Bomb(), evil / "pytorch_model.bin")
-    assert "holds no model" in error_of("generate.py", "--model", evil)
-    shutil.copy(random_model / "model.safetensors", evil)
-    config = json.loads((evil / "config.json").read_text())
-    code = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
-    (evil / "config.json").write_text(json.dumps(config | {"auto_map": code}))
-    (evil / "evil.py").write_text(f"open('{tmp_path}/exploded', 'w')\n")
-    for engine in ENGINES:
-        run("generate.py", "--model", evil, "--engine", engine, "--max-new-tokens", 5, check=False)
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_the_fast_copy_follows_the_weights_and_may_be_lacking(random_model, tmp_path, monkeypatch, capsys):
-    folder = shutil.copytree(random_model, tmp_path / "model", ignore=shutil.ignore_patterns("ctranslate2"))
-    assert load(folder, "cpu").__class__.__name__ == "CTranslate2Engine"
-    assert "making a copy" in capsys.readouterr().err
-    copied = (folder / "ctranslate2").stat().st_mtime_ns
-    load(folder, "cpu")
-    assert (folder / "ctranslate2").stat().st_mtime_ns == copied and capsys.readouterr().err == ""
-    later = time.time() + 60
-    os.utime(folder / "model.safetensors", (later, later))
-    load(folder, "cpu")
-    assert (folder / "ctranslate2").stat().st_mtime_ns > copied
-    for module in [name for name in sys.modules if name.startswith("ctranslate2")] + ["ctranslate2"]:
-        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
-    assert load(folder).__class__.__name__ == "TransformersEngine"
-    with pytest.raises(InputError, match="take --engine transformers"):
-        load(folder, "cpu", "ctranslate2")
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--temperature", "0"], "argument --temperature: must be more than 0"),
+        (["--top-p", "1.5"], "argument --top-p: must be at most 1"),
+        (["-n", "0"], "argument -n/--num-messages: must be at least 1"),
+        (["--seed", "-1"], "argument --seed: must be at least 0"),
+        (["--stream", "hi"], "--stream reads the chat from standard input and answers with one message per line"),
+        (["--stream", "-n", "2"], "--stream reads the chat from standard input and answers with one message per line"),
+        (["--greedy", "-n", "2"], "--greedy always generates the same message: pass -n without it"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(options, error):
+    done = run("generate.py", *options, check=False)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == f"generate.py: error: {error}"

@@ -1,9 +1,8 @@
-"""parse_logs.py: every line read for what it is, every message kept to the letter."""
+"""parse_logs.py: every message comes out as it was typed, and a file is whole or not there."""
 
 import csv
 import gzip
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,90 +16,14 @@ import duckdb
 import pandas
 import polars
 import pytest
-from conftest import ROOT, SHARED, error_of, run
+from conftest import GOLDEN, ROOT, SHARED, contents, error_of, needs_shared, parse, run, start, typed, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parse_logs import KINDS, Filters, parse_file, parse_line, parse_lines, parse_logs, written_beside
+from chatter.dialects import KINDS
+from parse_logs import parse_logs
 
-GOLDEN = Path(__file__).parent / "golden"
-
-
-GOLDEN_COUNTS = {
-    "some_channel.txt": {
-        "messages": 15,
-        "timeouts": 4,
-        "bans": 4,
-        "clears": 2,
-        "notices": 2,
-        "blank lines": 2,
-        "unreadable lines": 4,
-    },
-    "raw_irc.log": {
-        "messages": 8,
-        "timeouts": 2,
-        "bans": 1,
-        "clears": 1,
-        "deletions": 1,
-        "notices": 2,
-        "other IRC commands": 4,
-        "unreadable lines": 1,
-        "lines with invalid UTF-8": 1,
-        "invisible suffixes removed": 2,
-    },
-}
-
-
-@pytest.mark.parametrize("log", GOLDEN_COUNTS)
-def test_golden(log, tmp_path):
-    counts, unreadable = parse_file(GOLDEN / log, tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / log).with_suffix(".csv").read_bytes()
-    assert counts == Counter({"files": 1, "messages written": counts["messages"]} | GOLDEN_COUNTS[log])
-    assert len(unreadable) == counts["unreadable lines"]
-
-
-@pytest.mark.parametrize(
-    ("event", "kind"),
-    [
-        ("user: hi", "messages"),
-        ("user:", "messages"),
-        ("user: USER subscribed at Tier 1.", "notices"),
-        ("user: User is gifting 5 Tier 1 Subs to Z's community!", "notices"),
-        ("user: 12 raiders from USER have joined!", "notices"),
-        ("user: 12 raiders from them have joined!", "messages"),
-        ("user: user is right", "messages"),
-        ("user: ユーザー subscribed at Tier 1.", "notices"),
-        ("user: ユーザー is right", "messages"),
-        ("медведь: Медведь has been banned", "bans"),
-        ("user: ユーザー has been banned", "messages"),
-        ("user: users subscribed at Tier 1.", "messages"),
-        ("ananonymousgifter: An anonymous user gifted a Tier 1 sub to Y!", "notices"),
-        ("", "bans"),
-        ("user:hi", "notices"),
-        ("two words: hi", "notices"),
-        ("user: somebody has been banned", "messages"),
-        ("user: User has been banned", "bans"),
-        ("user has been banned", "bans"),
-        ("user: user has been banned for life", "messages"),
-        ("user has been banned for life", "notices"),
-        ("user has been timed out for 600 seconds", "timeouts"),
-        ("user has been timed out for a while", "notices"),
-        ("user: has been timed out for 600 seconds", "messages"),
-    ],
-)
-def test_kinds(event, kind):
-    assert parse_line(f"[2024-03-7 21:05:09] #channel {event}")[0] == kind
-
-
-# A logger ends a line at \n or \r\n and writes UTF-8: no message holds \n, ends in \r or has a lone surrogate.
-# An invisible U+E0000 at the end is no part of what was typed.
-typed = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(
-    lambda text: text.rstrip("\r\U000e0000")
-)
-pieces = st.sampled_from([b"[2024-03-7 21:05:09]", b" #c", b" u:", b" u has been banned", b"\n", b"\r", b"\0", b"\xff"])
-
-
-dialects = {
+LINES = {
     "justlog": "[2024-03-7 21:05:09] #c u: {}\n",
     "rustlog": "[2024-03-07 21:05:09] #c u: {}\r\n",
     "raw IRC": "@id=1;tmi-sent-ts=1709845509000;turbo=0 :u!u@u.tmi.twitch.tv PRIVMSG #c :{}\r\n",
@@ -108,13 +31,14 @@ dialects = {
 }
 
 
-@given(st.lists(typed), st.sampled_from(sorted(dialects)), st.sampled_from([".txt", ".log.gz"]))
+@given(st.lists(typed), st.sampled_from(sorted(LINES)), st.sampled_from([".txt", ".log.gz"]))
 def test_any_message_comes_back(messages, dialect, suffix):
+    """Each of the usual readers of CSV gives what was typed, to the letter."""
     with tempfile.TemporaryDirectory() as folder:
         log, table = Path(folder, f"log{suffix}"), Path(folder, "log.csv")
-        data = "".join(dialects[dialect].format(text) for text in messages).encode()
+        data = "".join(LINES[dialect].format(text) for text in messages).encode()
         log.write_bytes(gzip.compress(data) if log.suffix == ".gz" else data)
-        parse_file(log, table)
+        parse(log, table)
         with table.open(encoding="utf-8", newline="") as rows:
             expected = [["2024-03-07", "21:05:09", "c", "u", text] for text in messages]
             assert list(csv.reader(rows))[1:] == expected
@@ -127,60 +51,27 @@ def test_any_message_comes_back(messages, dialect, suffix):
         assert [text for (text,) in read.fetchall()] == messages
 
 
-@given(st.binary() | st.lists(pieces).map(b"".join))
-def test_any_bytes_conserve_lines(data):
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log.txt")
-        log.write_bytes(data)
-        counts, _ = parse_file(log, Path(folder, "log.csv"))
-        assert sum(counts[kind] for kind in KINDS) == len(data.split(b"\n")) - data.endswith(b"\n") - (not data)
-
-
-names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
-heads = st.sampled_from(
-    ["[2024-03-7 21:05:09] #c ", "[2024-13-7 21:05:09] #c ", "[2024-03-17 24:05:09] #c ", "[2024-03-07 21:05:09] #ü "]
-)
-words = st.sampled_from(
-    ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
-)
-made_up = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
-tags = st.lists(
-    st.sampled_from(
-        ["id=1", "tmi-sent-ts=1709845509000", "tmi-sent-ts=17", "rm-received-ts=1709845509999", "x-tmi", ""]
-    )
-).map(";".join)
-prefixes = st.sampled_from([":u!u@u.tmi.twitch.tv", ":ユーザー!u@u", ":u", ":!u", ":\u3000u!u", ":a\x85b!u"])
-typed_in_irc = words | st.sampled_from(["\x01ACTION waves\x01", " ", ":)"])
-made_up_irc = st.builds(
-    "@{}{}{} PRIVMSG #{} {}{}".format,
-    tags,
-    st.sampled_from([" ", "  "]),
-    prefixes,
-    names,
-    st.sampled_from([":", ""]),
-    typed_in_irc,
-)
-
-
-@given(st.lists(made_up | made_up_irc | typed.filter(lambda text: not text.endswith("\U000e0000"))))
-def test_by_the_column_is_the_same_as_line_by_line(lines):
-    messages, counts, unreadable = parse_lines(polars.Series("line", lines, dtype=polars.String))
-    expected = [parse_line(line) for line in lines]
-    assert [list(row) for row in messages.iter_rows()] == [
-        [number, *row] for number, (kind, row) in enumerate(expected) if kind == "messages"
-    ]
-    assert +counts == Counter(kind for kind, _ in expected)
-    assert unreadable == [number for number, (kind, _) in enumerate(expected) if kind == "unreadable lines"]
-
-
-def test_command(tmp_path):
-    """Sub-folders are mirrored; the summary adds up and names what could not be read."""
-    (tmp_path / "logs/deep").mkdir(parents=True)
-    shutil.copy(GOLDEN / "some_channel.txt", tmp_path / "logs")
-    (tmp_path / "logs/deep/raw_irc.txt.gz").write_bytes(gzip.compress((GOLDEN / "raw_irc.log").read_bytes()))
-    done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", "--verbose", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """What the command does with the golden logs, one of them gzipped in a sub-folder; gives its folder and stderr."""
+    folder = tmp_path_factory.mktemp("command")
+    (folder / "logs/deep").mkdir(parents=True)
+    shutil.copy(GOLDEN / "some_channel.txt", folder / "logs")
+    (folder / "logs/deep/raw_irc.txt.gz").write_bytes(gzip.compress((GOLDEN / "raw_irc.log").read_bytes()))
+    done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", "--verbose", cwd=folder)
     assert done.stdout == ""
-    assert done.stderr.splitlines() == [
+    return folder, done.stderr
+
+
+def test_folders_are_mirrored(command):
+    assert contents(command[0] / "raw") == {
+        "some_channel.csv": (GOLDEN / "some_channel.csv").read_bytes(),
+        "deep/raw_irc.csv": (GOLDEN / "raw_irc.csv").read_bytes(),
+    }
+
+
+def test_the_summary_adds_up_and_names_unreadable_lines(command):
+    assert command[1].splitlines() == [
         "logs/deep/raw_irc.txt.gz: 8 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
         "4 other IRC commands, 1 unreadable lines, 8 messages written, 1 lines with invalid UTF-8, "
         "2 invisible suffixes removed",
@@ -202,108 +93,12 @@ def test_command(tmp_path):
         "unreadable: logs/deep/raw_irc.txt.gz:19, logs/some_channel.txt:29, logs/some_channel.txt:30, "
         "logs/some_channel.txt:31, logs/some_channel.txt:32",
     ]
-    for name in ["some_channel", "deep/raw_irc"]:
-        assert (tmp_path / f"raw/{name}.csv").read_bytes() == (GOLDEN / f"{Path(name).name}.csv").read_bytes()
 
 
-events = st.tuples(
-    st.sampled_from(["2024-03-7", "2024-03-8"]),
-    st.sampled_from("cd"),
-    st.sampled_from("uvw"),
-    st.sampled_from([": hi"] * 6 + [" has been timed out for 5 seconds", " has been banned", ": {} has been banned"]),
-)
-
-
-@given(st.lists(events, max_size=60), st.integers(1, 4), st.integers(50, 2000))
-def test_drop_moderated_is_what_the_definition_says(events, timeout_lines, chunk_bytes):
-    """Beside a slow search backwards from each event; with few lines and small chunks, so that borders are crossed."""
-    texts = [text.format(user.upper()) for _, _, user, text in events]
-    left_out = set()
-    for last, (date, channel, user, _) in enumerate(events):
-        if texts[last] == ": hi":
-            continue
-        before = [number for number in range(last) if events[number][1] == channel]
-        if "timed out" in texts[last]:
-            before = before[-timeout_lines:]
-        else:
-            before = [number for number in before if events[number][0] == date]
-        left_out |= {number for number in before if texts[number] == ": hi" and events[number][2] == user}
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parse_logs.TIMEOUT_LINES", timeout_lines)
-        patch.setattr("parse_logs.CHUNK_BYTES", chunk_bytes)
-        log, table = Path(folder, "log.txt"), Path(folder, "log.csv")
-        log.write_text(
-            "".join(
-                f"[{date} 21:05:09] #{channel} {user}{text}\n"
-                for (date, channel, user, _), text in zip(events, texts, strict=True)
-            )
-        )
-        counts, _ = parse_file(log, table, Filters(drop_moderated=True))
-        kept = [
-            f"{events[number][0].replace('-03-', '-03-0')},21:05:09,{events[number][1]},{events[number][2]},hi"
-            for number, text in enumerate(texts)
-            if text == ": hi" and number not in left_out
-        ]
-        assert table.read_text().splitlines()[1:] == kept
-        assert (counts["moderated"], counts["messages written"]) == (len(left_out), len(kept))
-
-
-CHAT = """\
-[2024-03-7 21:05:01] #c Nightbot: Follow me at twitter.com/c
-[2024-03-7 21:05:02] #c ann: !discord
-[2024-03-7 21:05:03] #c ann: !!! wow!
-[2024-03-7 21:05:04] #c bob: look: clips.example.tv/abc
-[2024-03-7 21:05:05] #c bob: HTTP://example.org
-[2024-03-7 21:05:06] #c bob: see what I mean...nothing. 3.5/10 and/or
-[2024-03-7 21:05:07] #c ann: @bob hi @cat, mail a@example or @
-[2024-03-7 21:05:08] #c Cat: once
-[2024-03-7 21:05:09] #d dan: rude
-[2024-03-7 21:05:10] #d dan has been timed out for 600 seconds
-[2024-03-7 21:05:11] #d dan: !sorry www.example.net
-"""
-
-
-@pytest.mark.parametrize(
-    ("options", "left_out", "counts"),
-    [
-        ([], [], {}),
-        (["--exclude-bots"], [1], {"from excluded users": 1}),
-        (["--exclude-users", "@BOB", "users.txt"], [4, 5, 6, 8], {"from excluded users": 4}),
-        (["--drop-commands"], [2, 11], {"commands": 2}),
-        (["--drop-links"], [1, 4, 5, 11], {"with links": 4}),
-        (["--min-user-messages", "2"], [1, 8], {"from rare users": 2}),
-        (["--drop-moderated"], [9], {"moderated": 1}),
-        (
-            ["--drop-commands", "--drop-links", "--min-user-messages", "3", "--drop-moderated"],
-            [1, 2, 4, 5, 8, 9, 11],
-            {"moderated": 1, "from rare users": 3, "commands": 1, "with links": 2},
-        ),
-    ],
-)
-def test_filters(options, left_out, counts, tmp_path):
-    """Line by line, what each option leaves out; each message counts once."""
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/chat.txt").write_text(CHAT)
-    (tmp_path / "users.txt").write_text("cat\nsomebody_else\n")
-    done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", *options, cwd=tmp_path)
-    rows = (tmp_path / "raw/chat.csv").read_text().splitlines()[1:]
-    messages = set(range(1, 12)) - {10}
-    assert [int(row.split(",")[1][-2:]) for row in rows] == sorted(messages - set(left_out))
-    summary = dict(re.match(r"(.+?) +([0-9]+)$", line).groups() for line in done.stderr.splitlines())
-    reasons = {"from excluded users", "moderated", "from rare users", "commands", "with links"}
-    assert {reason: int(summary[reason]) for reason in reasons & set(summary)} == counts
-    assert int(summary["messages"]) == sum(counts.values()) + int(summary["messages written"])
-
-
-def test_rare_users_are_counted_over_all_logs_and_mentions_are_masked(tmp_path):
-    (tmp_path / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi @bob, mail a@example or @\n")
-    (tmp_path / "b.txt").write_text("[2024-03-7 21:05:09] #c U: @Bob @ünal\n[2024-03-7 21:05:09] #c v: hi\n")
-    parse_logs(tmp_path, tmp_path, 1, Filters(min_user_messages=2, mask_mentions=True))
-    texts = [(tmp_path / name).read_text().splitlines()[1:] for name in ("a.csv", "b.csv")]
-    assert texts == [
-        ['2024-03-07,21:05:09,c,u,"hi @user, mail a@example or @"'],
-        ["2024-03-07,21:05:09,c,U,@user @user"],
-    ]
+def test_only_the_first_unreadable_lines_are_named(tmp_path):
+    (tmp_path / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n" + "?\n" * 6)
+    *_, last = run("parse_logs.py", "--logs-dir", tmp_path, "--output-dir", tmp_path).stderr.splitlines()
+    assert last == f"unreadable: {', '.join(f'{tmp_path}/a.txt:{number}' for number in range(2, 7))} ..."
 
 
 def test_any_number_of_jobs_gives_the_same(tmp_path):
@@ -311,15 +106,14 @@ def test_any_number_of_jobs_gives_the_same(tmp_path):
         logs, unreadable = parse_logs(ROOT / "data/sample_logs", tmp_path / str(jobs), jobs)
         total = sum(logs.values(), Counter())
         assert (total["files"], total["messages"], unreadable) == (12, 48_000, [])
-    for path in (tmp_path / "1").iterdir():
-        assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
 def test_killed_at_any_moment_and_run_again(tmp_path):
     """kill -9 leaves no half CSV under its name, and a second run gives the files of an undisturbed one."""
     command = [sys.executable, ROOT / "parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--jobs", "2"]
     subprocess.run([*command, "--output-dir", tmp_path / "whole"], check=True, capture_output=True)
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    whole = contents(tmp_path / "whole")
     for seconds in (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5):
         killed = subprocess.Popen(
             [*command, "--output-dir", tmp_path / "out"], start_new_session=True, stderr=subprocess.DEVNULL
@@ -330,80 +124,112 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
         for path in (tmp_path / "out").glob("*.csv"):
             assert path.read_bytes() == whole[path.name]
     subprocess.run([*command, "--output-dir", tmp_path / "out"], check=True, capture_output=True)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == whole
+    assert contents(tmp_path / "out") == whole
 
 
-def test_errors(tmp_path):
-    assert "nowhere is no folder" in error_of("parse_logs.py", "--logs-dir", tmp_path / "nowhere")
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    (logs / "notes.md").write_text("not a log")
-    assert "no .txt or .log file (or" in error_of("parse_logs.py", "--logs-dir", logs)
-    (logs / "a.txt").write_text("nothing to read\n")
-    assert "no chat message" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
-    assert list((tmp_path / "raw").iterdir()) == []
-    (logs / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n")
-    for users in ("nobody.txt", "two words"):
-        assert f"--exclude-users {users}: no such file" in error_of("parse_logs.py", "--exclude-users", users)
-    error = error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw", "--exclude-users", "u")
-    assert "the options leave none of the chat messages" in error
-    assert "notes.md" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", logs / "notes.md" / "raw")
-    (logs / "b.txt.gz").write_bytes(gzip.compress(b"[2024-03-7 21:05:09] #c u: hi\n" * 1000)[:-9])
-    assert "b.txt.gz is damaged" in error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
-    assert not (tmp_path / "raw/b.csv").exists()
-    (logs / "a.log").write_text("")
-    error = error_of("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
-    assert "a.log" in error and "a.txt" in error
-    assert run("parse_logs.py", "--jobs", 0, check=False).returncode == 2
+def test_ctrl_c_ends_in_one_line_and_leaves_whole_files(tmp_path):
+    logs, out = tmp_path / "logs", tmp_path / "out"
+    for copy in range(10):
+        shutil.copytree(ROOT / "data/sample_logs", logs / str(copy))
+    process = start("parse_logs.py", "--logs-dir", logs, "--output-dir", out)
+    wait_for(lambda: [*out.rglob("*.csv")], process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == b"parse_logs.py: interrupted\n"
+    assert process.returncode == 130
+    written = contents(out)
+    assert len(written) < 120 and not [name for name in written if not name.endswith(".csv")]
+    assert {csv_path.count(b"\n") for csv_path in written.values()} == {4001}
+
+
+@pytest.fixture
+def error(tmp_path):
+    """Run the command on the folder `logs`, which contains one message; return its one line of error."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n")
+
+    def run_and_fail(*args):
+        return error_of("parse_logs.py", "--logs-dir", tmp_path / "logs", "--output-dir", tmp_path / "raw", *args)
+
+    return run_and_fail
+
+
+def test_logs_dir_is_not_a_folder(error, tmp_path):
+    assert "nowhere is not a folder. Put your logs there, or pass" in error("--logs-dir", tmp_path / "nowhere")
+    assert "a.txt is not a folder" in error("--logs-dir", tmp_path / "logs/a.txt")
+
+
+def test_no_log(error, tmp_path):
+    (tmp_path / "logs/a.txt").rename(tmp_path / "logs/a.md")
+    assert f"no .txt or .log file (or .txt.gz, .log.gz) in {tmp_path}/logs. Put your logs there." in error()
+
+
+def test_no_message(error, tmp_path):
+    """Nor are CSVs left that have none."""
+    (tmp_path / "logs/a.txt").write_text("nothing to read\n")
+    assert f"no chat messages in {tmp_path}/logs. Lines must look like [2024-03-7 21:05:09] #channel" in error()
+    assert not any((tmp_path / "raw").iterdir())
+
+
+def test_the_options_leave_out_everything(error, tmp_path):
+    assert "the options leave out all chat messages in" in error("--exclude-users", "u")
+    assert not any((tmp_path / "raw").iterdir())
+
+
+def test_an_output_dir_that_cannot_be_made(error, tmp_path):
+    assert "a.txt" in error("--output-dir", tmp_path / "logs/a.txt/raw")
+
+
+def test_a_damaged_gz(error, tmp_path):
+    (tmp_path / "logs/b.txt.gz").write_bytes(gzip.compress(b"[2024-03-7 21:05:09] #c u: hi\n" * 1000)[:-9])
+    assert "b.txt.gz is damaged" in error()
+    assert not (tmp_path / "raw/b.csv").exists() and not [*(tmp_path / "raw").glob(".*")]
+
+
+def test_two_logs_that_would_become_one_csv(error, tmp_path):
+    (tmp_path / "logs/a.log").touch()
+    logs, csv_path = tmp_path / "logs", tmp_path / "raw/a.csv"
+    assert f"{logs}/a.log and {logs}/a.txt would both become {csv_path}. Rename one of them." in error()
+
+
+def test_wrong_usage():
+    done = run("parse_logs.py", "--jobs", 0, check=False)
+    assert done.returncode == 2 and "argument --jobs: must be at least 1" in done.stderr
 
 
 def test_full_disk(full_disk):
     error = error_of("parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--output-dir", full_disk)
     assert "No space left on device" in error
-    assert list(full_disk.iterdir()) == []
+    assert not any(full_disk.iterdir())
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs in ../shared/chat")
-def test_captured_events_land_in_their_class():
-    """Beside the IRC command, its tags and its text, taken apart here without a pattern."""
-    for line in (SHARED / "chat/raw_irc/events.raw.txt").read_bytes().decode().splitlines():
-        tags, _, command, _, *text = (line if line.startswith("@") else f"@ {line}").split(maxsplit=4)
-        if command == "USERNOTICE":
-            expected = "messages" if text else "notices"
-        elif command == "CLEARCHAT":
-            expected = "clears" if not text else "timeouts" if "ban-duration=" in tags else "bans"
-        else:  # one PRIVMSG has no sender: it is what a client sends, and nobody's message yet
-            expected = {"PRIVMSG": "messages", "CLEARMSG": "deletions"}.get(command, "other IRC commands")
-        assert parse_line(line)[0] == expected, line
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The real logs of each logger as CSVs; gives their folder and what was counted."""
+    folder = tmp_path_factory.mktemp("real")
+    return folder, {
+        dialect: parse_logs(SHARED / "chat" / dialect, folder / dialect, jobs=2)
+        for dialect in ("justlog", "rustlog", "raw_irc")
+    }
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs in ../shared/chat")
-def test_real_logs(tmp_path):
-    """The same days as written by other loggers give the same CSV; only raw IRC sets apart what came with a sub."""
-    for dialect in ("justlog", "rustlog", "raw_irc"):
-        logs, unreadable = parse_logs(SHARED / "chat" / dialect, tmp_path / dialect, jobs=2)
+@needs_shared
+def test_every_line_of_real_logs_is_counted_and_readable(real):
+    for logs, unreadable in real[1].values():
         for log, counts in logs.items():
             assert sum(counts[kind] for kind in KINDS) == log.read_bytes().count(b"\n")
         assert unreadable == []
-    for name in ("riotgames-2016-09-30", "xqcow-2019-09-15"):
-        assert (tmp_path / f"justlog/{name}.csv").read_bytes() == (tmp_path / f"rustlog/{name}.csv").read_bytes()
-    for name, typed_with_a_sub in {"xqcow-2019-09-15": 5, "forsen-2022-01-01": 0}.items():
-        text = (tmp_path / f"rustlog/{name}.csv").read_text().splitlines()
-        raw = (tmp_path / f"raw_irc/{name}.raw.csv").read_text().splitlines()
-        assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)
 
 
-def test_two_runs_at_once_do_not_tear_what_they_write(tmp_path):
-    """A second process writes the same folder meanwhile; both end right, and what a dead one left is deleted."""
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".out.{dead.pid}.partial").mkdir()
-    write = "import sys, pathlib, parse_logs\nwith parse_logs.written_beside(pathlib.Path(sys.argv[1])) as folder:\n"
-    write += "    folder.mkdir(), (folder / 'file').write_text('theirs')"
-    with written_beside(tmp_path / "out") as ours:
-        ours.mkdir()
-        subprocess.run([sys.executable, "-c", write, tmp_path / "out"], cwd=ROOT, check=True)
-        assert (tmp_path / "out/file").read_text() == "theirs"
-        (ours / "file").write_text("ours")
-    assert (tmp_path / "out/file").read_text() == "ours"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+@needs_shared
+@pytest.mark.parametrize("name", ["riotgames-2016-09-30", "xqcow-2019-09-15"])
+def test_real_days_as_written_by_two_loggers_are_the_same(name, real):
+    assert (real[0] / f"justlog/{name}.csv").read_bytes() == (real[0] / f"rustlog/{name}.csv").read_bytes()
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "typed_with_a_sub"), [("xqcow-2019-09-15", 5), ("forsen-2022-01-01", 0)])
+def test_a_real_day_in_raw_irc_has_the_same_messages(name, typed_with_a_sub, real):
+    """And those that were typed with a subscription, which only raw IRC tells apart."""
+    text = (real[0] / f"rustlog/{name}.csv").read_text().splitlines()
+    raw = (real[0] / f"raw_irc/{name}.raw.csv").read_text().splitlines()
+    assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)

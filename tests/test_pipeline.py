@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -12,16 +13,30 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SHARED, run
+from conftest import ROOT, SCRIPTS, SHARED, TINY, needs_shared, run
 from datasets import DatasetDict
+from filelock import FileLock
 from nbclient import NotebookClient
 from packaging.specifiers import SpecifierSet
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
-from generate import load
-from tokenize_logs import encode
+from chatter.chat import encode
+from chatter.engines import load_engine
 
-SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
+PROJECT = [*SCRIPTS, "chatter", "ds_config.json"]  # all that the four commands need
+
+
+def copy_of_project(folder, *more):
+    """Copy what the commands need, and more, to a folder; and a quarter of the sample chat to data/sample_logs."""
+    for name in [*PROJECT, *more]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "data/sample_logs").mkdir(parents=True)
+    for log in (ROOT / "data/sample_logs").glob("*-2024-03-07.txt"):
+        shutil.copy(log, folder / "data/sample_logs")
 
 
 def unigram_perplexity(dataset):
@@ -35,67 +50,131 @@ def unigram_perplexity(dataset):
     return math.exp(-np.log(counts / counts.sum())[test].mean())
 
 
-@pytest.mark.slow
-def test_four_commands_with_no_option(tmp_path):
-    """In a folder of its own, with a small model in a folder called gpt2-medium in place of the hub's."""
-    for name in [*SCRIPTS, "ds_config.json"]:
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "data/logs").mkdir(parents=True)
-    for log in (ROOT / "data/sample_logs").glob("*-2024-03-07.txt"):
-        shutil.copy(log, tmp_path / "data/logs")
-    model = tmp_path / "gpt2-medium"
-    AutoTokenizer.from_pretrained(ROOT / "models/tiny-gpt2", model_max_length=1024).save_pretrained(model)
-    config = GPT2Config.from_pretrained(ROOT / "models/tiny-gpt2", n_layer=2, n_embd=64, n_positions=1024)
+def make_once(tmp_path_factory, name, make):
+    """Return a folder, and what `make(folder)` returned, which pytest-xdist's workers call once for all of them."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, result = shared / name, shared / f"{name}.json"
+    with FileLock(shared / f"{name}.lock"):
+        if not result.exists():
+            folder.mkdir()
+            result.write_text(json.dumps(make(folder)))
+    return folder, json.loads(result.read_text())
+
+
+def run_four_commands(folder):
+    """Run the four commands with no option; return exit code, standard output and standard error of each."""
+    copy_of_project(folder)
+    (folder / "data/sample_logs").rename(folder / "data/logs")
+    model = folder / "gpt2-medium"  # a small one, in place of the hub's
+    AutoTokenizer.from_pretrained(TINY, model_max_length=1024).save_pretrained(model)
+    config = GPT2Config.from_pretrained(TINY, n_layer=2, n_embd=64, n_positions=1024)
     AutoModelForCausalLM.from_config(config).save_pretrained(model)
-
-    outputs = [
-        subprocess.run([sys.executable, script, *args], cwd=tmp_path, capture_output=True, text=True)
-        for script, args in zip(SCRIPTS, [[], [], [], ["hello chat"]], strict=True)
+    commands = [[script] for script in SCRIPTS[:3]] + [[SCRIPTS[3], "hello chat"]]
+    ended = [
+        subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True) for command in commands
     ]
-    assert [done.returncode for done in outputs] == [0] * 4, [done.stderr for done in outputs]
-    assert [len(done.stdout.splitlines()) for done in outputs] == [0, 0, 0, 1]
+    return [[done.returncode, done.stdout, done.stderr] for done in ended]
 
-    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
-    assert {f"data/raw/{channel}-2024-03-07.csv" for channel in ("pixelpanda_tv", "speedy_sora")} < made
-    assert {"data/tokenized_datasets/train", "data/tokenized_datasets/test"} < made
-    assert "models/gpt2-twitch-chatter/model.safetensors" in made
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"logs", "raw", "tokenized_datasets"}
-    names = {path.name for path in (tmp_path / "data/tokenized_datasets").iterdir()}
-    assert names == {"README.md", "dataset_dict.json", "train", "test", "tokenizer"}
-    names = {path.name for path in (tmp_path / "models").iterdir()}
-    assert names == {"gpt2-twitch-chatter", "gpt2-twitch-chatter-checkpoints"}
-    config = GPT2Config.from_pretrained(tmp_path / "models/gpt2-twitch-chatter")
+
+@pytest.fixture(scope="module")
+def four_commands(tmp_path_factory):
+    return make_once(tmp_path_factory, "four_commands", run_four_commands)
+
+
+@pytest.mark.slow
+def test_four_commands_with_no_option(four_commands):
+    """Only the last one prints something on stdout: a message."""
+    exit_codes, outputs, errors = zip(*four_commands[1], strict=True)
+    assert exit_codes == (0, 0, 0, 0), errors
+    assert [len(output.splitlines()) for output in outputs] == [0, 0, 0, 1]
+
+
+@pytest.mark.slow
+def test_files_of_the_four_commands(four_commands):
+    """One command reads what the one before has written; no lock, scratch or partial file is left."""
+
+    def names(*path):
+        return {path.name for path in folder.joinpath(*path).iterdir()}
+
+    folder, _ = four_commands
+    assert names() - {"__pycache__"} == {*PROJECT, "data", "gpt2-medium", "models"}
+    assert names("data") == {"logs", "raw", "tokenized_datasets"}
+    assert names("data/raw") == {
+        f"{channel}-2024-03-07.csv" for channel in ("kobold_kitchen", "pixelpanda_tv", "speedy_sora")
+    }
+    assert names("data/tokenized_datasets") == {
+        "README.md",
+        "dataset_dict.json",
+        "summary.json",
+        "test",
+        "tokenizer",
+        "train",
+    }
+    assert names("models") == {"gpt2-twitch-chatter", "gpt2-twitch-chatter-checkpoints"}
+    assert {
+        "README.md",
+        "config.json",
+        "learning_curve.png",
+        "metrics.json",
+        "model.safetensors",
+        "tokenizer.json",
+    } < names("models/gpt2-twitch-chatter")
+
+
+@pytest.mark.slow
+def test_the_model_of_the_four_commands(four_commands):
+    config = GPT2Config.from_pretrained(four_commands[0] / "models/gpt2-twitch-chatter")
     assert (config.vocab_size, config.n_positions, config.n_layer) == (1537, 512, 2)
 
 
+def run_demo(folder):
+    """Do what `make demo` does up to the model, in fewer steps; return what train.py said."""
+    run("parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--output-dir", folder / "raw")
+    dataset_dir = folder / "dataset"
+    options = ["--output-dir", dataset_dir, "--model", TINY, "--block-size", 128]
+    run("tokenize_logs.py", "--input-dir", folder / "raw", *options)
+    options = ["--output-dir", folder / "model", "--micro-batch-size", 24, "--learning-rate", "3e-3", "--max-steps", 80]
+    return run("train.py", "--dataset-dir", dataset_dir, "--model", TINY, *options).stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return make_once(tmp_path_factory, "demo", run_demo)
+
+
 @pytest.mark.slow
-def test_the_sample_teaches_more_than_frequencies(tmp_path):
-    """What `make demo` does, in fewer steps: the test perplexity falls far below a unigram model's."""
-    run("parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--output-dir", tmp_path / "raw")
-    model = ["--model", ROOT / "models/tiny-gpt2"]
-    dataset_dir = tmp_path / "dataset"
-    run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", dataset_dir, *model, "--block-size", 128)
-    arguments = ["--micro-batch-size", 24, "--learning-rate", "3e-3", "--max-steps", 80]
-    done = run("train.py", "--dataset-dir", dataset_dir, *model, "--output-dir", tmp_path / "chatter", *arguments)
-    perplexity = float(re.findall(r"perplexity ([0-9.]+)", done.stderr)[-1])
-    assert perplexity < unigram_perplexity(DatasetDict.load_from_disk(dataset_dir)) / 10
-    said = run("generate.py", "what game is this?", "--model", tmp_path / "chatter", "-n", 50, "--seed", 1).stdout
-    known = set("".join(path.read_text() for path in (tmp_path / "raw").iterdir()).replace(",", " ").split())
+def test_the_sample_teaches_more_than_frequencies(demo):
+    """The test perplexity falls far below a unigram model's."""
+    folder, errors = demo
+    perplexity = float(re.findall(r"perplexity ([0-9.]+)", errors)[-1])
+    assert perplexity < unigram_perplexity(DatasetDict.load_from_disk(folder / "dataset")) / 10
+
+
+@pytest.mark.slow
+def test_what_it_writes_is_mostly_words_of_the_sample(demo):
+    said = run("generate.py", "what game is this?", "--model", demo[0] / "model", "-n", 50, "--seed", 1).stdout
+    known = set("".join(path.read_text() for path in (demo[0] / "raw").iterdir()).replace(",", " ").split())
     words = said.split()
     assert sum(word in known for word in words) > 0.8 * len(words)
-    top_1, divergence = compare_engines(tmp_path / "chatter", DatasetDict.load_from_disk(dataset_dir)["test"])
+
+
+@pytest.mark.slow
+def test_both_engines_compute_the_same(demo):
+    top_1, divergence = compare_engines(demo[0] / "model", DatasetDict.load_from_disk(demo[0] / "dataset")["test"])
     assert top_1 > 0.999 and divergence < 1e-8
 
 
 def compare_engines(folder, blocks):
     """How often both engines have the same likeliest next token, and the mean Kullback-Leibler divergence in nats."""
-    reference, fast = (load(folder, "cpu", engine) for engine in ("transformers", "ctranslate2"))
+    reference, fast = (load_engine(folder, "cpu", engine) for engine in ("transformers", "ctranslate2"))
     same, divergences = [], []
     for ids in blocks["input_ids"][:50]:
-        ids = [token for token in ids if token != reference.pad]
+        ids = [token for token in ids if token != reference.format.pad]
         with torch.no_grad():
             wanted = reference.model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        scores = fast.generator.forward_batch([fast.tokens(ids)], return_log_probs=True)
+        scores = fast.model.forward_batch([fast.tokens(ids)], return_log_probs=True)
         found = torch.from_numpy(np.array(scores)[0])
         same.append(wanted.argmax(-1) == found.argmax(-1))
         divergences.append((wanted.exp() * (wanted - found)).sum(-1))
@@ -103,7 +182,7 @@ def compare_engines(folder, blocks):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs and GPT-2's vocabulary in ../shared")
+@needs_shared
 def test_real_chat_with_the_real_vocabulary(tmp_path):
     """A part of the real logs, and a random small GPT-2 of 50,258 tokens."""
     logs = tmp_path / "logs"
@@ -119,31 +198,10 @@ def test_real_chat_with_the_real_vocabulary(tmp_path):
     run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "dataset", "--model", model)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "dataset/tokenizer")
     assert (len(tokenizer), tokenizer.pad_token_id) == (50258, 50257)
-    run(
-        "train.py",
-        "--dataset-dir",
-        tmp_path / "dataset",
-        "--model",
-        model,
-        "--output-dir",
-        tmp_path / "out",
-        "--max-steps",
-        2,
-    )
+    options = ["--model", model, "--output-dir", tmp_path / "out", "--max-steps", 2]
+    run("train.py", "--dataset-dir", tmp_path / "dataset", *options)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight.shape == (50258, 32)
     assert len(run("generate.py", "hello chat", "--model", tmp_path / "out", "-n", 2).stdout.splitlines()) == 2
-
-
-def test_help_is_quick_to_come_and_ends_with_commands():
-    for script in SCRIPTS:
-        done = run(script, "--help")
-        commands = done.stdout.rstrip().rsplit("\n\n", 1)[1].splitlines()
-        assert len(commands) >= 3
-        assert all(line.startswith("    ") and script in line for line in commands)
-    code = "import sys, parse_logs, tokenize_logs, train, generate; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    assert "generate" in loaded
-    assert not {"torch", "transformers", "datasets", "deepspeed", "pyarrow", "numpy", "pandas", "polars"} & set(loaded)
 
 
 def test_the_packages_take_debians_python():
@@ -161,13 +219,7 @@ def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     """From top to bottom in a copy of the project, with a quarter of the chat and fewer steps of training."""
-    for name in [*SCRIPTS, "ds_config.json", "models/tiny-gpt2"]:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        copy(ROOT / name, tmp_path / name)
-    (tmp_path / "data/sample_logs").mkdir(parents=True)
-    for log in (ROOT / "data/sample_logs").glob("*-2024-03-07.txt"):
-        shutil.copy(log, tmp_path / "data/sample_logs")
+    copy_of_project(tmp_path, "models/tiny-gpt2")
     notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
     assert "MAX_STEPS = 240 " in notebook.cells[1].source
     notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 240 ", "MAX_STEPS = 40 ")
@@ -198,7 +250,7 @@ def test_the_committed_notebook_reads_well():
     assert not re.search(r"/home/|/root|/tmp|/work|site-packages|[Ww]arning|it/s|\\r|\\u001b", outputs)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs GPT-2's vocabulary in ../shared")
+@needs_shared
 def test_the_notebook_counts_gpt2s_tokens_right():
     notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
     [cell] = [cell.source for cell in notebook.cells if "\nGPT2 = " in cell.source]

@@ -1,6 +1,6 @@
 """tokenize_logs.py: blocks hold every message whole and in order, as the model's own tokenizer has it."""
 
-import csv
+import json
 import re
 import subprocess
 import sys
@@ -10,49 +10,25 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SHARED, error_of, run
+from conftest import ROOT, TINY, contents, error_of, run, write_csv
 from datasets import DatasetDict
+from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
-from transformers import AutoTokenizer, DataCollatorForLanguageModeling, GPT2TokenizerFast, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
-from parse_logs import parse_logs
-from tokenize_logs import (
-    clean,
-    drop_duplicates,
-    encode,
-    load_encoder,
-    load_tokenizer,
-    pack,
-    read_messages,
-    save_dataset,
-    truncate,
-)
-
-TINY = ROOT / "models/tiny-gpt2"
-HEADER = ["date", "time", "channel", "username", "message"]
-
-
-def write_csv(path, messages):
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(
-            [HEADER, *(["2024-03-07", "21:05:09", "c", "u", m] for m in messages)]
-        )
+from chatter.command import InputError
+from tokenize_logs import block_dtype, drop_duplicates, pack, read_messages, save_dataset, tokenize_logs, truncate
 
 
 def read_blocks(dataset_dir):
-    """The blocks of a dataset, (num_blocks, block_size), train before test, and its tokenizer."""
+    """The blocks and masks of a dataset, (num_blocks, block_size) each, train before test."""
     dataset = DatasetDict.load_from_disk(dataset_dir)
-    blocks = np.array([*dataset["train"]["input_ids"], *dataset["test"]["input_ids"]])
-    masks = np.array([*dataset["train"]["attention_mask"], *dataset["test"]["attention_mask"]])
-    return dataset, blocks, masks, AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return [
+        np.array([*dataset["train"][column], *dataset["test"][column]]) for column in ("input_ids", "attention_mask")
+    ]
 
 
 def messages_of(block, tokenizer):
@@ -63,65 +39,6 @@ def messages_of(block, tokenizer):
     assert (block[length:] == tokenizer.pad_token_id).all()  # padding stands at the end alone
     assert not (block[1:] == tokenizer.eos_token_id).any()
     return tokenizer.decode(block[1 : length - 1]).split("\n")
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return load_tokenizer(str(TINY))
-
-
-@pytest.fixture(scope="module")
-def encoder(tokenizer):
-    return load_encoder(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return AutoTokenizer.from_pretrained(TINY)
-
-
-def test_padding_is_the_last_token(tokenizer, plain):
-    assert (tokenizer.pad_token, tokenizer.pad_token_id, len(tokenizer)) == ("[PAD]", len(plain), len(plain) + 1)
-
-
-texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
-    ["<|endoftext|>", "a [PAD] b", "LUL <|endoftext|>"]
-)
-
-
-@given(st.lists(texts, max_size=20))
-def test_ids_are_the_tokenizers_own(tokenizer, plain, messages):
-    messages = [clean(message) for message in messages]
-    for message, ids in zip(messages, encode(tokenizer, messages), strict=True):
-        assert ids + plain.encode("\n") == plain.encode(message + "\n", split_special_tokens=True)
-        assert not {tokenizer.eos_token_id, tokenizer.pad_token_id} & set(ids)
-        assert tokenizer.decode(ids) == message
-
-
-@given(st.lists(texts, max_size=20))
-def test_many_at_once_are_the_same(encoder, plain, messages):
-    """The fast way, beside the model's own tokenizer on each message and its newline."""
-    messages = [text for text in map(clean, messages) if text]
-    expected = [plain.encode(message + "\n", split_special_tokens=True) for message in messages]
-    assert encoder(messages).tolist() == [token for ids in expected for token in ids]
-
-
-def test_a_tokenizer_of_another_kind(tmp_path, capsys):
-    """What fastokens does not know is left to the Hugging Face tokenizer, and that is said."""
-    vocabulary = {"\n": 0, " ": 1, "hi": 2, "chat": 3, "<|endoftext|>": 4, "?": 5}
-    words = Tokenizer(WordLevel(vocabulary, unk_token="?"))
-    words.pre_tokenizer = Split(Regex(r"\s"), "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(tmp_path)
-    encoder = load_encoder(load_tokenizer(str(tmp_path)))
-    assert "fastokens does not fit this tokenizer (model error: unsupported" in capsys.readouterr().err
-    assert encoder(["hi chat", "who is it"]).tolist() == [2, 1, 3, 0, 5, 1, 5, 1, 5, 0]
-
-
-@given(st.text())
-def test_clean(message):
-    cleaned = clean(message)
-    assert cleaned == cleaned.strip() and "\n" not in cleaned and "\r" not in cleaned
-    assert cleaned.split() == message.split()
 
 
 NEWLINE, START, PAD = 91, 90, 92
@@ -162,6 +79,12 @@ def test_drop_duplicates(batches, max_copies):
     assert kept == [text for n, text in enumerate(everything) if everything[:n].count(text) < max_copies]
 
 
+def test_the_smallest_type_that_fits_the_vocabulary(tokenizer):
+    assert block_dtype(tokenizer) == np.uint16
+    assert block_dtype(range(1 << 16)) == np.uint16  # what counts is its length
+    assert block_dtype(range((1 << 16) + 1)) == np.int32
+
+
 def test_the_shuffle_is_uniform(tokenizer, tmp_path):
     """Each of 20 blocks comes equally often to each of 20 places, over 400 seeds.
 
@@ -183,97 +106,271 @@ def test_the_shuffle_is_uniform(tokenizer, tmp_path):
     assert ((counts - expected) ** 2 / expected).sum() < 361 + 5 * 27
 
 
+@pytest.mark.parametrize(("test_size", "num_test"), [(0.001, 1), (0.25, 5), (0.999, 19)])
+def test_each_split_has_at_least_one_block(test_size, num_test, tokenizer, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    np.arange(60, dtype=np.uint16).tofile(tmp_path / "scratch/blocks")
+    dataset = save_dataset(tmp_path / "scratch/blocks", (20, 3), tokenizer, test_size, 0, tmp_path / "dataset")
+    assert (len(dataset["train"]), len(dataset["test"])) == (20 - num_test, num_test)
+
+
 def test_reading_what_spreadsheets_write(tmp_path):
     messages = ["plain", "", 'a "quoted", one', "two\nlines", "NA", "null", "007", "\ufeff", "emoji 😂", "x" * 100_000]
     write_csv(tmp_path / "a.csv", messages)
     assert [text for batch in read_messages(tmp_path / "a.csv") for text in batch] == messages
 
 
-def test_dataset(tmp_path):
-    """Messages that name their file and number come out whole, in order, in blocks of one file each."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for file in "abc":
-        write_csv(
-            raw / f"{file}.csv", [f"{file} {n} {'LUL ' * (n % 7)}" for n in range(700)] + ["  ", f"{file} 700\r\n!"]
-        )
-    write_csv(raw / "d.csv", ["d 0 " + "w" * 2000, "d 1", "d 2 <|endoftext|>[PAD]"])
-    args = ["tokenize_logs.py", "--input-dir", raw, "--model", TINY, "--output-dir"]
-    done = run(*args, tmp_path / "dataset", "--jobs", 2)
+def test_a_large_csv_is_read_in_batches(tmp_path):
+    messages = ["a message of a hundred letters".ljust(100, "!")] * 100_000
+    write_csv(tmp_path / "a.csv", messages)
+    batches = list(read_messages(tmp_path / "a.csv"))
+    assert len(batches) > 2 and [text for batch in batches for text in batch] == messages
+
+
+# Messages that name their file and number, and ones that need care.
+CHAT = {file: [f"{file} {n} {'LUL ' * (n % 7)}" for n in range(700)] + ["  ", f"{file} 700\r\n!"] for file in "abc"} | {
+    "d": ["d 0 " + "w" * 2000, "d 1", "d 2 <|endoftext|>[PAD]"]
+}
+EXPECTED = [
+    text for f in "abc" for text in [*(f"{f} {n} {'LUL ' * (n % 7)}".strip() for n in range(700)), f"{f} 700 !"]
+]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """The command for the chat as four CSVs, up to --output-dir."""
+    folder = tmp_path_factory.mktemp("chat")
+    for file, messages in CHAT.items():
+        write_csv(folder / f"{file}.csv", messages)
+    return ["tokenize_logs.py", "--input-dir", folder, "--model", TINY, "--output-dir"]
+
+
+@pytest.fixture(scope="module")
+def made(command, tmp_path_factory):
+    """The dataset that the command makes, and what it says on stderr."""
+    dataset_dir = tmp_path_factory.mktemp("dataset") / "dataset"
+    done = run(*command, dataset_dir, "--jobs", 2)
     assert done.stdout == ""
+    return dataset_dir, done.stderr
 
-    dataset, blocks, masks, tokenizer = read_blocks(tmp_path / "dataset")
+
+@pytest.fixture(scope="module")
+def saved_tokenizer(made):
+    return AutoTokenizer.from_pretrained(made[0] / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def found(made, saved_tokenizer):
+    """The messages of each block, sorted by the first one's file and number."""
+    blocks = [messages_of(block, saved_tokenizer) for block in read_blocks(made[0])[0]]
+    return sorted(blocks, key=lambda messages: (messages[0][0], int(messages[0].split()[1])))
+
+
+def test_the_columns_of_the_dataset(made, saved_tokenizer):
+    dataset = DatasetDict.load_from_disk(made[0])
     assert dataset["train"].column_names == ["input_ids", "attention_mask"]
+    assert [feature.feature.dtype for feature in dataset["train"].features.values()] == ["uint16", "int8"]
+    blocks, masks = read_blocks(made[0])
     assert blocks.shape[1] == 512
-    assert dataset["train"].features["input_ids"].feature.dtype == "uint16"
-    assert ((blocks != tokenizer.pad_token_id) == masks).all()
-    assert len(dataset["test"]) == round(len(blocks) / 10)
+    assert ((blocks != saved_tokenizer.pad_token_id) == masks).all()
 
-    found = sorted((messages_of(block, tokenizer) for block in blocks), key=lambda m: (m[0][0], int(m[0].split()[1])))
-    assert all(len({message[0] for message in block}) == 1 for block in found)  # one file a block
-    assert found != [messages_of(block, tokenizer) for block in blocks]  # shuffled
+
+def test_a_tenth_of_the_blocks_is_for_testing(made):
+    dataset = DatasetDict.load_from_disk(made[0])
+    assert len(dataset["test"]) == round((len(dataset["train"]) + len(dataset["test"])) / 10)
+
+
+def test_messages_are_whole_and_in_order(found):
     everything = [message for block in found for message in block]
-    expected = [
-        text for f in "abc" for text in [*(f"{f} {n} {'LUL ' * (n % 7)}".strip() for n in range(700)), f"{f} 700 !"]
-    ]
-    assert everything[:-3] == expected
-    assert everything[-3].startswith("d 0 wwww") and len(tokenizer.encode(everything[-3])) == 510  # truncated
+    assert everything[:-3] == EXPECTED
     assert everything[-2:] == ["d 1", "d 2 <|endoftext|>[PAD]"]
 
-    counts = dict(line.rsplit(maxsplit=1) for line in done.stderr.splitlines())
-    assert counts["files"] == "4" and counts["messages"] == "2,106" and counts["blocks"] == f"{len(blocks):,}"
-    assert counts["empty messages skipped"] == "3" and counts["truncated messages"] == "1"
-    assert counts["padding"] == f"{(masks == 0).mean():.2%}"
-    assert counts["tokens"] == f"{masks.sum():,}"
-    card = dict(re.findall(r"^\| (.+) \| (.+) \|$", (tmp_path / "dataset/README.md").read_text(), re.MULTILINE))
-    assert (
-        card["`test` blocks"] == f"{len(dataset['test']):,}" and card["`train` blocks"] == f"{len(dataset['train']):,}"
-    )
-    assert {name: card[name] for name in counts if name != "blocks"} == {
-        k: v for k, v in counts.items() if k != "blocks"
+
+def test_a_block_is_of_one_file(found):
+    assert all(len({message[0] for message in block}) == 1 for block in found)
+
+
+def test_blocks_are_shuffled(found, made, saved_tokenizer):
+    assert found != [messages_of(block, saved_tokenizer) for block in read_blocks(made[0])[0]]
+
+
+def test_a_message_that_is_longer_than_a_block_is_cut(found, saved_tokenizer):
+    long = next(message for block in found for message in block if message.startswith("d 0 wwww"))
+    assert len(saved_tokenizer.encode(long)) == 510
+
+
+def test_the_counts_on_stderr(made):
+    blocks, masks = read_blocks(made[0])
+    counts = dict(line.rsplit(maxsplit=1) for line in made[1].splitlines())
+    assert counts == {
+        "files": "4",
+        "messages": "2,106",
+        "empty messages skipped": "3",
+        "truncated messages": "1",
+        "blocks": f"{len(blocks):,}",
+        "tokens": f"{masks.sum():,}",
+        "padding": f"{(masks == 0).mean():.2%}",
     }
-    assert (card["seed"], card["block size"]) == ("42", "512") and str(TINY) in card["tokenizer"]
 
-    # It is what the usual tools take: the loss is over the text alone, and types are PyTorch's own.
-    collated = DataCollatorForLanguageModeling(tokenizer, mlm=False)([dataset["train"][n] for n in range(3)])
+
+def test_the_summary_has_what_was_done_and_counted(made):
+    blocks, masks = read_blocks(made[0])
+    dataset = DatasetDict.load_from_disk(made[0])
+    summary = json.loads((made[0] / "summary.json").read_text())
+    assert "datasets " in summary.pop("versions")
+    assert summary.pop("padding") == pytest.approx((masks == 0).mean())
+    assert summary == {
+        "tokenizer of": str(TINY),
+        "block size": 512,
+        "test size": 0.1,
+        "seed": 42,
+        "train blocks": len(dataset["train"]),
+        "test blocks": len(dataset["test"]),
+        "files": 4,
+        "messages": 2106,
+        "empty messages skipped": 3,
+        "truncated messages": 1,
+        "blocks": len(blocks),
+        "tokens": masks.sum(),
+    }
+
+
+def test_the_data_card_shows_the_summary(made):
+    card = DatasetCard.load(made[0] / "README.md")
+    assert card.data.task_categories == ["text-generation"] and "twitch" in card.data.tags
+    rows = dict(re.findall(r"^\| (.+) \| (.+) \|$", card.text, re.MULTILINE))
+    summary = json.loads((made[0] / "summary.json").read_text())
+    assert rows.keys() == summary.keys()
+    assert (rows["messages"], rows["seed"], rows["tokenizer of"]) == ("2,106", "42", str(TINY))
+
+
+def test_the_dataset_is_what_the_usual_tools_take(made, saved_tokenizer):
+    """The loss is over the text alone, and types are PyTorch's own."""
+    train = DatasetDict.load_from_disk(made[0])["train"]
+    collated = DataCollatorForLanguageModeling(saved_tokenizer, mlm=False)([train[n] for n in range(3)])
     assert ((collated["labels"] == -100) == (collated["attention_mask"] == 0)).all()
-    row = dataset["train"].with_format("torch")[0]
-    assert row["input_ids"].dtype == torch.int64 and row["input_ids"].tolist() == dataset["train"][0]["input_ids"]
-
-    dropped = run(*args, tmp_path / "few", "--drop-duplicates", 1).stderr
-    assert re.search(r"duplicate messages dropped +0\n", dropped) and re.search(r"\nmessages +2,106\n", dropped)
-
-    # The same seed gives the same bytes, with any number of threads and over an older dataset; another seed does not.
-    run(*args, tmp_path / "again", "--jobs", 1)
-    assert contents(tmp_path / "dataset") == contents(tmp_path / "again")
-    run(*args, tmp_path / "again", "--seed", 43, "--test-size", 0.5)
-    dataset, other, *_ = read_blocks(tmp_path / "again")
-    assert len(dataset["test"]) == round(len(blocks) / 2)
-    assert (other != blocks).any() and (np.unique(other, axis=0) == np.unique(blocks, axis=0)).all()
+    row = train.with_format("torch")[0]
+    assert row["input_ids"].dtype == torch.int64 and row["input_ids"].tolist() == train[0]["input_ids"]
 
 
-def test_errors(tmp_path):
-    def error(*args, **kwargs):
-        return error_of("tokenize_logs.py", "--input-dir", tmp_path, "--output-dir", tmp_path / "out", *args, **kwargs)
+def test_duplicates_are_dropped_if_asked(tmp_path):
+    """In each file on its own, and after cleaning."""
+    for file in "ab":
+        write_csv(tmp_path / f"{file}.csv", ["hi", "LUL " * 20, " hi", "hi\n", "", "LUL " * 20])
+    options = ["--model", TINY, "--block-size", 16, "--drop-duplicates", 2]
+    done = run("tokenize_logs.py", "--input-dir", tmp_path, "--output-dir", tmp_path / "out", *options)
+    assert re.search(r"^duplicate messages dropped +2$", done.stderr, re.MULTILINE)
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["messages"], summary["duplicate messages dropped"]) == (8, 2)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out/tokenizer")
+    texts = [text for block in read_blocks(tmp_path / "out")[0] for text in messages_of(block, tokenizer)]
+    assert texts.count("hi") == 4
 
-    assert "run parse_logs.py first" in error()
-    write_csv(tmp_path / "a.csv", ["one", "two"])
-    assert "no tokenizer for the model 'no/such-model'" in error("--model", "no/such-model")
-    Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>")).save(str(tmp_path / "tokenizer.json"))
-    assert "has no token of its own for a line break" in error("--model", tmp_path)
-    (tmp_path / "tokenizer.json").unlink()
-    assert "--block-size 1024 is more than the 512 positions" in error("--model", TINY, "--block-size", 1024)
-    assert "holds 7 tokens, and a train and a test split take a block of 512" in error("--model", TINY)
-    (tmp_path / "b.csv").write_text("date,time,text\n")
-    assert "b.csv has no column channel or message or username" in error("--model", TINY)
-    (tmp_path / "b.csv").write_bytes(b"date,time,channel,username,message\n\xff,,,,\xff\n")
-    assert "b.csv is no CSV in UTF-8" in error("--model", TINY)
-    (tmp_path / "b.csv").unlink()
-    assert "a.csv" in error("--model", TINY, "--output-dir", tmp_path / "a.csv" / "out")
-    assert "holds other things" in error("--model", TINY, "--output-dir", tmp_path)  # and does not delete them
-    assert ". holds other things" in error("--model", TINY, "--output-dir", ".", cwd=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
-    assert run("tokenize_logs.py", "--test-size", 1, check=False).returncode == 2
+
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_threads(made, command, tmp_path):
+    run(*command, tmp_path / "again", "--jobs", 1)
+    assert contents(tmp_path / "again") == contents(made[0])
+
+
+def test_another_seed_over_an_older_dataset(made, command, tmp_path):
+    """It is replaced: the same blocks in another order."""
+    folder = tmp_path / "dataset"
+    subprocess.run(["cp", "-r", made[0], folder], check=True)
+    run(*command, folder, "--seed", 43, "--test-size", 0.5)
+    (blocks, _), (others, _) = read_blocks(made[0]), read_blocks(folder)
+    assert len(DatasetDict.load_from_disk(folder)["test"]) == round(len(blocks) / 2)
+    assert (others != blocks).any() and (np.unique(others, axis=0) == np.unique(blocks, axis=0)).all()
+
+
+@pytest.fixture
+def error(tmp_path):
+    """Run the command on a folder `raw` with two messages; return its one line of error."""
+    (tmp_path / "raw").mkdir()
+    write_csv(tmp_path / "raw/a.csv", ["one", "two"])
+
+    def run_and_fail(*args, **kwargs):
+        folders = ["--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out"]
+        error = error_of("tokenize_logs.py", *folders, "--model", TINY, *args, **kwargs)
+        assert {path.name for path in tmp_path.iterdir()} <= {"raw", "model"}  # nothing is left
+        return error
+
+    return run_and_fail
+
+
+def test_no_csv(error, tmp_path):
+    (tmp_path / "raw/a.csv").unlink()
+    assert f"no .csv file in {tmp_path}/raw. Run parse_logs.py first, or pass another folder with" in error()
+
+
+def test_no_tokenizer(error):
+    assert "no tokenizer found for the model 'no/such-model', neither" in error("--model", "no/such-model")
+
+
+def test_a_tokenizer_without_a_line_break(error, tmp_path):
+    (tmp_path / "model").mkdir()
+    words = Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
+    words.save(str(tmp_path / "model/tokenizer.json"))
+    assert "has no separate token for a line break. Use a GPT-2 model." in error("--model", tmp_path / "model")
+
+
+def test_a_block_size_that_is_too_large(error):
+    assert f"--block-size 1024 is more than the 512 positions of {TINY}." in error("--block-size", 1024)
+
+
+def test_too_few_messages(error):
+    message = error()
+    assert "raw contains 7 tokens, too few for a train and a test split of at least one block of 512 each" in message
+    assert "Add logs with 506 more tokens" in message
+
+
+def test_the_tokens_that_are_missing_are_enough(tmp_path):
+    """A message "LUL" has one token, and a newline."""
+    write_csv(tmp_path / "a.csv", ["LUL"])
+    with pytest.raises(InputError) as error:
+        tokenize_logs(tmp_path, tmp_path / "out", str(TINY), block_size=16)
+    missing = int(re.search(r"with (\d+) more tokens", str(error.value))[1])
+    assert missing % 2 == 0
+    for enough in (False, True):
+        write_csv(tmp_path / "a.csv", ["LUL"] * (missing // 2 + enough))
+        if enough:
+            assert tokenize_logs(tmp_path, tmp_path / "out", str(TINY), block_size=16)["blocks"] == 2
+        else:
+            with pytest.raises(InputError, match="with 2 more tokens"):
+                tokenize_logs(tmp_path, tmp_path / "out", str(TINY), block_size=16)
+
+
+def test_a_csv_without_the_columns(error, tmp_path):
+    (tmp_path / "raw/b.csv").write_text("date,time,text\n")
+    assert "b.csv has no column channel or message or username. Run parse_logs.py" in error()
+
+
+def test_a_csv_that_is_not_utf_8(error, tmp_path):
+    (tmp_path / "raw/b.csv").write_bytes(b"date,time,channel,username,message\n\xff,,,,\xff\n")
+    assert "b.csv is not a valid CSV in UTF-8: " in error()
+
+
+def test_an_output_dir_that_cannot_be_made(error, tmp_path):
+    assert "a.csv" in error("--output-dir", tmp_path / "raw/a.csv/out")
+
+
+def test_others_files_are_not_deleted(error, tmp_path):
+    assert "raw contains other files that would be deleted. Choose another" in error("--output-dir", tmp_path / "raw")
+    assert ". contains other files" in error("--output-dir", ".", cwd=tmp_path / "raw")
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--test-size", "1"], "argument --test-size: must be less than 1"),
+        (["--block-size", "2"], "argument --block-size: must be at least 3"),
+        (["--drop-duplicates", "0"], "argument --drop-duplicates: must be at least 1"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(options, error):
+    done = run("tokenize_logs.py", *options, check=False)
+    assert done.returncode == 2 and done.stderr.endswith(f"tokenize_logs.py: error: {error}\n")
 
 
 @pytest.mark.slow
@@ -299,43 +396,4 @@ def test_full_disk(tmp_path, full_disk):
     write_csv(tmp_path / "a.csv", ["LUL " * 50] * 3000)
     error = error_of("tokenize_logs.py", "--input-dir", tmp_path, "--model", TINY, "--output-dir", full_disk / "out")
     assert "No space left on device" in error
-    assert list(full_disk.iterdir()) == []
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs GPT-2's vocabulary and real logs in ../shared")
-def test_gpt2(tmp_path, capsys):
-    """With GPT-2's own vocabulary: all its tokens, and all the real chat, as the library has them."""
-    reference = GPT2TokenizerFast.from_pretrained(SHARED / "gpt2-tokenizer")
-    reference.save_pretrained(tmp_path / "gpt2")
-    tokenizer = load_tokenizer(str(tmp_path / "gpt2"))
-    assert (tokenizer.eos_token_id, tokenizer.pad_token_id, len(tokenizer)) == (50256, 50257, 50258)
-    tokens = [text for text in map(clean, reference.batch_decode([[n] for n in range(50257)])) if text]
-    encoder = load_encoder(tokenizer)
-    assert "fastokens" not in capsys.readouterr().err
-    assert encoder(tokens).tolist() == flat(reference, tokens)
-    parse_logs(SHARED / "chat", tmp_path / "raw", jobs=2)
-    for csv_path in (tmp_path / "raw").rglob("*.csv"):
-        messages = [text for batch in read_messages(csv_path) for text in map(clean, batch) if text]
-        assert encoder(messages).tolist() == flat(reference, messages)
-
-
-def flat(tokenizer, messages):
-    lines = tokenizer([message + "\n" for message in messages], split_special_tokens=True)["input_ids"]
-    return [token for ids in lines for token in ids]
-
-
-def test_the_tokenizer_is_the_one_of_the_model(tmp_path):
-    """As the hub serves GPT-2 (no special token named), as older models come (no tokenizer.json), and as we save it."""
-    own = AutoTokenizer.from_pretrained(TINY)
-    own.save_pretrained(tmp_path / "hub")
-    (tmp_path / "hub/tokenizer_config.json").write_text('{"model_max_length": 1024}')
-    (tmp_path / "old").mkdir()
-    own.backend_tokenizer.model.save(str(tmp_path / "old"))
-    for folder in (tmp_path / "hub", tmp_path / "old"):
-        (folder / "config.json").write_text('{"model_type": "gpt2"}')
-        tokenizer = load_tokenizer(str(folder))
-        assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (own.eos_token_id, len(own))
-        assert encode(tokenizer, ["hi  chat's LUL"])[0] == own.encode("hi  chat's LUL")
-        tokenizer.save_pretrained(tmp_path / "saved")
-        saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
-        assert (saved.eos_token_id, saved.pad_token_id, len(saved)) == (own.eos_token_id, len(own), len(own) + 1)
+    assert not any(full_disk.iterdir())

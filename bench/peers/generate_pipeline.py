@@ -1,4 +1,4 @@
-"""The usual way with transformers' pipeline."""
+"""Generate a message with transformers' pipeline, in the usual way."""
 
 import sys
 
@@ -7,7 +7,7 @@ from transformers import pipeline
 
 model, prompt, num_tokens = sys.argv[1:]
 chat = pipeline("text-generation", model=model, dtype=torch.float32)
-[said] = chat(
+[message] = chat(
     prompt + "\n",
     max_new_tokens=int(num_tokens),
     do_sample=True,
@@ -15,4 +15,4 @@ chat = pipeline("text-generation", model=model, dtype=torch.float32)
     top_p=0.95,
     return_full_text=False,
 )
-print(said["generated_text"])
+print(message["generated_text"])

@@ -1,4 +1,4 @@
-"""The usual way with pandas: one dialect, one process, nothing counted."""
+"""Parse logs with pandas in the usual way: one form of lines, one process, no counts."""
 
 import csv
 import sys

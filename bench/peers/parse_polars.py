@@ -1,4 +1,4 @@
-"""The bare polars pipeline: one dialect, all cores, nothing counted, and one CSV for all logs."""
+"""Parse logs with a bare polars pipeline: one form of lines, all cores, no counts, and one CSV for all logs."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ output_dir.mkdir(parents=True, exist_ok=True)
 lines = pl.scan_csv(
     logs_dir / "*.txt",
     has_header=False,
-    separator="\x01",  # occurs in no log in text
+    separator="\x01",  # does not occur in logs
     quote_char=None,
     new_columns=["line"],
     schema={"line": pl.String},

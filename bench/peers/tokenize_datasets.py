@@ -1,4 +1,4 @@
-"""The usual way with datasets: map the tokenizer over batches in two processes, then group as run_clm.py does."""
+"""Tokenize with datasets in the usual way: map over batches in two processes, then group tokens like run_clm.py."""
 
 import sys
 from itertools import chain

@@ -1,4 +1,4 @@
-"""The way of many notebooks: pandas, and a tokenizer call a row; blocks in a list, saved as a DatasetDict."""
+"""Tokenize like many notebooks: read with pandas, call the tokenizer once per row, and keep all blocks in a list."""
 
 import sys
 from pathlib import Path

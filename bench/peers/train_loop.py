@@ -1,4 +1,4 @@
-"""The way by hand: a PyTorch loop with fused AdamW, autocast on a GPU, and torch.compile."""
+"""Train with a hand-written PyTorch loop: fused AdamW, autocast on a GPU, and torch.compile."""
 
 import contextlib
 import sys

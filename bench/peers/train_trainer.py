@@ -1,4 +1,4 @@
-"""The usual way: transformers' Trainer with its defaults, as run_clm calls it."""
+"""Train with transformers' Trainer and its defaults, like run_clm.py."""
 
 import sys
 import time
@@ -20,6 +20,8 @@ def collate(rows: list[dict]) -> dict:
 
 
 class Speed(TrainerCallback):
+    """Prints the tokens per second of each stretch of 10 steps."""
+
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step % 10 == 0:
             now = time.perf_counter()

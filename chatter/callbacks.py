@@ -1,0 +1,117 @@
+"""What happens during training, as the Trainer's callbacks: progress, samples, checkpoints, stopping on Ctrl-C.
+
+Imported late: its classes inherit from those of transformers.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+
+from chatter.chat import ChatFormat, decode_message, encode_chat
+from chatter.checkpoints import mark_complete
+from chatter.command import log
+from chatter.engines import Sampling, TransformersEngine
+from chatter.loss import check_finite, perplexity
+
+NUM_SAMPLES = 3
+
+
+class Progress(ProgressCallback):
+    """The Trainer's progress bar with loss and speed, or a line each time where stderr is not a terminal.
+
+    It also stops a run whose loss is not a number any more.
+    """
+
+    def __init__(self, tokens_per_step: int) -> None:
+        super().__init__()
+        self.tokens_per_step = tokens_per_step
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        self.seen = state.global_step, time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        super().on_step_end(args, state, control, **kwargs)
+        if args.fp16 and getattr(kwargs["optimizer"], "step_was_skipped", False):
+            log(f"step {state.global_step}: overflow in fp16, weights not updated; the loss scale is lowered")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" not in logs:
+            return
+        (step, then), self.seen = self.seen, (state.global_step, time.perf_counter())
+        speed = (self.seen[0] - step) * self.tokens_per_step / (self.seen[1] - then)
+        now = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.1e}", "tokens/s": f"{speed:,.0f}"}
+        if sys.stderr.isatty():
+            self.training_bar.set_postfix(now)
+        else:
+            log(f"step {state.global_step} of {state.max_steps}: {', '.join(f'{k} {v}' for k, v in now.items())}")
+        check_finite(logs["loss"])
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        super().on_evaluate(args, state, control, **kwargs)
+        loss = metrics["eval_loss"]
+        check_finite(loss)
+        log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}")
+        samples = sample_messages(kwargs["model"], kwargs["processing_class"], args.seed)
+        state.log_history[-1]["samples"] = samples
+        log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing visible)")
+        self.seen = state.global_step, time.perf_counter()
+
+
+def sample_messages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[str]:
+    """Sample messages that open a chat, and leave the random generators as they were.
+
+    Under ZeRO-3 every process has to take part in each forward pass, so all sample the same, and once.
+    """
+    chat_format = ChatFormat.from_config(model.config.to_dict() | model.generation_config.to_dict())
+    engine = TransformersEngine(model.eval(), tokenizer.backend_tokenizer, chat_format)
+    prompt = encode_chat(engine.tokenizer, chat_format, [], max_tokens=1)
+    sampling = Sampling(max_new_tokens=min(40, chat_format.block_size // 2))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        sampled = engine.sample(prompt, NUM_SAMPLES, sampling)
+    return [text for ids in sampled if (text := decode_message(engine.tokenizer, ids))]
+
+
+class CompleteCheckpoints(TrainerCallback):
+    """Marks each checkpoint when all processes have written it, and keeps the newest `num_kept` (None: all)."""
+
+    def __init__(self, checkpoints: Path, run: dict[str, Any], num_kept: int | None) -> None:
+        self.checkpoints, self.run, self.num_kept = checkpoints, run, num_kept
+
+    def on_save(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            distributed.barrier()
+        if args.process_index == 0:
+            mark_complete(self.checkpoints / f"checkpoint-{state.global_step}", self.run, self.num_kept)
+
+
+class StopOnSignal(TrainerCallback):
+    """Stops all processes with a checkpoint at the end of a step after Ctrl-C. A second one ends the script."""
+
+    stopped = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        signal.signal(signal.SIGINT, self.stop)
+
+    def stop(self, *_) -> None:
+        self.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size > 1:  # the processes have to stop at the same step
+            anywhere = torch.tensor(float(self.stopped), device=args.device)
+            distributed.all_reduce(anywhere, distributed.ReduceOp.MAX)
+            self.stopped = bool(anywhere)
+        control.should_training_stop |= self.stopped
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_evaluate &= not self.stopped

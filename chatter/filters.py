@@ -1,0 +1,135 @@
+"""Which messages are left out. A new filter is a new entry in FILTERS and a row in the tests."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chatter.command import InputError, positive_int
+from chatter.moderation import TIMEOUT_LINES, moderated
+
+if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+    import polars as pl
+
+BOTS = frozenset(
+    "ankhbot botisimo buttsbot coebot commanderroot deepbot fossabot kofistreambot lolrankbot moobot nightbot ohbot "
+    "own3d phantombot playwithviewersbot pokemoncommunitygame pretzelrocks restreambot songlistbot soundalerts "
+    "stay_hydrated_bot streamelements streamlabs streamlootsbot supibot titlechange_bot vivbot wizebot".split()
+)
+COMMAND = r"^!\w"
+LINK = r"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:com|gg|net|org|tv)\b|\b[\w-]+\.[a-z]{2,}/\S"
+MENTION = r"\B@\w+"
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """What a filter may have to know of the whole log before the first message."""
+
+    rare_users: Collection[str] = ()  # in lower case
+    moderation: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # of find_moderation
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A reason to leave messages out, with its command-line option."""
+
+    count: str  # what the summary calls the messages that it leaves out
+    help: str
+    # (value of the option, messages, facts) -> the condition of a message that is left out. Messages have the columns
+    # of `parse_lines`, and `user`, the name in lower case.
+    condition: Callable[[Any, pl.DataFrame, LogFacts], pl.Expr]
+    argument: Mapping[str, Any] = field(default_factory=lambda: {"action": "store_true"})  # for add_argument
+
+
+def column(name: str) -> pl.Expr:
+    import polars as pl
+
+    return pl.col(name)
+
+
+def read_users(name_or_file: str) -> frozenset[str]:
+    """Return the user names, in lower case, that an argument stands for: a name, or a file of names, one a line."""
+    if Path(name_or_file).is_file():
+        names = Path(name_or_file).read_text(encoding="utf-8").split()
+    elif re.fullmatch(r"@?\w+", name_or_file):
+        names = [name_or_file]
+    else:
+        raise InputError(f"--exclude-users {name_or_file}: this is neither a file nor a user name.")
+    return frozenset(name.removeprefix("@").lower() for name in names)
+
+
+# Option (with _ for -) -> filter. A message that several filters leave out is counted by the first of them.
+FILTERS = {
+    "exclude_users": Filter(
+        "from excluded users",
+        "messages of these users, or of those in a file, one a line",
+        lambda users, messages, log: column("user").is_in(frozenset().union(*users)),
+        {"nargs": "+", "type": read_users, "metavar": "NAME|FILE"},
+    ),
+    "exclude_bots": Filter(
+        "from bots",
+        "messages of well-known bots: nightbot, streamelements, moobot, ...",
+        lambda _, messages, log: column("user").is_in(BOTS),
+    ),
+    "drop_moderated": Filter(
+        "moderated",
+        f"what users said in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
+        "ban before it, as far as the same log has it",
+        lambda _, messages, log: moderated(messages, log.moderation),
+    ),
+    "min_user_messages": Filter(
+        "from rare users",
+        "messages of users with fewer than N messages in all logs",
+        lambda _, messages, log: column("user").is_in(log.rare_users),
+        {"type": positive_int, "metavar": "N"},
+    ),
+    "drop_commands": Filter(
+        "commands",
+        "messages that begin with a command such as !discord",
+        lambda _, messages, log: column("message").str.contains(COMMAND),
+    ),
+    "drop_links": Filter(
+        "with links",
+        "messages with a link",
+        lambda _, messages, log: column("message").str.contains(LINK),
+    ),
+}
+
+
+def add_filter_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option of each filter."""
+    group = parser.add_argument_group("which messages to leave out")
+    for name, entry in FILTERS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", help=entry.help, **entry.argument)
+
+
+def filter_messages(
+    messages: pl.DataFrame, filters: Mapping[str, Any], log: LogFacts
+) -> tuple[pl.DataFrame, Counter[str]]:
+    """Leave messages out as `filters` says, which maps names of FILTERS to the values of their options.
+
+    Return the other messages, and how many each filter left out.
+    """
+    import polars as pl
+
+    if not filters:
+        return messages, Counter()
+    lower = {name: name.lower() for name in messages["username"].unique()}  # each name once
+    messages = messages.with_columns(user=pl.col("username").replace(lower))
+    counts = Counter()
+    for name, entry in FILTERS.items():
+        if filters.get(name):
+            kept = messages.filter(~entry.condition(filters[name], messages, log))
+            counts[entry.count] += len(messages) - len(kept)
+            messages = kept
+    return messages, counts
+
+
+def mask_mentions(messages: pl.DataFrame) -> pl.DataFrame:
+    """Write @user in place of each @name."""
+    return messages.with_columns(column("message").str.replace_all(MENTION, "@user"))

@@ -1,0 +1,71 @@
+"""The loss: which tokens count, and its mean over all of them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from chatter.command import InputError
+
+if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
+    import torch
+    from transformers import EvalPrediction
+
+IGNORED_LABEL = -100  # the label that PyTorch's cross-entropy leaves out
+
+
+def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
+    """Stack blocks into a micro-batch: `input_ids` and `labels`, both (micro_batch_size, block_size) int64.
+
+    Padding is not a label. There is no attention mask: padding comes after the text, where causal attention does not
+    look, and without a mask PyTorch uses its fast attention kernel.
+    """
+    import numpy as np
+    import torch
+
+    input_ids = torch.from_numpy(np.stack([row["input_ids"] for row in rows]).astype(np.int64))
+    return {"input_ids": input_ids, "labels": input_ids.masked_fill(input_ids == pad, IGNORED_LABEL)}
+
+
+def sum_token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Add up the losses of each block's tokens: (batch, 2) float64, the sums and the numbers of tokens.
+
+    `logits` is (batch, block_size, vocab_size), `labels` is (batch, block_size) and not shifted yet.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    sums = [
+        cross_entropy(row[:-1].float(), label[1:], reduction="sum") for row, label in zip(logits, labels, strict=True)
+    ]
+    return torch.stack([torch.stack(sums).double(), (labels[:, 1:] != IGNORED_LABEL).sum(1).double()], dim=1)
+
+
+class MeanTokenLoss:
+    """The mean loss over all tokens of an evaluation, for the Trainer's `compute_metrics`.
+
+    The Trainer's own is a mean over batches, which weighs a token by how much padding its batch has, and is wrong on
+    several processes whose last batches differ in size.
+    """
+
+    def __init__(self) -> None:
+        self.sums = 0
+
+    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, float]:
+        """Add a batch of `sum_token_losses`; at the end of the evaluation return the mean and start over."""
+        self.sums = self.sums + batch.predictions.sum(0)
+        if not compute_result:
+            return {}
+        (loss, tokens), self.sums = self.sums.tolist(), 0
+        return {"loss": loss / tokens}
+
+
+def perplexity(loss: float) -> float:
+    """Return the perplexity of a mean loss in nats a token."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def check_finite(loss: float) -> None:
+    """Raise InputError if the loss is not a number any more, so that no such checkpoint is saved."""
+    if not math.isfinite(loss):
+        raise InputError(f"the loss is {loss}. Pass a lower --learning-rate, or --precision bf16 or fp32.")

@@ -1,0 +1,90 @@
+"""Log files in chunks of whole lines, and many files side by side."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chatter.command import InputError
+
+if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+    import polars as pl
+
+CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and no less time
+
+
+def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield a log, gzipped or not, in chunks of whole lines; call `progress` with the bytes of the file each took.
+
+    Raises InputError if a .gz file is damaged.
+    """
+    try:
+        with log_path.open("rb") as file, gzip.open(file) if log_path.suffix == ".gz" else file as log:
+            position = 0
+            while chunk := log.read(CHUNK_BYTES):
+                yield (chunk + log.readline()).removeprefix(b"" if position else b"\xef\xbb\xbf")  # byte order mark
+                progress(file.tell() - position)
+                position = file.tell()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"{log_path} is damaged ({error}). Unpack as much of it as possible by hand, or remove it."
+        ) from error
+
+
+def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
+    """Split a chunk at the line ends that loggers write, \\n and \\r\\n; return the lines and how many are not UTF-8.
+
+    What is not UTF-8 becomes U+FFFD.
+    """
+    import polars as pl
+
+    text, invalid = chunk.removesuffix(b"\n"), 0
+    try:
+        text = pl.Series("line", [text]).cast(pl.String)
+    except pl.exceptions.ComputeError:  # not UTF-8
+        invalid = sum(line.decode(errors="ignore").encode() != line for line in text.split(b"\n"))
+        text = pl.Series("line", [text.decode(errors="replace")])
+    lines = text.str.split("\n").explode()
+    return (lines.str.strip_suffix("\r") if b"\r" in chunk else lines), invalid
+
+
+def map_logs(
+    description: str, function: Callable, calls: dict[Path, tuple], jobs: int, num_reads: int = 1
+) -> dict[Path, Any]:
+    """Call `function(log, *arguments, progress)` for each log in `jobs` threads, with a progress bar in bytes.
+
+    `calls` maps each log to its arguments; the result maps each log to what the function returned. `num_reads` is how
+    often the function reads its log. Threads suffice: polars, which does most of the work, runs without Python's lock.
+    """
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+    from threading import Lock
+
+    from tqdm import tqdm
+
+    size = num_reads * sum(log.stat().st_size for log in calls)
+    lock, stopped = Lock(), False
+    with (
+        tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+
+        def progress(num_bytes: int) -> None:
+            with lock:
+                bar.update(num_bytes)
+            if stopped:
+                raise KeyboardInterrupt
+
+        # The largest first, so that no large one is left for the end.
+        order = sorted(calls, key=lambda log: log.stat().st_size, reverse=True)
+        futures = {log: pool.submit(function, log, *calls[log], progress) for log in order}
+        try:
+            done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # raises the error, if there is one
+            return {log: futures[log].result() for log in calls}
+        finally:  # an error in one thread ends the others
+            stopped = True
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,111 @@
+"""Model card, data card and learning curve, with the metadata that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from chatter.loss import perplexity
+
+TAGS = ["twitch", "chat"]
+DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
+METRICS = "metrics.json"  # beside a model: its run, the Trainer's log, and the summary of its data
+
+
+def write_data_report(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the summary of a dataset as JSON, and as a data card, README.md."""
+    from huggingface_hub import DatasetCardData
+
+    (folder / DATA_SUMMARY).write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    metadata = DatasetCardData(pretty_name="Blocks of chat", task_categories=["text-generation"], tags=TAGS)
+    text = f"""\
+# Blocks of chat
+
+Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: <|endoftext|>, whole messages of
+one file in order, each followed by a newline, and padding. The rows are shuffled.
+
+These are other people's words. Do not publish them without their consent.
+
+{markdown_table(summary)}
+"""
+    write_card(folder, metadata, text)
+
+
+def write_model_report(folder: Path, history: list[dict], run: dict[str, Any], dataset_dir: Path) -> None:
+    """Write the metrics of a run as JSON, its learning curve, and a model card, README.md, that shows both and samples.
+
+    `history` is the Trainer's log, `dataset_dir` the folder that tokenize_logs.py wrote.
+    """
+    from huggingface_hub import ModelCardData
+
+    path = dataset_dir / DATA_SUMMARY
+    data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # or a dataset of the version before
+    metrics = {"run": run, "history": history, "data": data}
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    draw_learning_curve(history, folder / "learning_curve.png")
+
+    tests = [entry for entry in history if "eval_loss" in entry]
+    before, after = (perplexity(entry["eval_loss"]) for entry in (tests[0], tests[-1]))
+    model = run["--model"]
+    metadata = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=TAGS,
+        base_model=None if Path(model).exists() else model,  # a name on the hub
+    )
+    samples = "\n".join(f"    {text}" for text in tests[-1].get("samples", []))
+    text = f"""\
+# A chatter
+
+{Path(model).name}, fine-tuned on Twitch chat by train.py. Its test perplexity was {before:.2f} before training and is
+{after:.2f} now.
+
+It repeats what people said, and may say it about real people. Do not use it for moderation, and do not let it pass as
+one of them.
+
+![learning curve](learning_curve.png)
+
+## Messages that it opens a chat with
+
+{samples}
+
+## Training
+
+{markdown_table(run)}
+
+## Data
+
+{markdown_table(data)}
+"""
+    write_card(folder, metadata, text)
+
+
+def write_card(folder: Path, metadata: Any, text: str) -> None:
+    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{text}", encoding="utf-8")
+
+
+def markdown_table(values: dict[str, Any]) -> str:
+    """Return a Markdown table of names and values."""
+    formats = {int: "{:,}", float: "{:.4g}"}
+    rows = [
+        f"| {name} | {formats.get(type(value), '{}').format(value)} |"
+        for name, value in values.items()
+        if value is not None
+    ]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def draw_learning_curve(history: list[dict], path: Path) -> None:
+    """Draw training and test loss over the epochs."""
+    from matplotlib.figure import Figure
+
+    steps = [entry for entry in history if "loss" in entry]
+    tests = [entry for entry in history if "eval_loss" in entry]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([e["epoch"] for e in steps], [e["loss"] for e in steps], ".-", color="#9a9a9a", label="train")
+    axes.plot([e["epoch"] for e in tests], [e["eval_loss"] for e in tests], "o-", color="#0072b2", label="test")
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats a token)")
+    axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,89 @@
+"""chatter.callbacks: what a run says, and when it stops."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+from conftest import BLOCK_SIZE, error_of, read_history
+
+from chatter.callbacks import sample_messages
+from chatter.models import load_model
+
+
+@pytest.fixture(scope="module")
+def model(small_model, tokenizer):
+    return load_model(str(small_model), tokenizer, BLOCK_SIZE)
+
+
+def test_samples_are_visible_lines(model, tokenizer):
+    samples = sample_messages(model, tokenizer, seed=42)
+    assert 1 <= len(samples) <= 3 and all(text.isprintable() and text.strip() for text in samples)
+
+
+def test_samples_depend_on_the_seed_alone(model, tokenizer):
+    torch.manual_seed(1)
+    samples = sample_messages(model, tokenizer, seed=42)
+    torch.manual_seed(2)
+    assert sample_messages(model, tokenizer, seed=42) == samples
+    assert sample_messages(model, tokenizer, seed=43) != samples
+
+
+def test_sampling_leaves_the_random_generators_as_they_were(model, tokenizer):
+    """Otherwise a run that evaluates more often would train otherwise."""
+    before = torch.get_rng_state()
+    sample_messages(model, tokenizer, seed=42)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+def test_each_evaluation_shows_samples(zero3):
+    """On stderr, and in the log that becomes metrics.json."""
+    folder, errors = zero3
+    history = json.loads((folder / "metrics.json").read_text())["history"]
+    samples = [entry["samples"] for entry in history if "samples" in entry]
+    assert len(samples) == 11
+    assert all(text and "\n" not in text and f"    chat: {text}\n" in errors for texts in samples for text in texts)
+
+
+@pytest.mark.slow
+def test_each_evaluation_logs_a_line(zero3):
+    """Before training and after each epoch."""
+    folder, errors = zero3
+    losses = read_history(folder, "eval_loss")
+    assert [line for line in errors.splitlines() if line.startswith("epoch ")] == [
+        f"epoch {epoch:.2f}: test loss {loss:.4f}, perplexity {math.exp(loss):.2f}" for epoch, loss in enumerate(losses)
+    ]
+
+
+@pytest.mark.slow
+def test_each_ten_steps_log_a_line(zero3):
+    folder, errors = zero3
+    [loss] = read_history(folder, "loss")
+    [line] = [line for line in errors.splitlines() if line.startswith("step ")]
+    assert re.fullmatch(rf"step 10 of 10: loss {loss:.3f}, lr \d\.\de-\d\d, tokens/s [\d,]+", line)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_a_number_stops_the_run(small_model, dataset_dir, tmp_path):
+    """Before it is saved."""
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    error = error_of("train.py", *basics, "--learning-rate", "1e30", "--batch-size", 8)
+    assert "the loss is nan. Pass a lower --learning-rate" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_overflow_in_fp16_is_logged(half_precision):
+    """Each step that is skipped, until the loss scale is low enough."""
+    _, errors = half_precision("fp16")
+    skipped = re.findall(
+        r"^step (\d+): overflow in fp16, weights not updated; the loss scale is lowered$", errors, re.M
+    )
+    assert 1 <= len(skipped) < 8 and skipped == [str(step) for step in range(1, len(skipped) + 1)]
+
+
+@pytest.mark.slow
+def test_bf16_does_not_overflow(half_precision):
+    assert "overflow" not in half_precision("bf16")[1]

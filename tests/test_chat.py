@@ -1,0 +1,273 @@
+"""chatter/chat.py: messages become the ids that the model's own tokenizer gives them, and ids become messages."""
+
+import sys
+import unicodedata
+
+import pytest
+from conftest import SHARED, TINY, needs_shared
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
+
+from chatter.chat import (
+    ChatFormat,
+    clean,
+    decode_message,
+    encode,
+    encode_chat,
+    fold,
+    load_encoder,
+    load_tokenizer,
+    newline_id,
+)
+from chatter.command import InputError
+from parse_logs import parse_logs
+from tokenize_logs import read_messages
+
+texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+    ["<|endoftext|>", "a [PAD] b", "LUL <|endoftext|>"]
+)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """models/tiny-gpt2's tokenizer as transformers loads it."""
+    return AutoTokenizer.from_pretrained(TINY)
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer):
+    return load_encoder(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def chat_format(tokenizer):
+    return ChatFormat(tokenizer.eos_token_id, newline_id(tokenizer), tokenizer.pad_token_id, 64)
+
+
+def flat(tokenizer, messages):
+    """The ids of messages and of the newline after each, by the tokenizer itself."""
+    if not messages:  # which transformers does not take
+        return []
+    lines = tokenizer([message + "\n" for message in messages], split_special_tokens=True)["input_ids"]
+    return [token for ids in lines for token in ids]
+
+
+def test_the_format_is_read_from_a_models_configs():
+    config = {"eos_token_id": [198, 50256], "pad_token_id": 50257, "n_positions": 512, "n_layer": 24}
+    assert ChatFormat.from_config(config) == ChatFormat(start=50256, newline=198, pad=50257, block_size=512)
+
+
+@pytest.mark.parametrize("change", [{"eos_token_id": 50256}, {"eos_token_id": [1, 2, 3]}, {"pad_token_id": None}])
+def test_configs_of_another_model_are_refused(change):
+    with pytest.raises((TypeError, ValueError)):
+        ChatFormat.from_config({"eos_token_id": [1, 2], "pad_token_id": 3, "n_positions": 4} | change)
+    with pytest.raises(KeyError):
+        ChatFormat.from_config({"pad_token_id": 3, "n_positions": 4})
+
+
+def test_padding_is_the_last_token(tokenizer, plain):
+    assert (tokenizer.pad_token, tokenizer.pad_token_id, len(tokenizer)) == ("[PAD]", len(plain), len(plain) + 1)
+
+
+def save_as_the_hub_has_it(tokenizer, folder):
+    """With no special token named."""
+    tokenizer.save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 1024}')
+
+
+def save_as_older_models_are(tokenizer, folder):
+    """With a vocabulary and merges in place of tokenizer.json."""
+    folder.mkdir()
+    tokenizer.backend_tokenizer.model.save(str(folder))
+
+
+@pytest.mark.parametrize("save", [save_as_the_hub_has_it, save_as_older_models_are])
+def test_the_tokenizer_is_the_models_own(save, plain, tmp_path):
+    folder = tmp_path / "model"
+    save(plain, folder)
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    tokenizer = load_tokenizer(str(folder))
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (plain.eos_token_id, len(plain))
+    assert encode(tokenizer, ["hi  chat's LUL"])[0] == plain.encode("hi  chat's LUL")
+    tokenizer.save_pretrained(tmp_path / "saved")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert (saved.eos_token_id, saved.pad_token_id, len(saved)) == (plain.eos_token_id, len(plain), len(plain) + 1)
+
+
+def test_there_is_no_tokenizer(tmp_path):
+    for model in ("no/such-model", str(tmp_path)):
+        with pytest.raises(InputError, match=f"no tokenizer found for the model '{model}', neither in a folder"):
+            load_tokenizer(model)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "error"),
+    [
+        ({"<|endoftext|>": 0}, "has no separate token for a line break. Use a GPT-2 model."),
+        ({"\n": 0, "?": 1}, "has no token for the end of a text. Use a GPT-2 model."),
+    ],
+)
+def test_a_tokenizer_that_cannot_tell_messages_apart_is_refused(vocabulary, error, tmp_path):
+    Tokenizer(WordLevel(vocabulary, unk_token=[*vocabulary][-1])).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError) as refused:
+        load_tokenizer(str(tmp_path))
+    assert str(refused.value) == f"the tokenizer of {tmp_path} {error}"
+
+
+@given(st.text())
+def test_a_clean_message_is_one_line_of_the_same_words(message):
+    cleaned = clean(message)
+    assert cleaned == cleaned.strip() and "\n" not in cleaned and "\r" not in cleaned
+    assert cleaned.split() == message.split()
+
+
+@given(st.lists(texts, max_size=20))
+def test_ids_are_the_tokenizers_own_and_never_control_tokens(tokenizer, plain, messages):
+    messages = [clean(message) for message in messages]
+    for message, ids in zip(messages, encode(tokenizer, messages), strict=True):
+        assert ids + plain.encode("\n") == plain.encode(message + "\n", split_special_tokens=True)
+        assert not {tokenizer.eos_token_id, tokenizer.pad_token_id} & set(ids)
+        assert tokenizer.decode(ids) == message
+
+
+@given(st.lists(texts, max_size=20))
+def test_the_fast_encoder_gives_the_same_ids(encoder, plain, messages):
+    messages = [text for text in map(clean, messages) if text]
+    assert encoder(messages).tolist() == flat(plain, messages)
+
+
+def test_what_fastokens_does_not_know_is_left_to_the_slower_library(tmp_path, capsys):
+    vocabulary = {"\n": 0, " ": 1, "hi": 2, "chat": 3, "<|endoftext|>": 4, "?": 5}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="?"))
+    words.pre_tokenizer = Split(Regex(r"\s"), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(tmp_path)
+    encoder = load_encoder(load_tokenizer(str(tmp_path)))
+    assert "fastokens cannot be used for this tokenizer (model error: unsupported" in capsys.readouterr().err
+    assert encoder(["hi chat", "who is it"]).tolist() == [2, 1, 3, 0, 5, 1, 5, 1, 5, 0]
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    """GPT-2's own tokenizer, as the library has it and as load_tokenizer does."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    reference = GPT2TokenizerFast.from_pretrained(SHARED / "gpt2-tokenizer")
+    reference.save_pretrained(folder)
+    return reference, load_tokenizer(str(folder))
+
+
+@needs_shared
+def test_gpt2s_special_tokens(gpt2):
+    tokenizer = gpt2[1]
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id, len(tokenizer)) == (50256, 50257, 50258)
+    assert newline_id(tokenizer) == 198
+
+
+@needs_shared
+def test_the_fast_encoder_on_all_of_gpt2s_tokens(gpt2, capsys):
+    reference, tokenizer = gpt2
+    tokens = [text for text in map(clean, reference.batch_decode([[n] for n in range(50257)])) if text]
+    assert load_encoder(tokenizer)(tokens).tolist() == flat(reference, tokens)
+    assert capsys.readouterr().err == ""
+
+
+@needs_shared
+def test_the_fast_encoder_on_real_chat(gpt2, tmp_path):
+    reference, tokenizer = gpt2
+    encoder = load_encoder(tokenizer)
+    parse_logs(SHARED / "chat", tmp_path / "raw", jobs=2)
+    for csv_path in (tmp_path / "raw").rglob("*.csv"):
+        messages = [text for batch in read_messages(csv_path) for text in map(clean, batch) if text]
+        assert encoder(messages).tolist() == flat(reference, messages)
+
+
+@pytest.mark.parametrize("library", ["transformers", "tokenizers"])
+def test_a_prompt_is_as_training_showed_it(library, tokenizer, chat_format):
+    theirs = tokenizer if library == "transformers" else tokenizer.backend_tokenizer
+    ids = encode_chat(theirs, chat_format, [" hello chat", "", "hi [PAD]<|endoftext|> "], 50)
+    assert theirs.decode(ids, skip_special_tokens=False) == "<|endoftext|>hello chat\nhi [PAD]<|endoftext|>\n"
+    assert ids.count(chat_format.start) == 1 and chat_format.pad not in ids
+
+
+def test_an_empty_prompt_is_the_start_token(tokenizer, chat_format):
+    assert encode_chat(tokenizer, chat_format, [], 50) == [chat_format.start]
+    assert encode_chat(tokenizer, chat_format, ["hi"], 1) == [chat_format.start]
+
+
+def test_a_long_chat_loses_its_oldest_lines(tokenizer, chat_format):
+    ids = encode_chat(tokenizer, chat_format, [f"line {n}" for n in range(100)], 30)
+    lines = tokenizer.decode(ids[1:]).split("\n")
+    assert len(ids) <= 30 and lines == [f"line {n}" for n in range(101 - len(lines), 100)] + [""] and len(lines) > 3
+
+
+def test_a_long_line_loses_its_beginning(tokenizer, chat_format):
+    line = " ".join(map(str, range(100)))
+    ids = encode_chat(tokenizer, chat_format, ["before", line], 30)
+    assert len(ids) == 30 and ids[0] == chat_format.start and ids[-1] == chat_format.newline
+    assert line.endswith(tokenizer.decode(ids[1:-1]))
+
+
+@given(st.lists(texts, max_size=8), st.integers(1, 40))
+def test_a_prompt_is_the_end_of_the_chat(tokenizer, chat_format, lines, max_tokens):
+    """As many whole lines as fit, of the newest one at least the end."""
+    ids = encode_chat(tokenizer, chat_format, lines, max_tokens)
+    whole = encode_chat(tokenizer, chat_format, lines, 10**9)
+    assert ids[0] == whole[0] == chat_format.start and len(ids) <= max_tokens
+    assert ids[1:] == whole[len(whole) - len(ids) + 1 :]
+    assert len(ids) == len(whole) or len(ids) == max_tokens or whole[-len(ids)] == chat_format.newline
+
+
+def decoded(tokenizer, text, cut=None):
+    return decode_message(tokenizer, encode(tokenizer, [text])[0][:cut])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" hi there ", "hi there"),
+        ("a\rb\u2028c\x1b[31m\td\x85", "a b c [31m d"),
+        ("\n", ""),
+        ("\u200b \U000e0000", ""),
+        ("", ""),
+        ("\u200bhi", "\u200bhi"),
+        ("x\ufffdy", "xy"),
+    ],
+)
+def test_a_decoded_message_is_one_line(text, message, tokenizer):
+    assert decoded(tokenizer, text) == message
+
+
+def test_half_a_character_is_left_out(tokenizer):
+    assert decoded(tokenizer, "half of an otter 🦦", -1) == "half of an otter"
+
+
+def test_control_tokens_are_left_out(tokenizer, chat_format):
+    [ids] = encode(tokenizer, ["hi"])
+    assert decode_message(tokenizer, [*ids, chat_format.pad, chat_format.start]) == "hi"
+
+
+def test_a_message_is_no_longer_than_on_twitch(tokenizer):
+    assert len(decoded(tokenizer, "LUL " * 300)) == 499  # the 500th is a blank
+
+
+@given(texts)
+def test_messages_come_back(tokenizer, text):
+    message = clean(text)
+    if message.isprintable() and "\ufffd" not in message and len(message) <= 500:
+        visible = any(unicodedata.category(character)[0] not in "CZ" for character in message)
+        assert decoded(tokenizer, message) == (message if visible else "")
+
+
+def test_fold():
+    assert fold("ＢａＤ") == fold("b\u200ba\u00add") == fold("BAD") == "bad"
+    assert fold("STRASSE") == fold("straße")
+    assert fold("𝐁𝓐ᴰ") == "bad"  # their capitals show when they are made plain
+
+
+def test_folding_twice_changes_nothing_more():
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    folded = [fold(character) for character in characters]
+    assert [fold(text) for text in folded] == folded

@@ -1,0 +1,253 @@
+"""chatter.checkpoints: a run continues from its own complete checkpoints, however it was stopped."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SPIES, TEN_STEPS, error_of, run, start, wait_for
+from datasets import DatasetDict
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from chatter.checkpoints import (
+    MARKER,
+    MAY_CHANGE,
+    RESOLVED,
+    complete_checkpoints,
+    delete_incomplete,
+    describe_run,
+    find_checkpoint,
+    mark_complete,
+    precision_of,
+)
+from chatter.command import InputError
+from train import parse_args, training_arguments
+
+RUN = {"--seed": 42, "--model": "gpt2"}
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """A folder with the complete checkpoints 6, 9 and 12, and the incomplete one 15."""
+    folder = tmp_path / "model-checkpoints"
+    for step in (6, 9, 12, 15):
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+        (folder / f"checkpoint-{step}/weights").touch()
+        if step < 15:
+            mark_complete(folder / f"checkpoint-{step}", RUN, None)
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_complete_checkpoints_are_in_the_order_of_their_steps(checkpoints):
+    assert [path.name for path in complete_checkpoints(checkpoints)] == [f"checkpoint-{n}" for n in (6, 9, 12)]
+
+
+@pytest.mark.parametrize("num_kept", [1, 2, 9])
+def test_the_newest_checkpoints_are_kept(checkpoints, num_kept):
+    """What is incomplete is neither counted nor deleted: another process may be writing it."""
+    (checkpoints / "checkpoint-100").mkdir()
+    mark_complete(checkpoints / "checkpoint-100", RUN, num_kept)
+    kept = [path.name for path in complete_checkpoints(checkpoints)]
+    assert kept == [f"checkpoint-{n}" for n in (6, 9, 12, 100)][-num_kept:]
+    assert (checkpoints / "checkpoint-15").exists()
+
+
+def test_what_is_incomplete_is_deleted(checkpoints):
+    (checkpoints / ".checkpoint-18.partial").mkdir()
+    (checkpoints / "runs").mkdir()  # of TensorBoard
+    delete_incomplete(checkpoints)
+    assert names(checkpoints) == ["checkpoint-12", "checkpoint-6", "checkpoint-9", "runs"]
+
+
+def test_no_empty_folder_is_left(tmp_path):
+    (tmp_path / "checkpoints/checkpoint-3").mkdir(parents=True)
+    delete_incomplete(tmp_path / "checkpoints")
+    assert names(tmp_path) == []
+    delete_incomplete(tmp_path / "nowhere")
+    assert names(tmp_path) == []
+
+
+def test_the_newest_complete_checkpoint_is_found(checkpoints, capsys):
+    assert find_checkpoint(checkpoints, RUN) == checkpoints / "checkpoint-12"
+    assert capsys.readouterr().err == f"resuming from {checkpoints / 'checkpoint-12'}\n"
+
+
+def test_without_a_complete_checkpoint_a_run_starts_from_the_beginning(tmp_path, capsys):
+    assert find_checkpoint(tmp_path / "nowhere", RUN) is None
+    assert capsys.readouterr().err == f"no complete checkpoint in {tmp_path / 'nowhere'}: starting from the beginning\n"
+
+
+def test_the_checkpoint_of_another_run_is_refused(checkpoints):
+    message = r"checkpoint-12 was made with --seed 42, but this run has 43\. Pass the same, or start again with"
+    with pytest.raises(InputError, match=message):
+        find_checkpoint(checkpoints, RUN | {"--seed": 43})
+
+
+@pytest.fixture
+def options(dataset_dir, monkeypatch):
+    """Return a function that parses train.py's options."""
+
+    def parse(*args):
+        basics = ["--no-deepspeed", "--dataset-dir", dataset_dir, *args]
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, basics)])
+        return parse_args()
+
+    return parse
+
+
+def description(args):
+    """Return the description of a run with these options, as a checkpoint has it."""
+    run = describe_run(args, training_arguments(args, num_train_blocks=24))
+    return json.loads(json.dumps(run))
+
+
+def test_every_option_is_compared(options):
+    """But those that do not change the weights, and those that are compared by what they come to."""
+    args = options()
+    assert vars(args).keys() >= MAY_CHANGE | RESOLVED  # no option that was renamed
+    compared = {f"--{name.replace('_', '-')}" for name in vars(args).keys() - MAY_CHANGE - RESOLVED}
+    assert {name for name in description(args) if name.startswith("--")} == compared
+    assert compared >= {"--model", "--batch-size", "--learning-rate", "--epochs", "--seed"}
+
+
+def test_an_option_of_the_future_is_compared(options, checkpoints):
+    """Resuming with another value is refused, although nobody has listed the option anywhere."""
+    args = options()
+    args.label_smoothing = 0.1
+    mark_complete(checkpoints / "checkpoint-15", description(args), None)
+    assert find_checkpoint(checkpoints, description(args)) == checkpoints / "checkpoint-15"
+    args.label_smoothing = 0.2
+    with pytest.raises(InputError, match=r"made with --label-smoothing 0\.1, but this run has 0\.2"):
+        find_checkpoint(checkpoints, description(args))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["--output-dir", "elsewhere"],
+        ["--overwrite"],
+        ["--resume"],
+        ["--keep-checkpoints", 1],
+        ["--report-to", "tensorboard"],
+        ["--local_rank", 0],
+    ],
+    ids=lambda changed: changed[0],
+)
+def test_options_that_do_not_change_the_weights_may_change(options, changed):
+    assert description(options(*changed)) == description(options())
+
+
+def test_the_precision_that_auto_comes_to_may_be_given(options):
+    precision = precision_of(training_arguments(options(), num_train_blocks=24))
+    assert description(options("--precision", precision)) == description(options("--precision", "auto"))
+
+
+def changes(before, after):
+    """Return the names under which two descriptions differ."""
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seed", 1), ("--model", "gpt2"), ("--batch-size", 8), ("--micro-batch-size", 4), ("--max-steps", 5)],
+)
+def test_options_that_change_the_weights_are_compared(options, option, value):
+    assert changes(description(options()), description(options(option, value))) == {option}
+
+
+def test_the_precision_is_compared(options):
+    assert changes(description(options()), description(options("--precision", "bf16"))) == {"precision"}
+
+
+def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
+    blocks = DatasetDict.load_from_disk(dataset_dir)
+    copy = shutil.copytree(dataset_dir, tmp_path / "copy")
+    assert description(options("--dataset-dir", copy)) == description(options())
+    blocks["test"] = blocks["test"].select([0, 1])
+    blocks.save_to_disk(tmp_path / "fewer")
+    fewer = description(options("--dataset-dir", tmp_path / "fewer"))
+    assert changes(description(options()), fewer) == {"fingerprint of the blocks"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Pass the same, or"),
+        (["--no-offload"], "was made with zero_optimization {'stage': 3, "),
+    ],
+    ids=["batch size", "offload"],
+)
+def test_resuming_with_other_options_is_refused(zero3, small_model, dataset_dir, tmp_path, changed, reason):
+    """In one line, and the checkpoints stay."""
+    checkpoints = shutil.copytree(f"{zero3[0]}-checkpoints", tmp_path / "model-checkpoints")
+    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    error = error_of("train.py", *args, *changed, "--resume")
+    assert f"{checkpoints / 'checkpoint-10'} {reason}" in error
+    assert len(complete_checkpoints(checkpoints)) == 10
+
+
+EIGHT_EPOCHS = ["--batch-size", 4, "--micro-batch-size", 4, "--epochs", 8]  # of six steps
+
+
+@pytest.fixture(scope="module")
+def model_with_dropout(small_model, tmp_path_factory):
+    """A folder with a model whose training depends on the state of the random generators."""
+    folder = tmp_path_factory.mktemp("models") / "dropout"
+    shutil.copytree(small_model, folder)
+    config = AutoConfig.from_pretrained(folder, resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1)
+    config.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model_with_dropout, dataset_dir, tmp_path_factory):
+    """The folder of a model after eight epochs that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "model"
+    run("train.py", "--model", model_with_dropout, "--dataset-dir", dataset_dir, "--output-dir", folder, *EIGHT_EPOCHS)
+    return folder
+
+
+@pytest.mark.slow
+def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, dataset_dir, tmp_path):
+    """Killed before the optimizer's part of a checkpoint and before its last file, stopped by Ctrl-C: the same weights.
+
+    To 1e-6 in float32, where eight epochs move weights by 1e-2.
+    """
+    folder, checkpoints = tmp_path / "model", tmp_path / "model-checkpoints"
+    args = ["--model", model_with_dropout, "--dataset-dir", dataset_dir, "--output-dir", folder, *EIGHT_EPOCHS]
+    kill_at = [sys.executable, SPIES / "kill_at.py"]
+    for moment, options in {"checkpoint-6/global_step6": [], "checkpoint-18/trainer_state.json": ["--resume"]}.items():
+        killed = run("train.py", *args, *options, launcher=kill_at, check=False, MOMENT=moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        checkpoint = checkpoints / Path(moment).parent
+        assert checkpoint.exists() and not (checkpoint / MARKER).exists()
+    assert f"no complete checkpoint in {checkpoints}: starting from the beginning\n" in killed.stderr
+
+    process = start("train.py", *args, "--resume", text=True, start_new_session=True)
+    wait_for((checkpoints / "checkpoint-24" / MARKER).exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and f"resuming from {checkpoints / 'checkpoint-12'}\n" in errors, errors
+    stopped_at = int(re.search(r"\nstopped at step (\d+)\. Pass --resume to continue from there\.\n$", errors)[1])
+    assert (checkpoints / f"checkpoint-{stopped_at}" / MARKER).exists() and not folder.exists()
+
+    assert "Pass --resume to continue from it" in error_of("train.py", *args)
+
+    resumed = run("train.py", *args, "--resume", "--keep-checkpoints", 2).stderr
+    assert f"resuming from {checkpoints / f'checkpoint-{stopped_at}'}\n" in resumed
+    assert names(checkpoints) == ["checkpoint-42", "checkpoint-48"]
+    weights, expected = (load_file(path / "model.safetensors") for path in (folder, undisturbed))
+    assert weights.keys() == expected.keys()
+    assert max((weights[name] - expected[name]).abs().max() for name in weights) < 1e-6
+    before = load_file(model_with_dropout / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
+    assert (before - expected["transformer.h.0.mlp.c_fc.weight"]).abs().max() > 1e-3

@@ -1,0 +1,273 @@
+"""chatter/engines.py: both engines sample what the model says, and loading one runs no code of the model's."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, TINY, contents, error_of, run, start
+
+from chatter.chat import decode_message, encode_chat
+from chatter.command import InputError
+from chatter.engines import ENGINES, Sampling, ctranslate2_copy, load_engine
+
+
+def name_of(engine):
+    return next(name for name, kind in ENGINES.items() if type(engine) is kind)
+
+
+def next_message(engine, lines, **sampling):
+    """Sample one message after these lines of chat; return its text."""
+    prompt = encode_chat(engine.tokenizer, engine.format, lines, 40)
+    [ids] = engine.sample(prompt, 1, Sampling(max_new_tokens=20, **sampling))
+    return decode_message(engine.tokenizer, ids)
+
+
+@pytest.fixture
+def folder(random_model, tmp_path):
+    """A model's folder of one's own, without the copy for CTranslate2."""
+    return shutil.copytree(random_model, tmp_path / "model", ignore=shutil.ignore_patterns("ctranslate2"))
+
+
+@pytest.mark.parametrize("sampling", [{"greedy": True}, {"temperature": 0.3}, {"top_k": 1}, {"top_p": 0.01}], ids=str)
+@pytest.mark.parametrize(("lines", "reply"), [(["ping"], "what is it"), (["ping", "what is it"], "ping")])
+def test_the_likeliest_message_is_what_was_learned(lines, reply, sampling, parrot_engine):
+    parrot_engine.seed(0)
+    assert next_message(parrot_engine, lines, **sampling) == reply
+
+
+def first_tokens(engine, sampling):
+    """Sample 2,000 messages of one token; return how often each token came, and the model's scores, (vocab_size,)."""
+    prompt = encode_chat(engine.tokenizer, engine.format, ["hello chat"], 40)
+    engine.seed(0)
+    tokens = [token for _ in range(40) for [token] in engine.sample(prompt, 50, sampling)]
+    reference = load_engine(engine.folder, "cpu", "transformers")
+    with torch.no_grad():
+        scores = reference.model(torch.tensor([prompt])).logits[0, -1]
+    scores[[engine.format.start, engine.format.pad, engine.format.newline]] = -torch.inf  # never the first
+    return torch.bincount(torch.tensor(tokens), minlength=len(scores)), scores
+
+
+@pytest.fixture
+def engine(engine, random_model):
+    engine.folder = random_model
+    return engine
+
+
+def test_tokens_come_as_often_as_the_model_says(engine):
+    """Chi-square over the 20 likeliest tokens and the rest: 20 degrees of freedom, 52 once in ten thousand."""
+    counts, scores = first_tokens(engine, Sampling(temperature=0.2, top_p=1.0, max_new_tokens=1))
+    chances, order = (scores / 0.2).softmax(-1).sort(descending=True)
+    counts = counts[order]
+    expected = torch.cat([chances[:20], chances[20:].sum()[None]]) * counts.sum()
+    found = torch.cat([counts[:20], counts[20:].sum()[None]])
+    assert ((found - expected) ** 2 / expected).sum() < 52
+
+
+def test_top_p_is_the_likeliest_tokens_that_add_up_to_it(engine):
+    counts, scores = first_tokens(engine, Sampling(temperature=0.05, top_p=0.5, max_new_tokens=1))
+    chances, order = (scores / 0.05).softmax(-1).sort(descending=True)
+    nucleus = int((chances.cumsum(-1) < 0.5).sum()) + 1
+    assert 5 < nucleus < 50
+    assert {*counts.nonzero().flatten().tolist()} == {*order[:nucleus].tolist()}
+
+
+def test_top_k_is_the_likeliest_tokens(engine):
+    counts, scores = first_tokens(engine, Sampling(top_p=1.0, top_k=7, max_new_tokens=1))
+    assert {*counts.nonzero().flatten().tolist()} == {*scores.topk(7).indices.tolist()}
+
+
+def test_a_message_is_not_empty(parrot_engine):
+    """Although the likeliest token after "ping" is the newline."""
+    prompt = encode_chat(parrot_engine.tokenizer, parrot_engine.format, ["ping"], 40)[:-1]
+    for sampling in (Sampling(greedy=True, max_new_tokens=5), Sampling(max_new_tokens=5)):
+        assert all(parrot_engine.sample(prompt, 1, sampling))
+
+
+def test_messages_end_before_the_newline_or_at_max_new_tokens(engine):
+    prompt = encode_chat(engine.tokenizer, engine.format, [], 1)
+    sampled = engine.sample(prompt, 50, Sampling(temperature=3.0, top_p=1.0, max_new_tokens=30))
+    control = {engine.format.start, engine.format.pad, engine.format.newline}
+    assert len(sampled) == 50 and all(1 <= len(ids) <= 30 and not control & {*ids} for ids in sampled)
+
+
+@pytest.mark.parametrize("seed", [7, 2**63 - 1])
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_seed_repeats_what_a_new_engine_samples(name, seed, random_model):
+    def sample(seed):
+        engine = load_engine(random_model, "cpu", name)
+        engine.seed(seed)
+        return engine.sample([engine.format.start], 3, Sampling(max_new_tokens=10))
+
+    assert sample(seed) == sample(seed) != sample(8)
+
+
+def test_a_seed_repeats_what_the_same_engine_samples(engine):
+    def sample(seed):
+        engine.seed(seed)
+        return engine.sample([engine.format.start], 3, Sampling(max_new_tokens=10))
+
+    assert sample(7) == sample(7) != sample(8)
+
+
+def test_the_repetition_penalty_is_for_what_the_message_has_already(parrot_engine):
+    """A high one forbids tokens to come twice, and leaves alone those that only the chat has."""
+    prompt = encode_chat(parrot_engine.tokenizer, parrot_engine.format, ["what is it", "ping"], 40)
+    plain, penalized = (
+        parrot_engine.sample(prompt, 1, Sampling(greedy=True, max_new_tokens=30, repetition_penalty=penalty))[0]
+        for penalty in (1.0, 100.0)
+    )
+    assert len({*plain}) < len(plain) or plain == penalized
+    assert len({*penalized}) == len(penalized) and {*penalized} & {*prompt}
+
+
+def test_auto_on_a_cpu_is_ctranslate2(folder):
+    assert name_of(load_engine(folder, "cpu")) == "ctranslate2"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_by_name(name, random_model):
+    engine = load_engine(random_model, "cpu", name)
+    assert name_of(engine) == name
+    assert (engine.format.block_size, engine.format.pad) == (64, engine.tokenizer.get_vocab_size() - 1)
+
+
+def test_an_engine_that_does_not_run_on_the_device_is_refused(random_model):
+    with pytest.raises(InputError, match="--engine ctranslate2 does not run on --device cuda"):
+        load_engine(random_model, "cuda", "ctranslate2")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_refused(random_model):
+    with pytest.raises(InputError, match="--device cuda cannot be used: "):
+        load_engine(random_model, "cuda")
+
+
+@pytest.mark.parametrize("model", ["nowhere", TINY], ids=["no folder", "no weights"])
+def test_there_is_no_model(model):
+    with pytest.raises(InputError, match=f"no model in {model}. Run train.py first, or pass another folder with"):
+        load_engine(model)
+
+
+def test_a_model_that_train_did_not_write_is_refused(folder):
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(config | {"pad_token_id": None, "eos_token_id": 0}))
+    with pytest.raises(InputError, match=f"the model in {folder} was not written by train"):
+        load_engine(folder)
+
+
+def test_weights_that_are_cut_short_are_refused(folder):
+    """By each engine that is tried."""
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(InputError, match=f"the weights in {folder} cannot be read .* Run train.py again"):
+        load_engine(folder, "cpu")
+
+
+def test_weights_in_several_files(random_model, folder, capsys):
+    """As transformers saves a large model."""
+    from transformers import AutoModelForCausalLM
+
+    (folder / "model.safetensors").unlink()
+    AutoModelForCausalLM.from_pretrained(random_model).save_pretrained(folder, max_shard_size="100kB")
+    assert len([*folder.glob("model-*.safetensors")]) > 1
+    for name in ENGINES:
+        parts, whole = load_engine(folder, "cpu", name), load_engine(random_model, "cpu", name)
+        assert next_message(parts, ["hi"], greedy=True) == next_message(whole, ["hi"], greedy=True)
+
+
+def test_the_copy_for_ctranslate2_is_made_once(folder, capsys):
+    load_engine(folder, "cpu")
+    assert capsys.readouterr().err == f"making a copy of {folder} for the CPU, once\n"
+    made = contents(folder), (folder / "ctranslate2").stat().st_mtime_ns
+    load_engine(folder, "cpu")
+    assert (contents(folder), (folder / "ctranslate2").stat().st_mtime_ns) == made
+    assert capsys.readouterr().err == ""
+
+
+def test_the_copy_follows_the_weights(folder):
+    copied = ctranslate2_copy(folder).stat().st_mtime_ns
+    later = time.time() + 60
+    os.utime(folder / "model.safetensors", (later, later))
+    assert ctranslate2_copy(folder).stat().st_mtime_ns > copied
+
+
+def test_two_that_need_the_copy_at_once_make_it_once(folder):
+    args = ["generate.py", "--model", folder, "--max-new-tokens", 5, "--device", "cpu"]
+    both = [start(*args, stdout=subprocess.PIPE) for _ in range(2)]
+    ended = [process.communicate(timeout=120) for process in both]
+    assert [len(output.splitlines()) for output, _ in ended] == [1, 1]
+    assert sum(errors.count(b"making a copy") for _, errors in ended) == 1
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_copy_that_cannot_be_loaded_leaves_it_to_transformers(folder, capsys):
+    (folder / "ctranslate2").mkdir()
+    assert name_of(load_engine(folder, "cpu")) == "transformers"
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"ctranslate2 cannot load {folder} (") and "using transformers, which is slower" in errors
+    with pytest.raises(InputError, match=r"ctranslate2 cannot load .* Pass --engine transformers\."):
+        load_engine(folder, "cpu", "ctranslate2")
+
+
+WITHOUT = """
+import sys
+sys.modules["ctranslate2"] = None  # as if it were not installed
+from chatter.command import InputError
+from chatter.engines import load_engine
+print(type(load_engine(sys.argv[1])).__name__)
+try:
+    load_engine(sys.argv[1], "cpu", "ctranslate2")
+except InputError as error:
+    print(error)
+"""
+
+
+def test_without_ctranslate2_it_is_transformers(random_model):
+    done = subprocess.run([sys.executable, "-c", WITHOUT, random_model], cwd=ROOT, capture_output=True, text=True)
+    name, error = done.stdout.splitlines()
+    assert (name, done.stderr) == ("TransformersEngine", "")
+    assert error.startswith(f"ctranslate2 cannot load {random_model} (") and error.endswith(
+        "Pass --engine transformers."
+    )
+
+
+def test_with_the_copy_made_neither_torch_nor_transformers_is_imported(parrot):
+    """Their import takes longer than a message."""
+    launcher = [sys.executable, "-X", "importtime"]
+    done = run("generate.py", "ping", "--model", parrot, "--device", "cpu", "--greedy", launcher=launcher)
+    assert done.stdout == "what is it\n"
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert {"ctranslate2", "tokenizers"} <= imported
+    assert not imported & {"torch", "transformers", "safetensors", "huggingface_hub"}
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_pickled_weights_are_not_loaded(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    torch.save(Bomb(f"touch {tmp_path}/exploded"), folder / "pytorch_model.bin")
+    assert "no model in" in error_of("generate.py", "--model", folder)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_code_of_the_model_is_not_run(name, folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    code = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": code}))
+    (folder / "evil.py").write_text(f"open('{tmp_path}/exploded', 'w')\n")
+    run("generate.py", "--model", folder, "--engine", name, "--max-new-tokens", 5, "--device", "cpu", check=False)
+    assert not (tmp_path / "exploded").exists()

@@ -1,0 +1,113 @@
+"""chatter/filters.py: what each option leaves out, line by line."""
+
+import re
+
+import pytest
+from conftest import error_of, run
+
+from chatter.command import InputError
+from chatter.filters import FILTERS, read_users
+from parse_logs import parse_logs
+
+CHAT = """\
+[2024-03-7 21:05:01] #c Nightbot: Follow me at twitter.com/c
+[2024-03-7 21:05:02] #c ann: !discord
+[2024-03-7 21:05:03] #c ann: !!! wow!
+[2024-03-7 21:05:04] #c bob: look: clips.example.tv/abc
+[2024-03-7 21:05:05] #c bob: HTTP://example.org
+[2024-03-7 21:05:06] #c bob: see what I mean...nothing. 3.5/10 and/or
+[2024-03-7 21:05:07] #c ann: @bob hi @cat, mail a@example or @
+[2024-03-7 21:05:08] #c Cat: once
+[2024-03-7 21:05:09] #d dan: rude
+[2024-03-7 21:05:10] #d dan has been timed out for 600 seconds
+[2024-03-7 21:05:11] #d dan: !sorry www.example.net
+"""
+# Options, the seconds of the messages that they leave out, and the counts in the summary.
+TABLE = [
+    ([], [], {}),
+    (["--exclude-bots"], [1], {"from bots": 1}),
+    (["--exclude-users", "@BOB", "users.txt"], [4, 5, 6, 8], {"from excluded users": 4}),
+    (["--exclude-users", "nightbot", "--exclude-bots"], [1], {"from excluded users": 1, "from bots": 0}),
+    (["--drop-commands"], [2, 11], {"commands": 2}),
+    (["--drop-links"], [1, 4, 5, 11], {"with links": 4}),
+    (["--min-user-messages", "2"], [1, 8], {"from rare users": 2}),
+    (["--drop-moderated"], [9], {"moderated": 1}),
+    (
+        ["--drop-commands", "--drop-links", "--min-user-messages", "3", "--drop-moderated"],
+        [1, 2, 4, 5, 8, 9, 11],
+        {"moderated": 1, "from rare users": 3, "commands": 1, "with links": 2},
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "left_out", "counts"), TABLE)
+def test_filters(options, left_out, counts, tmp_path):
+    """Each message that is left out counts once, for the first filter that leaves it out."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/chat.txt").write_text(CHAT)
+    (tmp_path / "users.txt").write_text("cat\nsomebody_else\n")
+    done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", *options, cwd=tmp_path)
+    rows = (tmp_path / "raw/chat.csv").read_text().splitlines()[1:]
+    messages = set(range(1, 12)) - {10}
+    assert [int(row.split(",")[1][-2:]) for row in rows] == sorted(messages - set(left_out))
+    summary = dict(re.match(r"(.+?) +([0-9]+)$", line).groups() for line in done.stderr.splitlines())
+    reasons = {entry.count for entry in FILTERS.values()}
+    assert {reason: int(summary[reason]) for reason in reasons & set(summary)} == counts
+    assert int(summary["messages"]) == sum(counts.values()) + int(summary["messages written"])
+
+
+def test_every_filter_is_in_the_table():
+    assert {name for options, *_ in TABLE for name in options if name.startswith("--")} == {
+        f"--{name.replace('_', '-')}" for name in FILTERS
+    }
+
+
+@pytest.fixture
+def two_logs(tmp_path):
+    (tmp_path / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi @bob, mail a@example or @\n")
+    (tmp_path / "b.txt").write_text("[2024-03-7 21:05:09] #c U: @Bob @ünal\n[2024-03-7 21:05:09] #c v: hi\n")
+    return tmp_path
+
+
+def messages_of(folder):
+    return [(folder / name).read_text().splitlines()[1:] for name in ("a.csv", "b.csv")]
+
+
+def test_rare_users_are_counted_over_all_logs(two_logs):
+    parse_logs(two_logs, two_logs, 1, {"min_user_messages": 2})
+    assert messages_of(two_logs) == [
+        ['2024-03-07,21:05:09,c,u,"hi @bob, mail a@example or @"'],
+        ["2024-03-07,21:05:09,c,U,@Bob @ünal"],
+    ]
+
+
+def test_mentions_are_masked(two_logs):
+    parse_logs(two_logs, two_logs, 1, mask=True)
+    assert messages_of(two_logs) == [
+        ['2024-03-07,21:05:09,c,u,"hi @user, mail a@example or @"'],
+        ["2024-03-07,21:05:09,c,U,@user @user", "2024-03-07,21:05:09,c,v,hi"],
+    ]
+
+
+def test_mask_mentions_as_an_option(two_logs):
+    run("parse_logs.py", "--logs-dir", two_logs, "--output-dir", two_logs, "--mask-mentions")
+    assert "@user @user" in (two_logs / "b.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["Somebody_1", "@somebody_1"])
+def test_a_user_by_name(name):
+    assert read_users(name) == {"somebody_1"}
+
+
+def test_users_in_a_file(tmp_path):
+    (tmp_path / "users.txt").write_text("Ann\n@bob\r\n\n ünal \n", encoding="utf-8")
+    assert read_users(str(tmp_path / "users.txt")) == {"ann", "bob", "ünal"}
+
+
+@pytest.mark.parametrize("users", ["nobody.txt", "two words", ""])
+def test_neither_a_file_nor_a_user_name(users):
+    message = f"--exclude-users {users}: this is neither a file nor a user name."
+    with pytest.raises(InputError) as error:
+        read_users(users)
+    assert str(error.value) == message
+    assert error_of("parse_logs.py", "--exclude-users", users).endswith(message)

@@ -1,0 +1,92 @@
+"""chatter/moderation.py: the messages that led to a timeout or a ban, and no others."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from conftest import parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatter.moderation import TIMEOUT_LINES, find_moderation
+
+events = st.tuples(
+    st.sampled_from(["2024-03-7", "2024-03-8"]),
+    st.sampled_from("cd"),
+    st.sampled_from("uvw"),
+    st.sampled_from([": hi"] * 6 + [" has been timed out for 5 seconds", " has been banned", ": {} has been banned"]),
+)
+
+
+@given(st.lists(events, max_size=60), st.integers(1, 4), st.integers(50, 2000))
+def test_what_is_moderated_is_what_the_definition_says(events, timeout_lines, chunk_bytes):
+    """Compared with a slow search backwards from each event; with few lines and small chunks, to cross borders."""
+    texts = [text.format(user.upper()) for _, _, user, text in events]
+    left_out = set()
+    for last, (date, channel, user, _) in enumerate(events):
+        if texts[last] == ": hi":
+            continue
+        before = [number for number in range(last) if events[number][1] == channel]
+        if "timed out" in texts[last]:
+            before = before[-timeout_lines:]
+        else:
+            before = [number for number in before if events[number][0] == date]
+        left_out |= {number for number in before if texts[number] == ": hi" and events[number][2] == user}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chatter.moderation.TIMEOUT_LINES", timeout_lines)
+        patch.setattr("chatter.reading.CHUNK_BYTES", chunk_bytes)
+        log, table = Path(folder, "log.txt"), Path(folder, "log.csv")
+        log.write_text(
+            "".join(
+                f"[{date} 21:05:09] #{channel} {user}{text}\n"
+                for (date, channel, user, _), text in zip(events, texts, strict=True)
+            )
+        )
+        counts, _ = parse(log, table, {"drop_moderated": True})
+        kept = [
+            f"{events[number][0].replace('-03-', '-03-0')},21:05:09,{events[number][1]},{events[number][2]},hi"
+            for number, text in enumerate(texts)
+            if text == ": hi" and number not in left_out
+        ]
+        assert table.read_text().splitlines()[1:] == kept
+        assert (counts["moderated"], counts["messages written"]) == (len(left_out), len(kept))
+
+
+def test_events_are_found_with_the_lines_that_they_apply_to(tmp_path):
+    log = tmp_path / "log.txt"
+    others = "[2024-03-7 21:05:09] #c v: hi\n[2024-03-7 21:05:09] #d v: hi\n" * 150
+    events = "[2024-03-7 21:05:09] #c U has been timed out for 5 seconds\n[2024-03-7 21:05:09] #d U has been banned\n"
+    log.write_text(others + events)
+    found = find_moderation(log, lambda num_bytes: None)
+    [timeout], [ban] = found["timeouts"].rows(named=True), found["bans"].rows(named=True)
+    first = 300 - 2 * TIMEOUT_LINES  # every second line is the channel's
+    assert timeout == {"channel": "c", "user": "u", "date": "2024-03-07", "number": 300, "first": first}
+    assert ban == {"channel": "d", "user": "u", "date": "2024-03-07", "number": 301, "first": 0}
+
+
+@pytest.mark.parametrize("chunk_bytes", [50, 500, 50_000])
+def test_a_timeout_reaches_back_over_chunks(chunk_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr("chatter.reading.CHUNK_BYTES", chunk_bytes)
+    lines = [f"[2024-03-7 21:05:09] #c u: {number}\n" for number in range(250)]
+    lines.insert(200, "[2024-03-7 21:05:09] #c u has been timed out for 5 seconds\n")
+    (tmp_path / "log.txt").write_text("".join(lines))
+    parse(tmp_path / "log.txt", tmp_path / "log.csv", {"drop_moderated": True})
+    kept = [int(row.rsplit(",", 1)[1]) for row in (tmp_path / "log.csv").read_text().splitlines()[1:]]
+    assert kept == [*range(200 - TIMEOUT_LINES), *range(200, 250)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "[2024-03-07 21:05:09] #c u: u has been timed out for 600 seconds",
+        "@ban-duration=600;tmi-sent-ts=1709845509000 :tmi.twitch.tv CLEARCHAT #c :u",
+        "@tmi-sent-ts=1709845509000 :tmi.twitch.tv CLEARCHAT #c :u",
+    ],
+)
+def test_events_in_each_dialect(event, tmp_path):
+    """The message before the event is left out, the one after it is not, nor is another user's."""
+    text = "@tmi-sent-ts=1709845509000 :{}!u@u PRIVMSG #c :{}\n"
+    (tmp_path / "log.txt").write_text(f"{text.format('u', 1)}{text.format('v', 2)}{event}\n{text.format('u', 3)}")
+    counts, _ = parse(tmp_path / "log.txt", tmp_path / "log.csv", {"drop_moderated": True})
+    assert [row[-1] for row in (tmp_path / "log.csv").read_text().splitlines()[1:]] == ["2", "3"]
+    assert counts["moderated"] == 1

@@ -1,0 +1,195 @@
+"""chatter.processes: one process or several, on one machine or two, with whatever launcher, come to the same model."""
+
+import errno
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from conftest import BIN, ROOT, SPIES, TORCHRUN, assert_equals_plain_loop, error_of, run
+
+from chatter.command import InputError
+from chatter.processes import load_deepspeed_config, plain_library_errors
+
+TWO_PROCESSES = {
+    "ZeRO-3": ["--micro-batch-size", 4],
+    "plain Trainer": ["--micro-batch-size", 4, "--no-deepspeed"],
+}
+
+
+@pytest.fixture(params=TWO_PROCESSES)
+def two_processes(request, train_once):
+    """The small model after ten steps in two processes, with and without DeepSpeed."""
+    return train_once(f"two processes, {request.param}", *TWO_PROCESSES[request.param], launcher=TORCHRUN)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_a_plain_loop(two_processes, plain_loop):
+    assert_equals_plain_loop(two_processes, plain_loop)
+
+
+@pytest.mark.slow
+def test_two_processes_log_what_one_does(two_processes, zero3):
+    """Once, and the same test losses although the test blocks are split."""
+    reports = [[line for line in errors.splitlines() if line[:6] == "epoch "] for _, errors in (two_processes, zero3)]
+    assert len(reports[0]) == 11 and reports[0] == reports[1]
+    assert "[transformers]" not in two_processes[1]  # whose advice is for other models
+
+
+def run_spy(train, name, seen, *args):
+    """Train for a step in two processes under a spy; return what it saw in each."""
+    basics = ["--micro-batch-size", 4, "--max-steps", 1]
+    train(*basics, *args, launcher=[*TORCHRUN, SPIES / name], SEEN=str(seen))
+    return [json.loads((seen / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_holds_half(train, tmp_path):
+    """ZeRO-3 keeps half of each parameter in each process."""
+    for held, whole, num_parameters in run_spy(train, "hold_half.py", tmp_path):
+        assert whole / 2 <= held <= whole / 2 + num_parameters  # an odd one is rounded up
+
+
+@pytest.mark.slow
+def test_the_model_is_gone_when_the_process_group_ends(train, tmp_path):
+    """Its reducer would end the group while it holds Python's lock, for which gloo's threads may wait: a deadlock."""
+    assert run_spy(train, "model_is_gone.py", tmp_path, "--no-deepspeed") == [[1, 0], [1, 0]]
+
+
+@pytest.fixture
+def two_hosts():
+    """Two network namespaces with a cable between them: their prefixes for commands, and the first one's address."""
+    names, addresses = ["chatter-a", "chatter-b"], ["10.213.77.1", "10.213.77.2"]
+    ip = shutil.which("ip")
+    if not ip or subprocess.run([ip, "netns", "add", names[0]], capture_output=True).returncode:
+        pytest.skip("needs the right to make network namespaces")
+    try:
+        subprocess.run([ip, "netns", "add", names[1]], check=True)
+        cable = ["link", "add", "cable", "netns", names[0], "type", "veth", "peer", "cable", "netns", names[1]]
+        subprocess.run([ip, *cable], check=True)
+        for name, address in zip(names, addresses, strict=True):
+            for command in (
+                ["addr", "add", f"{address}/24", "dev", "cable"],
+                ["link", "set", "cable", "up"],
+                ["link", "set", "lo", "up"],
+            ):
+                subprocess.run([ip, "-n", name, *command], check=True)
+        yield [[ip, "netns", "exec", name] for name in names], addresses[0]
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "delete", name], capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_machines_equal_a_plain_loop(train, plain_loop, two_hosts):
+    """torchrun on two hosts, which see each other over a network and nothing else."""
+    prefixes, address = two_hosts
+    torchrun = [BIN / "torchrun", "--nnodes", 2, "--nproc_per_node", 1]
+    torchrun += ["--master_addr", address, "--master_port", 29501]
+
+    def train_on(rank):
+        launcher = [*prefixes[rank], *torchrun, "--node_rank", rank]
+        return train("--micro-batch-size", 4, launcher=launcher, GLOO_SOCKET_IFNAME="cable")
+
+    with ThreadPoolExecutor() as pool:
+        trained, _ = pool.map(train_on, range(2))
+    assert_equals_plain_loop(trained, plain_loop)
+
+
+@pytest.mark.slow
+def test_deepspeed_launcher(train, plain_loop):
+    trained = train(launcher=[BIN / "deepspeed"], PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    assert_equals_plain_loop(trained, plain_loop)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_trains_all_the_same(train, plain_loop, tmp_path):
+    """DeepSpeed's CPU Adam cannot be compiled: one line says what to install, and PyTorch's AdamW does the work."""
+    (tmp_path / "bin").mkdir()
+    trained = train(PATH=str(tmp_path / "bin"), TORCH_EXTENSIONS_DIR=str(tmp_path / "extensions"))
+    assert "apt-get install g++ python3-dev" in trained[1] and "Traceback" not in trained[1]
+    assert_equals_plain_loop(trained, plain_loop)
+
+
+def test_the_config_is_read_as_it_is():
+    config = load_deepspeed_config(ROOT / "ds_config.json", offload=True)
+    config.pop("zero_force_ds_cpu_optimizer", None)  # where there is no compiler
+    assert config == json.loads((ROOT / "ds_config.json").read_text())
+
+
+def test_without_offloading():
+    zero = load_deepspeed_config(ROOT / "ds_config.json", offload=False)["zero_optimization"]
+    assert zero["stage"] == 3 and not [name for name in zero if name.startswith("offload")]
+
+
+def test_a_config_without_zero_is_read(tmp_path):
+    (tmp_path / "plain.json").write_text('{"train_batch_size": "auto"}')
+    assert load_deepspeed_config(tmp_path / "plain.json", offload=False) == {"train_batch_size": "auto"}
+
+
+def test_a_config_that_is_not_json_is_refused(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match=r"broken\.json is not valid JSON: "):
+        load_deepspeed_config(tmp_path / "broken.json", offload=True)
+
+
+@pytest.mark.slow
+def test_a_config_that_contradicts_the_options(small_model, dataset_dir, tmp_path):
+    config = json.loads((ROOT / "ds_config.json").read_text()) | {"train_batch_size": 16}
+    (tmp_path / "other.json").write_text(json.dumps(config))
+    args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
+    error = error_of("train.py", *args, "--deepspeed", tmp_path / "other.json")
+    assert "the --deepspeed config contradicts the options: " in error and "train_batch_size=16" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["other.json"]
+
+
+@pytest.mark.slow
+def test_a_port_that_is_in_use(small_model, dataset_dir, tmp_path):
+    args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        done = run("train.py", *args, check=False, **group)
+    assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr
+    assert f"train.py: error: port {port} of 127.0.0.1 is in use" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_fp16_that_overflows_at_every_step(small_model, dataset_dir, tmp_path):
+    """With a loss scale that cannot be lowered; DeepSpeed then gives up."""
+    config = json.loads((ROOT / "ds_config.json").read_text())
+    config["fp16"] |= {"initial_scale_power": 30, "min_loss_scale": 2**30, "hysteresis": 1}
+    (tmp_path / "ds_config.json").write_text(json.dumps(config))
+    args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
+    args += ["--deepspeed", tmp_path / "ds_config.json", "--precision", "fp16"]
+    error = error_of("train.py", *args, launcher=[sys.executable, SPIES / "fp16_on_cpu.py"])
+    assert "fp16 overflows at every step. Pass a lower --learning-rate" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["ds_config.json"]
+
+
+def test_memory_that_runs_out(tmp_path):
+    message = "out of GPU memory. Pass a lower --micro-batch-size; --batch-size can stay as it is."
+    with pytest.raises(InputError) as caught, plain_library_errors(tmp_path):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("full_disk", ["64k"], indirect=True)
+def test_a_full_disk(full_disk):
+    """torch.save raises a RuntimeError of its own."""
+    with pytest.raises(OSError) as caught, plain_library_errors(full_disk / "model"):
+        torch.save(torch.zeros(100_000), full_disk / "weights")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(full_disk))
+
+
+def test_other_errors_stay_as_they_are(tmp_path):
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError) as caught, plain_library_errors(tmp_path):
+        raise error
+    assert caught.value is error

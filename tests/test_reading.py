@@ -1,0 +1,139 @@
+"""chatter/reading.py: logs as chunks of whole lines, whatever bytes they hold, and many logs side by side."""
+
+import gzip
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatter.command import InputError
+from chatter.dialects import KINDS
+from chatter.reading import CHUNK_BYTES, map_logs, read_chunks, split_lines
+
+BOM = b"\xef\xbb\xbf"
+MESSAGE = b"[2024-03-7 21:05:09] #c u: hi\n"
+
+
+def chunks_of(log):
+    return list(read_chunks(log, lambda num_bytes: None))
+
+
+@given(st.binary() | st.lists(st.sampled_from([b"ab", b"\n", b"\r\n", b"\xff", BOM])).map(b"".join), st.integers(1, 9))
+def test_chunks_are_whole_lines_and_nothing_is_lost(data, chunk_bytes):
+    """Except a byte order mark at the beginning, which is no part of the text. Progress adds up to the file."""
+    for suffix, stored in {".txt": data, ".log.gz": gzip.compress(data)}.items():
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("chatter.reading.CHUNK_BYTES", chunk_bytes)
+            log, progress = Path(folder, f"log{suffix}"), []
+            log.write_bytes(stored)
+            chunks = list(read_chunks(log, progress.append))
+        assert b"".join(chunks) == data.removeprefix(BOM)
+        assert all(chunk.endswith(b"\n") for chunk in chunks[:-1])
+        assert sum(progress) == len(stored) or not data
+
+
+def test_a_large_log_comes_in_chunks_that_bound_memory(tmp_path):
+    (tmp_path / "log.txt").write_bytes(MESSAGE * 300_000)
+    chunks = chunks_of(tmp_path / "log.txt")
+    assert len(chunks) == 3 and max(map(len, chunks)) < CHUNK_BYTES + len(MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "lines", "num_invalid"),
+    [
+        (b"a\nb", ["a", "b"], 0),
+        (b"a\r\n\r\n b \n", ["a", "", " b "], 0),
+        (b"\n\n", ["", ""], 0),
+        ("a\rb\x85c\u2028d\x0be\0\n".encode(), ["a\rb\x85c\u2028d\x0be\0"], 0),
+        ("ünï 😂\n".encode(), ["ünï 😂"], 0),
+        (b"a\xffb\nc\n\xc3\r\n\xed\xa0\x80\n", ["a\ufffdb", "c", "\ufffd", "\ufffd" * 3], 3),
+    ],
+)
+def test_lines_end_where_loggers_end_them_and_are_utf_8(chunk, lines, num_invalid):
+    found, invalid = split_lines(chunk)
+    assert (found.to_list(), invalid) == (lines, num_invalid)
+
+
+@given(st.binary() | st.lists(st.sampled_from([*MESSAGE.split(b":", 1), MESSAGE, b"\n", b"\0", b"\xff"])).map(b"".join))
+def test_any_bytes_conserve_lines(data):
+    """Every line of a log is counted once, as one of the kinds."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log.txt")
+        log.write_bytes(data)
+        counts, _ = parse(log, Path(folder, "log.csv"))
+        assert sum(counts[kind] for kind in KINDS) == len(data.split(b"\n")) - data.endswith(b"\n") - (not data)
+
+
+def test_a_byte_order_mark_does_not_hide_the_first_message(tmp_path):
+    """Windows editors write one at the beginning of a file."""
+    (tmp_path / "log.txt").write_bytes(BOM + MESSAGE)
+    counts, _ = parse(tmp_path / "log.txt", tmp_path / "log.csv")
+    assert counts["messages written"] == 1
+
+
+packed = gzip.compress(MESSAGE * 1000, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [packed[:-9], packed[:5], b"no gzip at all", packed[:30] + b"\xff" * 9 + packed[39:], packed[:-8] + b"\0" * 8],
+    ids=["cut short", "cut in its header", "plain text", "overwritten", "wrong checksum"],
+)
+def test_a_damaged_gz_is_an_input_error(damaged, tmp_path):
+    (tmp_path / "log.txt.gz").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"log\.txt\.gz is damaged .*Unpack as much of it as possible by hand"):
+        chunks_of(tmp_path / "log.txt.gz")
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """Five logs, of 0 to 4 bytes."""
+    paths = [tmp_path / f"{size}.txt" for size in range(5)]
+    for size, path in enumerate(paths):
+        path.write_bytes(b"x" * size)
+    return paths
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_map_logs_gives_each_log_its_arguments_and_keeps_the_order(logs, jobs):
+    def function(log, *arguments_and_progress):
+        *arguments, progress = arguments_and_progress
+        progress(log.stat().st_size)
+        return log.stem, *arguments
+
+    calls = {log: ("argument", len(log.name)) for log in logs}
+    assert list(map_logs("testing", function, calls, jobs).items()) == [
+        (log, (log.stem, "argument", len(log.name))) for log in logs
+    ]
+
+
+def test_map_logs_begins_with_the_largest(logs):
+    order = []
+    map_logs("testing", lambda log, progress: order.append(log), dict.fromkeys(logs, ()), 1)
+    assert order == logs[::-1]
+
+
+@pytest.mark.parametrize("reverse", [True, False], ids=["first", "last"])
+def test_an_error_with_one_log_ends_the_work_on_the_others(logs, reverse):
+    """The largest log fails, wherever it stands in the order: what runs ends with its next chunk, the rest is left."""
+    running, begun, finished = threading.Barrier(2), [], []
+
+    def function(log, progress):
+        begun.append(log)
+        if log in logs[3:]:
+            running.wait(60)
+        if log == logs[4]:
+            raise InputError("damaged")
+        for _ in range(100):  # chunks
+            time.sleep(0.02)
+            progress(0)
+        finished.append(log)
+
+    with pytest.raises(InputError, match="damaged"):
+        map_logs("testing", function, dict.fromkeys(sorted(logs, reverse=reverse), ()), 2)
+    assert {*begun} <= {*logs[2:]} and not finished

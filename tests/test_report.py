@@ -1,0 +1,108 @@
+"""chatter.report: cards that the Hugging Face hub can read, and the same figures as JSON."""
+
+import json
+
+import pytest
+from huggingface_hub import DatasetCard, ModelCard
+
+from chatter.report import write_data_report, write_model_report
+
+RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
+HISTORY = [
+    {"epoch": 0, "step": 0, "eval_loss": 2.0, "samples": ["asdf"]},
+    {"epoch": 0.5, "step": 10, "loss": 1.5, "learning_rate": 1e-3},
+    {"epoch": 1, "step": 20, "eval_loss": 1.0, "samples": ["hi | chat", "LUL"]},
+]
+SUMMARY = {"tokenizer of": "gpt2-medium", "block size": 512, "messages": 12345, "padding": 0.0123456}
+
+
+@pytest.fixture
+def dataset_dir(tmp_path):
+    """A folder with the report of a dataset."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    write_data_report(folder, SUMMARY)
+    return folder
+
+
+@pytest.fixture
+def write_report(dataset_dir, tmp_path):
+    """Return a function that writes the report of a run on that dataset, and returns its folder."""
+
+    def write(run=RUN):
+        folder = tmp_path / "model"
+        folder.mkdir()
+        write_model_report(folder, HISTORY, run, dataset_dir)
+        return folder
+
+    return write
+
+
+def test_the_summary_of_a_dataset_is_json(dataset_dir):
+    assert json.loads((dataset_dir / "summary.json").read_text()) == SUMMARY
+
+
+def test_the_data_card_has_metadata(dataset_dir):
+    data = DatasetCard.load(dataset_dir / "README.md").data
+    assert (data.pretty_name, data.task_categories) == ("Blocks of chat", ["text-generation"])
+    assert data.tags == ["twitch", "chat"]
+
+
+def test_the_data_card_shows_the_summary(dataset_dir):
+    text = DatasetCard.load(dataset_dir / "README.md").text
+    assert text.strip().startswith("# Blocks of chat\n")
+    assert "| messages | 12,345 |\n" in text and "| padding | 0.01235 |\n" in text
+
+
+def test_the_model_card_has_metadata(write_report):
+    data = ModelCard.load(write_report() / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
+    assert data.tags == ["twitch", "chat"]
+
+
+def test_a_model_of_the_hub_is_the_base_model(write_report):
+    card = ModelCard.load(write_report(RUN | {"--model": "openai-community/gpt2"}) / "README.md")
+    assert card.data.base_model == "openai-community/gpt2"
+    assert "gpt2, fine-tuned on Twitch chat" in card.text
+
+
+def test_a_model_in_a_folder_is_not_the_base_model(write_report, tmp_path):
+    """The hub does not know it."""
+    folder = tmp_path / "someone/small"
+    folder.mkdir(parents=True)
+    card = ModelCard.load(write_report(RUN | {"--model": str(folder)}) / "README.md")
+    assert "base_model" not in card.data.to_dict()
+    assert "small, fine-tuned on Twitch chat" in card.text
+
+
+def test_the_model_card_shows_perplexity_before_and_after(write_report):
+    text = ModelCard.load(write_report() / "README.md").text
+    assert "test perplexity was 7.39 before training and is\n2.72 now." in text
+
+
+def test_the_model_card_shows_the_last_samples(write_report):
+    text = ModelCard.load(write_report() / "README.md").text
+    assert "\n    hi | chat\n    LUL\n" in text and "asdf" not in text
+
+
+def test_the_model_card_shows_the_run_and_its_data(write_report):
+    text = ModelCard.load(write_report() / "README.md").text
+    assert "| --batch-size | 24 |\n" in text and "| --learning-rate | 0.001 |\n" in text
+    assert "| messages | 12,345 |\n" in text
+
+
+def test_metrics_have_the_run_its_history_and_its_data(write_report):
+    metrics = json.loads((write_report() / "metrics.json").read_text())
+    assert metrics == {"run": RUN, "history": HISTORY, "data": SUMMARY}
+
+
+def test_a_dataset_without_a_summary(write_report, dataset_dir):
+    """An earlier version wrote none."""
+    (dataset_dir / "summary.json").unlink()
+    folder = write_report()
+    assert json.loads((folder / "metrics.json").read_text())["data"] == {}
+    assert ModelCard.load(folder / "README.md").data.pipeline_tag == "text-generation"
+
+
+def test_the_learning_curve_is_a_png(write_report):
+    assert (write_report() / "learning_curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
