@@ -22,15 +22,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import IO
 
-from chatter.chat import clean, decode_message, encode, encode_chat, fold
-from chatter.command import InputError, make_parser, number, plain_errors, positive_int
-from chatter.dialects import parse_line
+from chatter.chat import clean, decode_message, encode, encode_chat
+from chatter.command import InputError, make_parser, number, positive_int
+from chatter.dialects import UNTIMED, parse_line
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
+from chatter.exits import plain_errors
+from chatter.lookalikes import fold, visible
+from chatter.wordlists import read_words
 
 MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or banned words
 MAX_BATCH = 50  # messages sampled at once
-MAX_LINE_BYTES = 1 << 16  # of standard input
+MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,19 @@ class Message:
     ids: list[int]  # as sampled, without the newline
 
 
-def read_chat(file: Iterable[bytes]) -> Iterator[str]:
-    """Yield what people typed: lines as they are, or the messages of any log that parse_logs.py reads."""
-    for line in file:
-        text = line.decode(errors="replace").rstrip("\r\n")
-        kind, row = parse_line(text)
-        text = row[4] if kind == "messages" else text if kind == "unreadable lines" else ""
-        if clean(text):
-            yield text
+def read_lines(file: IO[bytes]) -> Iterator[str]:
+    """Yield each line of a stream as soon as it comes, cut to MAX_LINE_BYTES."""
+    while line := file.readline(MAX_LINE_BYTES):
+        rest = line
+        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_LINE_BYTES)
+        yield line.decode(errors="replace").rstrip("\r\n")
+
+
+def typed(line: str) -> str:
+    """Return what somebody typed: the line as it is, or the message if it is a line of a log. "" if it is an event."""
+    kind, row = parse_line(line)
+    return row[4] if kind in ("messages", UNTIMED) else line if kind == "unreadable lines" else ""
 
 
 def generate(
@@ -64,8 +73,12 @@ def generate(
     in a row have nothing visible or contain a banned word.
     """
     positions = engine.format.block_size
-    [begin_ids] = encode(engine.tokenizer, [clean(begin)])
-    sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, positions // 2))
+    [begin_ids] = encode(engine.tokenizer, [visible(begin)])
+    sampling = replace(
+        sampling,
+        max_new_tokens=min(sampling.max_new_tokens, positions // 2),
+        top_k=min(sampling.top_k, engine.tokenizer.get_vocab_size()),
+    )
     room = positions - sampling.max_new_tokens - len(begin_ids)
     if room < 1:
         raise InputError(
@@ -89,37 +102,46 @@ def generate(
     return messages
 
 
-def answer(engine: Engine, lines: Iterable[str], trigger: str, **options: object) -> Iterator[tuple[str, Message]]:
-    """Answer each line that contains `trigger`, in any case; yield the line and the answer, which joins the chat.
+def answer(
+    engine: Engine, lines: Iterable[str], trigger: str, **options: object
+) -> Iterator[tuple[str, Message | None, str]]:
+    """Answer each line that somebody typed and that contains `trigger`, in any case. The answers join the chat.
 
-    Lines without an answer are reported on stderr.
+    Yield for each line what was typed, the answer or None, and why there is none.
     """
     chat = deque(maxlen=engine.format.block_size // 2)  # more lines do not fit
     for line in lines:
-        chat.append(line)
-        if fold(trigger) in fold(line):
-            try:
-                [message] = generate(engine, chat, **options)
-            except InputError as error:
-                print(f"no answer: {error}", file=sys.stderr)
-                continue
-            chat.append(message.text)
-            yield line, message
+        text = typed(line)
+        if not clean(text):
+            yield text, None, "not a message"
+            continue
+        chat.append(text)
+        if fold(trigger) not in fold(text):
+            yield text, None, "no trigger"
+            continue
+        try:
+            [message] = generate(engine, chat, **options)
+        except InputError as error:
+            print(f"no answer: {error}", file=sys.stderr)
+            yield text, None, str(error)
+            continue
+        chat.append(message.text)
+        yield text, message, ""
 
 
-def read_words(path: Path | None) -> frozenset[str]:
-    """Read banned words, one a line."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
-    return frozenset(filter(None, (fold(line.strip()) for line in lines)))
-
-
-def print_message(prompt: str, message: Message, seed: int, as_json: bool) -> None:
-    """Print a message on stdout, as one line of text or of JSON."""
-    text = message.text
+def print_message(prompt: str, message: Message | None, seed: int, as_json: bool, reason: str = "") -> None:
+    """Print a message on stdout, as one line of text or of JSON; in JSON also if there is none, with the reason."""
     if as_json:
-        facts = {"message": text, "prompt": prompt, "seed": seed, "tokens": len(message.ids)}
-        text = json.dumps(facts, ensure_ascii=False)
-    print(text, flush=True)
+        facts = {"message": message and message.text, "prompt": prompt, "seed": seed}
+        facts |= {"tokens": len(message.ids)} if message else {"reason": reason}
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
+    elif message:
+        print(message.text, flush=True)
+
+
+def from_argument(text: str) -> str:
+    """Replace the bytes of a command-line argument that are not UTF-8, which Python keeps as lone surrogates."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def parse_args() -> argparse.Namespace:
@@ -141,16 +163,16 @@ def parse_args() -> argparse.Namespace:
         help="auto is ctranslate2 on a CPU, if it is installed, and otherwise transformers",
     )
     sampling = parser.add_argument_group("sampling")
-    add, above_0 = sampling.add_argument, number(float, above=0)
-    add("--temperature", type=above_0, default=0.9, help="lower is safer, higher is wilder")
+    add, positive = sampling.add_argument, number(float, at_least=0.01, at_most=100)
+    add("--temperature", type=positive, default=0.9, help="lower is safer, higher is wilder")
     add(
         "--top-p",
-        type=number(float, above=0, at_most=1),
+        type=number(float, at_least=0.01, at_most=1),
         default=0.95,
         help="sample from the likeliest tokens whose probabilities add up to this",
     )
     add("--top-k", type=number(int, at_least=0), default=0, help="sample from at most this many tokens; 0 is no limit")
-    add("--repetition-penalty", type=above_0, default=1.0, help="above 1, words are repeated less often")
+    add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
     add("--max-new-tokens", type=positive_int, default=100, help="longest message; at most half of the positions")
     add("--greedy", action="store_true", help="always take the likeliest token")
     add(
@@ -159,7 +181,10 @@ def parse_args() -> argparse.Namespace:
         metavar="FILE",
         help="words that no message may contain, in any case or as a part; one a line",
     )
-    args = parser.parse_intermixed_args()  # lines of chat may stand before and after options
+    argv = sys.argv[1:]
+    end = argv.index("--") if "--" in argv else len(argv)  # what follows is chat, even if it looks like an option
+    args = parser.parse_intermixed_args(argv[:end])  # lines of chat may stand before and after options
+    args.chat += argv[end + 1 :]
     if args.stream and (args.chat or args.num_messages > 1):
         parser.error("--stream reads the chat from standard input and answers with one message per line")
     if args.greedy and args.num_messages > 1:
@@ -172,17 +197,20 @@ def main() -> None:
         args = parse_args()
         with contextlib.redirect_stdout(sys.stderr):  # libraries log to stdout
             sampling = Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
-            options = {"begin": args.complete, "sampling": sampling, "banned_words": read_words(args.banned_words)}
+            options = {"begin": from_argument(args.complete), "sampling": sampling}
+            if args.banned_words:
+                options["banned_words"] = read_words(args.banned_words)
             engine = load_engine(args.model, args.device, args.engine)
             seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
             engine.seed(seed)
-        stdin = read_chat(iter(lambda: sys.stdin.buffer.readline(MAX_LINE_BYTES), b""))
+        lines = read_lines(sys.stdin.buffer)
         if args.stream:
-            with contextlib.suppress(KeyboardInterrupt):
-                for line, message in answer(engine, stdin, args.trigger, **options):
-                    print_message(line, message, seed, args.json)
+            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+                for text, message, reason in answer(engine, lines, from_argument(args.trigger), **options):
+                    print_message(text, message, seed, args.json, reason)
             return
-        chat = [line for text in args.chat for line in (stdin if text == "-" else text.splitlines())]
+        given = [map(typed, lines) if text == "-" else from_argument(text).splitlines() for text in args.chat]
+        chat = [line for some in given for line in some if clean(line)]
         for message in generate(engine, chat, num_messages=args.num_messages, **options):
             print_message("\n".join(chat), message, seed, args.json)
 

@@ -23,72 +23,132 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.command import InputError, make_parser, plain_errors, positive_int
+from chatter.command import InputError, make_parser, positive_int
 from chatter.dialects import FIELDS, KINDS, parse_lines
-from chatter.files import atomic_output, delete, locked
-from chatter.filters import FILTERS, LogFacts, add_filter_options, filter_messages, mask_mentions
+from chatter.exits import plain_errors
+from chatter.files import locked, staged_files
+from chatter.filters import LogFacts, add_filter_options, chosen_filters, filter_messages, mask_mentions
 from chatter.moderation import find_moderation
 from chatter.reading import map_logs, read_chunks, split_lines
+from chatter.tables import find_tables, is_ours
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl
 
-LOG_NAME = re.compile(r"(?P<stem>.+)\.(?:txt|log)(?:\.gz)?")
-SUFFIX = "\U000e0000"  # invisible; clients append it, and a blank, so that the same message can be sent twice
-SHOWN_UNREADABLE = 5  # lines named in the summary
+LOG_NAME = re.compile(r"(?P<stem>.+)\.(?:txt|log)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+SUFFIXES = "\U000e0000\u034f"  # invisible; clients append one, and a blank, so that a message can be sent twice
+MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damage
+SHOWN = 5  # lines, files or names that the summary lists
 
 
-def find_logs(logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Map each log below `logs_dir`, sorted by name, to the CSV to write."""
+@dataclass
+class LogResult:
+    """What became of one log."""
+
+    counts: Counter = field(default_factory=lambda: Counter(dict.fromkeys(KINDS, 0)))  # of lines and messages, by kind
+    unreadable: list[str] = field(default_factory=list)  # places of the first unreadable lines
+    cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
+    users: set[str] = field(default_factory=set)  # of those that --exclude-users names
+
+
+def find_logs(logs_dir: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Return the logs below a folder, sorted, and why each other file or folder was skipped. Links are followed."""
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
-    csv_paths = {}
-    for log in sorted(path for path in logs_dir.rglob("*") if path.is_file()):
-        name = LOG_NAME.fullmatch(log.name)
-        if name is None:
+    logs, skipped, seen = [], {}, set()
+
+    def skip(error: OSError) -> None:
+        skipped[Path(error.filename)] = error.strerror
+
+    for folder, subfolders, names in os.walk(logs_dir, onerror=skip, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above, or a second one to the same
+            skipped[Path(folder)] = "a link to a folder that was read already"
+            subfolders.clear()
             continue
-        csv_path = output_dir / log.relative_to(logs_dir).with_name(f"{name['stem']}.csv")
-        if csv_path in csv_paths:
-            raise InputError(f"{csv_paths[csv_path]} and {log} would both become {csv_path}. Rename one of them.")
-        csv_paths[csv_path] = log
-    if not csv_paths:
+        seen.add(real)
+        for path in (Path(folder, name) for name in names):
+            if not path.exists():
+                skipped[path] = "a broken link"
+            elif not path.is_file():
+                skipped[path] = "not a regular file"
+            elif not LOG_NAME.fullmatch(path.name):
+                skipped[path] = "not a .txt or .log file"
+            else:
+                logs.append(path)
+    if not logs:
         raise InputError(f"no .txt or .log file (or .txt.gz, .log.gz) in {logs_dir}. Put your logs there.")
+    return sorted(logs), dict(sorted(skipped.items()))
+
+
+def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
+    """Map each log to the path of its CSV below `output_dir`. Raises InputError if something else is there."""
+    csv_paths = {}
+    for log in logs:
+        name = LOG_NAME.fullmatch(log.name)["stem"]
+        csv_path = log.relative_to(logs_dir).with_name(f"{name}.csv")
+        if csv_path in csv_paths:
+            raise InputError(
+                f"{csv_paths[csv_path]} and {log} would both become {output_dir / csv_path}. Rename one of them."
+            )
+        csv_paths[csv_path] = log
+        existing = output_dir / csv_path
+        if existing.exists() and not (existing.is_file() and is_ours(existing)):
+            raise InputError(
+                f"{existing} was not written by parse_logs.py and would be replaced. Move it away, or choose another "
+                "--output-dir."
+            )
     return {log: csv_path for csv_path, log in csv_paths.items()}
 
 
 def parse_logs(
-    logs_dir: Path, output_dir: Path, jobs: int, filters: Mapping[str, Any] | None = None, mask: bool = False
-) -> tuple[dict[Path, Counter], list[str]]:
-    """Write one CSV per log in `jobs` threads.
+    logs_dir: Path,
+    output_dir: Path,
+    jobs: int,
+    filters: Mapping[str, Any] | None = None,
+    mask: bool = False,
+    prune: bool = False,
+) -> tuple[dict[Path, LogResult], dict[Path, str], list[Path]]:
+    """Write one CSV per log in `jobs` threads, or none at all.
 
-    `filters` maps names of FILTERS to the values of their options; `mask` hides mentions. Return each log's counts, and
-    the places of the first unreadable lines.
+    `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. Return what became of
+    each log, why other files were skipped, and the CSVs in `output_dir` without a log any more; `prune` deletes those.
     """
     filters = filters or {}
-    csv_paths = find_logs(logs_dir, output_dir)
-    rare_users = dict.fromkeys(csv_paths, ())
-    if fewest := filters.get("min_user_messages"):
-        users = map_logs("counting users", count_users, dict.fromkeys(csv_paths, ()), jobs)
-        total = sum(users.values(), Counter())
-        rare_users = {log: [user for user in counts if total[user] < fewest] for log, counts in users.items()}
+    logs, skipped = find_logs(logs_dir)
+    output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     with locked(output_dir / ".lock", output_dir):
-        calls = {log: (csv_path, filters, rare_users[log], mask) for log, csv_path in csv_paths.items()}
-        results = map_logs("parsing", parse_file, calls, jobs, num_reads=2 if filters.get("drop_moderated") else 1)
-        counts = {log: log_counts for log, (log_counts, _) in results.items()}
-        if not any(log_counts["messages written"] for log_counts in counts.values()):
-            for csv_path in csv_paths.values():
-                delete(csv_path)
-            raise InputError(
-                f"the options leave out all chat messages in {logs_dir}. Pass fewer of them."
-                if any(log_counts["messages"] for log_counts in counts.values())
-                else f"no chat messages in {logs_dir}. Lines must look like [2024-03-7 21:05:09] #channel user: message"
-            )
-    unreadable = [place for _, places in results.values() for place in places]
-    return counts, unreadable[:SHOWN_UNREADABLE]
+        csv_paths = name_csvs(logs, logs_dir, output_dir)
+        rare_users = find_rare_users(logs, filters.get("min_user_messages", 1), jobs)
+        with staged_files(output_dir) as staging:
+            calls = {log: (staging / csv_paths[log], filters, rare_users[log], mask) for log in logs}
+            results = map_logs("parsing", parse_file, calls, jobs, num_reads=2 if filters.get("drop_moderated") else 1)
+            total = sum((result.counts for result in results.values()), Counter())
+            if not total["messages"]:
+                raise InputError(
+                    f"no chat messages in {logs_dir}. Lines must look like [2024-03-7 21:05:09] #channel user: message"
+                )
+            if not total["messages written"]:
+                raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
+        current = {output_dir / csv_path for csv_path in csv_paths.values()}
+        stale = [path for path in find_tables(output_dir) if path not in current and is_ours(path)]
+        if prune:
+            for path in stale:
+                path.unlink()
+    return results, skipped, stale
+
+
+def find_rare_users(logs: list[Path], fewest: int, jobs: int) -> dict[Path, Collection[str]]:
+    """Return, for each log, its users with fewer than `fewest` messages in all logs."""
+    if fewest == 1:
+        return dict.fromkeys(logs, ())
+    users = map_logs("counting users", count_users, dict.fromkeys(logs, ()), jobs)
+    total = sum(users.values(), Counter())
+    return {log: [user for user in counts if total[user] < fewest] for log, counts in users.items()}
 
 
 def count_users(log_path: Path, progress: Callable[[int], None]) -> Counter:
@@ -105,31 +165,37 @@ def parse_file(
     log_path: Path,
     csv_path: Path,
     filters: Mapping[str, Any],
-    rare_users: list[str],
+    rare_users: Collection[str],
     mask: bool,
     progress: Callable[[int], None],
-) -> tuple[Counter, list[str]]:
-    """Write one log's messages as CSV; return how many lines of each kind it had, and the first unreadable ones."""
-    counts, unreadable, num_lines = Counter(dict.fromkeys(KINDS, 0), files=1), [], 0
+) -> LogResult:
+    """Write one log's messages as CSV."""
+    result, num_lines = LogResult(), 0
     facts = LogFacts(rare_users, find_moderation(log_path, progress) if filters.get("drop_moderated") else {})
-    with atomic_output(csv_path) as partial, partial.open("wb") as output:
+    csv_path.parent.mkdir(parents=True, exist_ok=True)
+    with csv_path.open("wb") as output:
         output.write((",".join(FIELDS) + "\n").encode())
         for chunk in read_chunks(log_path, progress):
             lines, num_invalid = split_lines(chunk)
-            messages, kinds, numbers = parse_lines(lines, num_lines)
+            messages, kinds, unreadable = parse_lines(lines, num_lines)
             messages, num_suffixes = strip_suffixes(messages)
+            messages, cut = cut_long(messages)
+            if wanted := filters.get("exclude_users"):
+                result.users |= wanted & {name.lower() for name in messages["username"].unique()}
             messages, left_out = filter_messages(messages, filters, facts)
             if mask:
                 messages = mask_mentions(messages)
             messages.select(FIELDS).write_csv(output, include_header=False)
-            counts.update(kinds)
-            counts.update(left_out)
-            counts["messages written"] += len(messages)
-            counts["lines with invalid UTF-8"] += num_invalid
-            counts["invisible suffixes removed"] += num_suffixes
-            unreadable += [f"{log_path}:{number + 1}" for number in numbers[:SHOWN_UNREADABLE]]
+            result.counts.update(kinds)
+            result.counts.update(left_out)
+            result.counts["messages written"] += len(messages)
+            result.counts["lines with invalid UTF-8"] += num_invalid
+            result.counts["invisible suffixes removed"] += num_suffixes
+            result.counts["messages cut"] += len(cut)
+            result.unreadable += [f"{log_path}:{number + 1}" for number in unreadable[:SHOWN]]
+            result.cut += [f"{log_path}:{number + 1}" for number in cut[:SHOWN]]
             num_lines += len(lines)
-    return counts, unreadable[:SHOWN_UNREADABLE]
+    return result
 
 
 def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -137,25 +203,48 @@ def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     import polars as pl
 
     message = pl.col("message")
-    suffixed = message.str.ends_with(SUFFIX)
-    stripped = message.str.strip_suffix(SUFFIX).str.strip_suffix(" ")
+    suffixed = pl.any_horizontal(message.str.ends_with(suffix) for suffix in SUFFIXES)
+    stripped = message.str.replace(f" ?[{SUFFIXES}]$", "")
     messages = messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message), suffixed=suffixed)
     return messages, messages["suffixed"].sum()
 
 
-def print_summary(logs: dict[Path, Counter], unreadable: list[str], verbose: bool) -> None:
-    """Print on stderr what the lines were: in total and, if `verbose`, one line per log."""
-    total = Counter(files=0)
-    for log, counts in logs.items():
-        total.update(counts)
+def cut_long(messages: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+    """Cut messages of more than MAX_BYTES bytes; return the numbers of their lines."""
+    import polars as pl
+
+    long = messages.filter(pl.col("message").str.len_bytes() > MAX_BYTES)
+    if long.is_empty():
+        return messages, []
+    cut = {text: text.encode()[:MAX_BYTES].decode(errors="ignore") for text in long["message"]}
+    return messages.with_columns(pl.col("message").replace(cut)), long["number"].to_list()
+
+
+def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verbose: bool) -> None:
+    """Print on stderr what the files and lines were: in total and, if `verbose`, one line per log."""
+    total = Counter(
+        {"files found": len(results) + len(skipped), "files skipped": len(skipped), "files read": len(results)}
+    )
+    for log, result in results.items():
+        total.update(result.counts)
         if verbose:
-            listed = [f"{number:,} {what}" for what, number in counts.items() if number and what != "files"]
+            listed = [f"{count:,} {what}" for what, count in result.counts.items() if count]
             print(f"{log}: {', '.join(listed)}", file=sys.stderr)
-    for what, number in total.items():
-        print(f"{what:26} {number:>12,}", file=sys.stderr)
-    if unreadable:
-        more = " ..." if total["unreadable lines"] > len(unreadable) else ""
-        print(f"unreadable: {', '.join(unreadable)}{more}", file=sys.stderr)
+    for what, count in total.items():
+        print(f"{what:26} {count:>12,}", file=sys.stderr)
+    print_some("skipped", [f"{path} ({reason})" for path, reason in skipped.items()], len(skipped), verbose)
+    unreadable = [place for result in results.values() for place in result.unreadable]
+    print_some("unreadable", unreadable, total["unreadable lines"], verbose)
+    cut = [place for result in results.values() for place in result.cut]
+    print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
+
+
+def print_some(what: str, names: list[str], number: int, verbose: bool) -> None:
+    """Print some names of the `number` there are on one line; all that are known if `verbose`."""
+    shown = names if verbose else names[:SHOWN]
+    if shown:
+        escaped = [name.replace("\n", "\\n").replace("\r", "\\r") for name in shown]
+        print(f"{what}: {', '.join(escaped)}{' ...' if number > len(shown) else ''}", file=sys.stderr)
 
 
 def parse_args() -> argparse.Namespace:
@@ -165,7 +254,8 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
     add("--jobs", type=positive_int, default=(os.cpu_count() or 1) + 1, help="threads")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
-    add("--verbose", action="store_true", help="print the counts of each log too")
+    add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone")
+    add("--verbose", action="store_true", help="print the counts of each log, and all names")
     add_filter_options(parser)
     return parser.parse_args()
 
@@ -173,9 +263,19 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     with plain_errors():
         args = parse_args()
-        filters = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
-        logs, unreadable = parse_logs(args.logs_dir, args.output_dir, args.jobs, filters, args.mask_mentions)
-        print_summary(logs, unreadable, args.verbose)
+        filters = chosen_filters(args)
+        results, skipped, stale = parse_logs(
+            args.logs_dir, args.output_dir, args.jobs, filters, args.mask_mentions, args.prune
+        )
+        print_summary(results, skipped, args.verbose)
+        unknown = filters.get("exclude_users", frozenset()).difference(*(result.users for result in results.values()))
+        print_some("--exclude-users without messages", sorted(unknown), len(unknown), args.verbose)
+        print_some(
+            "deleted" if args.prune else "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them)",
+            [*map(str, stale)],
+            len(stale),
+            verbose=True,
+        )
 
 
 if __name__ == "__main__":

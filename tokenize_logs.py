@@ -18,27 +18,28 @@ A block is <|endoftext|>, then message after message of one file, each whole and
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatter.chat import clean, load_encoder, load_tokenizer, newline_id
-from chatter.command import InputError, make_parser, number, plain_errors, positive_int
-from chatter.dialects import FIELDS
-from chatter.files import atomic_output, beside, check_replaceable, delete, locked
+from chatter.command import InputError, make_parser, number, positive_int
+from chatter.exits import plain_errors
+from chatter.files import atomic_output, delete, reserved
 from chatter.report import write_data_report
+from chatter.tables import READ_BYTES, find_tables, read_messages
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
     from datasets import DatasetDict
     from transformers import PreTrainedTokenizerBase
 
-READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
+OLDER_MARKERS = ("dataset_dict.json", "tokenizer")  # of datasets written before there were manifests
 SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
 
 
@@ -52,19 +53,18 @@ def tokenize_logs(
     max_copies: int | None = None,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`; return what was counted."""
-    csv_paths = sorted(input_dir.rglob("*.csv"))
+    csv_paths = find_tables(input_dir)
     if not csv_paths:
         raise InputError(
             f"no .csv file in {input_dir}. Run parse_logs.py first, or pass another folder with --input-dir."
         )
-    check_replaceable(output_dir, "dataset_dict.json")
-    tokenizer = load_tokenizer(model)
-    if block_size > tokenizer.model_max_length:
-        raise InputError(
-            f"--block-size {block_size} is more than the {tokenizer.model_max_length} positions of {model}. Pass a "
-            "smaller one."
-        )
-    with locked(beside(output_dir, "lock"), output_dir), atomic_output(output_dir) as partial:
+    with reserved(output_dir, OLDER_MARKERS) as folder, atomic_output(folder) as partial:
+        tokenizer = load_tokenizer(model)
+        if block_size > tokenizer.model_max_length:
+            raise InputError(
+                f"--block-size {block_size} is more than the {tokenizer.model_max_length} positions of {model}. Pass a "
+                "smaller one."
+            )
         scratch = partial / "scratch"
         scratch.mkdir(parents=True)
         counts = write_blocks(csv_paths, tokenizer, block_size, max_copies, scratch / "blocks")
@@ -86,31 +86,14 @@ def tokenize_logs(
     return counts
 
 
-def read_messages(csv_path: Path) -> Iterator[list[str]]:
-    """Yield the messages of a CSV in lists of some ten thousand, in order."""
-    import pyarrow.csv
-
-    with csv_path.open(encoding="utf-8", errors="replace", newline="") as file:
-        missing = set(FIELDS) - set(next(csv.reader(file), []))
-    if missing:
-        raise InputError(
-            f"{csv_path} has no column {' or '.join(sorted(missing))}. Run parse_logs.py, which writes it."
+def list_inputs(csv_paths: list[Path]) -> None:
+    """Print on stderr how large and how old each input is."""
+    for path in csv_paths:
+        state = path.stat()
+        print(
+            f"{path}: {state.st_size:,} bytes, of {datetime.fromtimestamp(state.st_mtime):%Y-%m-%d %H:%M}",
+            file=sys.stderr,
         )
-    try:
-        batches = pyarrow.csv.open_csv(
-            csv_path,
-            pyarrow.csv.ReadOptions(block_size=READ_BYTES),
-            pyarrow.csv.ParseOptions(newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(
-                include_columns=["message"], column_types={"message": "string"}, strings_can_be_null=False
-            ),
-        )
-        for batch in batches:
-            yield batch["message"].to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(
-            f"{csv_path} is not a valid CSV in UTF-8: {error}. Run parse_logs.py again, which writes it."
-        ) from error
 
 
 def count_rows(csv_path: Path) -> int:
@@ -298,10 +281,11 @@ def parse_args() -> argparse.Namespace:
     )
     add("--model", default="gpt2-medium", help="hub name or folder of the model whose tokenizer to use")
     # A block has room for <|endoftext|>, a token and a newline.
-    add("--block-size", type=number(int, at_least=3), default=512, help="tokens per block")
+    add("--block-size", type=number(int, at_least=3, at_most=1 << 20), default=512, help="tokens per block")
     add("--test-size", type=number(float, above=0, below=1), default=0.1, help="share of the blocks to use for testing")
-    add("--seed", type=number(int, at_least=0), default=42, help="random seed of the shuffle")
+    add("--seed", type=number(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")
     add("--drop-duplicates", type=positive_int, metavar="N", help="keep N copies of an identical message per file")
+    add("--verbose", action="store_true", help="list the CSVs, with size and date")
     add("--jobs", type=positive_int, default=os.cpu_count(), help="threads")
     return parser.parse_args()
 
@@ -310,7 +294,9 @@ def main() -> None:
     with plain_errors():
         args = parse_args()
         for variable in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):  # read by the tokenizers on first use
-            os.environ[variable] = str(args.jobs)
+            os.environ[variable] = str(min(args.jobs, os.cpu_count() or 1))
+        if args.verbose:
+            list_inputs(find_tables(args.input_dir))
         counts = tokenize_logs(
             args.input_dir,
             args.output_dir,

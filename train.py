@@ -3,7 +3,7 @@
 Reads   --dataset-dir, the DatasetDict and tokenizer that tokenize_logs.py wrote, and the pretrained --model.
 Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrained, and a report: a model card
         (README.md), learning_curve.png and metrics.json. A checkpoint after each epoch goes to
-        <output-dir>-checkpoints/. Ctrl-C saves one too; --resume continues from the newest.
+        <output-dir>-checkpoints/. Ctrl-C and SIGTERM save one too; --resume continues from the newest.
 
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
     deepspeed --num_gpus 2 train.py --batch-size 32      # several GPUs; torchrun --nproc_per_node 2 works as well
@@ -24,47 +24,75 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.checkpoints import delete_incomplete, describe_run, find_checkpoint, precision_of
-from chatter.command import InputError, log, make_parser, number, plain_errors, positive_int
-from chatter.files import atomic_output, beside, check_replaceable, delete, locked
+from chatter.blocks import load_blocks
+from chatter.checkpoints import (
+    copy_model,
+    delete_incomplete,
+    describe_run,
+    find_checkpoint,
+    precision_of,
+    prepare_checkpoints,
+    read_state,
+)
+from chatter.command import InputError, log, make_parser, number, positive_int
+from chatter.exits import plain_errors
+from chatter.files import atomic_output, delete, reserved
 from chatter.loss import MeanTokenLoss, collate, sum_token_losses
 from chatter.models import load_model
 from chatter.processes import join_process_group, leave_process_group, load_deepspeed_config, plain_library_errors
-from chatter.report import write_model_report
+from chatter.report import read_data_summary, write_model_report
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from datasets import DatasetDict
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+    from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+OLDER_MARKERS = ("config.json", "metrics.json")  # of models written before there were manifests
 
 
-def train(args: argparse.Namespace) -> bool:
-    """Fine-tune, evaluate after each epoch, and save the model. Return False if Ctrl-C stopped it."""
+def train(args: argparse.Namespace, output_dir: Path) -> int:
+    """Fine-tune, evaluate after each epoch, and save the model in `output_dir`.
+
+    Return 0, or the number of the signal that stopped it, SIGINT or SIGTERM.
+    """
     from functools import partial
 
     import torch
     from transformers import PrinterCallback, Trainer, set_seed
     from transformers.utils.logging import set_verbosity_error
 
-    from chatter.callbacks import CompleteCheckpoints, Progress, StopOnSignal
+    from chatter.callbacks import CompleteCheckpoints, Progress, Reschedule, StopOnSignal
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"  # or DeepSpeed would warn that it looked for others
     set_verbosity_error()  # the warnings are about what is intended here: a new token, no attention mask
 
-    checkpoints = Path(f"{args.output_dir}-checkpoints")
-    check_outputs(args.output_dir, checkpoints, args.overwrite, args.resume)
+    checkpoints = Path(f"{args.output_dir}-checkpoints").resolve()
+    if checkpoints.exists() and not (args.overwrite or args.resume):
+        raise InputError(
+            f"{checkpoints} already exists. Pass --resume to continue from it, or --overwrite to replace it."
+        )
     blocks, tokenizer = load_blocks(args.dataset_dir)
+    data = read_data_summary(args.dataset_dir)
     block_size = len(blocks["train"][0]["input_ids"])
     set_seed(args.seed)
     model = load_model(args.model, tokenizer, block_size)
     if not args.no_deepspeed:
         join_process_group()
-    settings = training_arguments(args, len(blocks["train"]))
+    settings = training_arguments(args, len(blocks["train"]), checkpoints)
     run = describe_run(args, settings)
     checkpoint = find_checkpoint(checkpoints, run) if args.resume else None
-    if settings.process_index == 0:
-        delete_incomplete(checkpoints) if checkpoint else delete(checkpoints)
+    settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
+    is_first = settings.process_index == 0  # of several processes
+    if checkpoint and is_finished(checkpoint, settings.max_steps):
+        log("this run is finished: saving its model again. Pass more --epochs to train further.")
+        if is_first:
+            with atomic_output(output_dir) as folder:
+                copy_model(checkpoint, folder)
+                write_model_report(folder, read_state(checkpoint)["log_history"], run, data)
+        return 0
+    if is_first:
         print_plan(model, blocks, settings, args)
+        prepare_checkpoints(checkpoints, keep_complete=bool(checkpoint))
 
     trainer = Trainer(
         model=model,
@@ -79,53 +107,38 @@ def train(args: argparse.Namespace) -> bool:
     stop = StopOnSignal()
     trainer.remove_callback(PrinterCallback)
     for callback in (
+        *([Reschedule()] if checkpoint else []),
         Progress(args.batch_size * block_size),
         CompleteCheckpoints(checkpoints, run, args.keep_checkpoints),
         stop,
     ):
         trainer.add_callback(callback)
-    with plain_library_errors(args.output_dir):
+    with plain_library_errors(output_dir):
         try:
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-            if not stop.stopped:
-                save_model(trainer, args.output_dir, run, args.dataset_dir)
+            if not stop.received:
+                save_model(trainer, output_dir, run, data)
         except Exception:
-            delete_incomplete(checkpoints)
+            if is_first:
+                delete_incomplete(checkpoints)
             raise
-    if stop.stopped:
+    if stop.received:
         log(f"stopped at step {trainer.state.global_step}. Pass --resume to continue from there.")
-    return not stop.stopped
+    return stop.received
 
 
-def check_outputs(output_dir: Path, checkpoints: Path, overwrite: bool, resume: bool) -> None:
-    """Raise InputError if training would replace something that it may not replace."""
-    if output_dir.exists() and not overwrite:
-        raise InputError(f"{output_dir} already exists. Pass another --output-dir, or --overwrite to replace it.")
-    if checkpoints.exists() and not (overwrite or resume):
+def is_finished(checkpoint: Path, max_steps: int) -> bool:
+    """Return whether a checkpoint is that of the last step. Raises InputError if the run is to end before it."""
+    step = read_state(checkpoint)["global_step"]
+    if step > max_steps:
         raise InputError(
-            f"{checkpoints} already exists. Pass --resume to continue from it, or --overwrite to replace it."
+            f"{checkpoint} has {step} steps already, but the options ask for {max_steps}. Pass more --epochs or "
+            "--max-steps, or start again with --overwrite instead of --resume."
         )
-    check_replaceable(output_dir, "config.json")
+    return step == max_steps
 
 
-def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
-    """Load the blocks, column `input_ids` as NumPy arrays (block_size,), and the tokenizer they were made with."""
-    from datasets import DatasetDict
-    from transformers import AutoTokenizer
-
-    try:
-        blocks = DatasetDict.load_from_disk(dataset_dir)
-        tokenizer = AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
-        _ = blocks["train"][0], blocks["test"][0]
-    except Exception as error:  # an empty split is an IndexError, a missing one a KeyError, and so on
-        raise InputError(
-            f"{dataset_dir} is not a complete dataset. Run tokenize_logs.py first, or pass another folder with "
-            "--dataset-dir."
-        ) from error
-    return blocks.select_columns(["input_ids"]).with_format("numpy"), tokenizer
-
-
-def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> TrainingArguments:
+def training_arguments(args: argparse.Namespace, num_train_blocks: int, checkpoints: Path) -> TrainingArguments:
     """Build the TrainingArguments."""
     import torch
     from transformers import TrainingArguments
@@ -133,7 +146,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
     cuda = torch.cuda.is_available()
     if not cuda:
         log("no CUDA GPU found: training on the CPU")
-    precision = choose_precision(args.precision, cuda)
+    precision = choose_precision(args, cuda)
     if args.report_to == "tensorboard" and not find_spec("tensorboard"):
         raise InputError("--report-to tensorboard needs tensorboard. Run pip install tensorboard.")
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -144,8 +157,10 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
             f"{num_processes} process(es). Change one of them."
         )
     steps_per_epoch = math.ceil(num_train_blocks / args.batch_size)
+    max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
+    warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
     return TrainingArguments(
-        output_dir=f"{args.output_dir}-checkpoints",
+        output_dir=str(checkpoints),
         deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed, args.offload),
         use_cpu=not cuda,
         fp16=precision == "fp16",
@@ -153,8 +168,8 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
         optim="adamw_torch",
         learning_rate=args.learning_rate,
         lr_scheduler_type="linear",  # up during the warm-up, then down to 0 at the last step
-        warmup_steps=math.ceil(args.warmup_epochs * steps_per_epoch),
-        max_steps=args.max_steps or math.ceil(args.epochs * steps_per_epoch),
+        warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the learning rate would stay near 0
+        max_steps=max_steps,
         per_device_train_batch_size=args.micro_batch_size,
         per_device_eval_batch_size=args.micro_batch_size,
         gradient_accumulation_steps=accumulation,
@@ -173,15 +188,18 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int) -> Train
     )
 
 
-def choose_precision(precision: str, cuda: bool) -> str:
+def choose_precision(args: argparse.Namespace, cuda: bool) -> str:
     """Return fp16, bf16 or fp32 for what --precision says. Raises InputError if the device cannot train in it."""
-    from deepspeed.accelerator import get_accelerator
+    if args.precision == "auto":
+        return "fp16" if cuda else "fp32"
+    can_fp16 = cuda
+    if not args.no_deepspeed:
+        from deepspeed.accelerator import get_accelerator
 
-    if precision == "auto":
-        precision = "fp16" if cuda else "fp32"
-    if precision == "fp16" and not get_accelerator().is_fp16_supported():
+        can_fp16 = get_accelerator().is_fp16_supported()
+    if args.precision == "fp16" and not can_fp16:
         raise InputError("this device cannot train in fp16. Pass --precision bf16 or fp32.")
-    return precision
+    return args.precision
 
 
 def print_plan(
@@ -215,14 +233,14 @@ def print_plan(
         )
 
 
-def save_model(trainer: Trainer, output_dir: Path, run: dict[str, Any], dataset_dir: Path) -> None:
+def save_model(trainer: Trainer, output_dir: Path, run: dict[str, Any], data: dict[str, Any]) -> None:
     """Save the whole model, the tokenizer and a report. ZeRO-3 gathers the weights, the first process writes."""
     is_first = trainer.is_world_process_zero()
     with atomic_output(output_dir) if is_first else contextlib.nullcontext(output_dir) as folder:
         trainer.save_model(str(folder))
         if is_first:
             delete(folder / "training_args.bin")  # a pickle, of no use to readers of the model
-            write_model_report(folder, trainer.state.log_history, run, dataset_dir)
+            write_model_report(folder, trainer.state.log_history, run, data)
 
 
 def parse_args() -> argparse.Namespace:
@@ -235,7 +253,8 @@ def parse_args() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace an existing --output-dir and its checkpoints")
     add("--resume", action="store_true", help="continue from the newest checkpoint of the same run, if there is one")
     add("--keep-checkpoints", type=positive_int, metavar="N", help="keep only the newest N checkpoints")
-    add("--deepspeed", type=Path, default=Path("ds_config.json"), metavar="FILE", help="DeepSpeed's config")
+    config = Path(__file__).with_name("ds_config.json")
+    add("--deepspeed", type=Path, default=config, metavar="FILE", help="DeepSpeed's config")
     add("--no-offload", dest="offload", action="store_false", help="keep parameters and optimizer on the GPU")
     add("--no-deepspeed", action="store_true", help="train with the plain Trainer")
     add(
@@ -273,12 +292,20 @@ def main() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
     with plain_errors():
         args = parse_args()
-        is_first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
-        lock = locked(beside(args.output_dir, "lock"), args.output_dir) if is_first else contextlib.nullcontext()
-        with lock, contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout
-            finished = train(args)
+        if not args.no_deepspeed and not find_spec("deepspeed"):
+            raise InputError("DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed.")
+        if args.output_dir.exists() and not args.overwrite:
+            raise InputError(
+                f"{args.output_dir} already exists. Pass another --output-dir, or --overwrite to replace it."
+            )
+        with contextlib.ExitStack() as stack:
+            output_dir = args.output_dir
+            if os.environ.get("RANK", "0") == "0":  # the first of the processes that a launcher started
+                output_dir = stack.enter_context(reserved(output_dir, OLDER_MARKERS))
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
+            signal_number = train(args, output_dir)
             leave_process_group()
-    sys.exit(0 if finished else 130)
+    sys.exit(signal_number and 128 + signal_number)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,11 @@ from peers.kneser_ney import KneserNey
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from chatter.blocks import load_blocks
 from chatter.chat import newline_id
 from chatter.engines import load_engine, load_weights
 from chatter.report import METRICS
 from generate import generate
-from train import load_blocks
 
 EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart
 # Many small steps, because there is little chat. DeepSpeed trains the same weights, in three times the time.

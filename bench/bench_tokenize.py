@@ -33,7 +33,7 @@ from harness import (
 
 from chatter.chat import clean, encode, load_encoder, load_tokenizer
 from chatter.report import DATA_SUMMARY
-from tokenize_logs import read_messages
+from chatter.tables import read_messages
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,9 +1,9 @@
 """Break the stages on purpose, and check that nothing is lost: a row for each stage and fault.
 
-The faults are kills at random moments, full disks, damaged and unreadable input, two runs at once, and ten million
-lines of noise. After each, no output may be half-written, an error must be one line, and a rerun must give the result
-of an undisturbed run: the same bytes or, for training, the same weights up to TOLERANCE. The exit code is 1 if anything
-was lost.
+The faults are kills and SIGTERM at random moments, full disks, damaged and unreadable input, two runs at once, streams
+that are closed or full, outputs that are links or contain files of others, and ten million lines of noise. After each,
+no output may be half-written, an error must be one line, and a rerun must give the result of an undisturbed run: the
+same bytes or, for training, the same weights up to TOLERANCE. The exit code is 1 if anything was lost.
 
     python bench/soak.py
     python bench/soak.py --quick
@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,8 +59,9 @@ class Stage:
         if self.script == "train.py":
             # A folder without weights is half-written: an error.
             return load_file(output_dir / "model.safetensors") if output_dir.exists() else {}
-        files = sorted(path for path in output_dir.rglob("*") if path.is_file() and path.name[0] != ".")
-        return {str(path.relative_to(output_dir)): hashlib.sha256(path.read_bytes()).digest() for path in files}
+        names = sorted(path.relative_to(output_dir) for path in output_dir.rglob("*") if path.is_file())
+        shown = [name for name in names if not any(part[0] == "." for part in name.parts)]  # others are not results
+        return {str(name): hashlib.sha256((output_dir / name).read_bytes()).digest() for name in shown}
 
     def with_copy_of_input(self, copy: Path) -> Stage:
         """Return a stage that reads `copy`, a new copy of the input."""
@@ -96,7 +99,7 @@ def is_same(found: Result, wanted: Result) -> bool:
 
 
 def expect_part(found: Result, wanted: Result) -> None:
-    """Raise Lost unless all that is there is right. Files may be missing: parse_logs.py renames each CSV by itself."""
+    """Raise Lost unless all that is there is right. Files may be missing: parse_logs.py moves its CSVs one by one."""
     is_part = all(name in wanted for name in found)
     expect(is_part and is_same(found, {name: wanted[name] for name in found}), "half-written")
 
@@ -108,7 +111,10 @@ def expect_plain_error(stage: Stage, code: int, stderr: str, text: str = "") -> 
     expect(code == 1 and is_plain, f"exit code {code}: {stderr[-2000:]}")
 
 
-def start(command: Command) -> subprocess.Popen:
+def start(command: Command, streams: str = "") -> subprocess.Popen:
+    """Start a command; `streams` is what a shell does to its streams, as in `2>&-`."""
+    if streams:
+        command = ["sh", "-c", f"{shlex.join(map(str, command))} {streams}"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen([*map(str, command)], cwd=ROOT, **pipes, start_new_session=True)
 
@@ -132,6 +138,54 @@ def kill(case: Case) -> None:
         return
     code, stderr = wait(start(stage.command(output, *stage.resume)))
     expect(code == 0 and is_same(stage.result(output), case.wanted), f"another result: {stderr[-2000:]}")
+
+
+def terminate(case: Case) -> None:
+    """Send SIGTERM at a random moment, check how the run ends and what is there, and run it again."""
+    stage, output = case.stage, case.scratch / "out"
+    process = start(stage.command(output))
+    time.sleep(case.rng.uniform(0, case.seconds))
+    process.terminate()
+    code, stderr = wait(process)
+    expect(code in (0, 143, -signal.SIGTERM), f"exit code {code}: {stderr[-2000:]}")  # it may not have begun
+    if code == 143:
+        last_line = stderr.splitlines()[-1]
+        expect(last_line == f"{stage.script}: terminated" or last_line.startswith("stopped at step"), stderr[-2000:])
+        expect(not [*case.scratch.glob(".*.partial")] and not (output / ".partial").exists(), "half-written")
+    found = stage.result(output)
+    expect_part(found, case.wanted)
+    if stage.resume and found:
+        return
+    code, stderr = wait(start(stage.command(output, *stage.resume)))
+    expect(code == 0 and is_same(stage.result(output), case.wanted), f"another result: {stderr[-2000:]}")
+
+
+def close_streams(case: Case) -> None:
+    """Run with standard streams that are closed or full."""
+    streams = case.rng.choice(["2>&-", "2>/dev/full", ">&-", "<&- 2>&-", "<&- >&- 2>&-"])
+    code, stderr = wait(start(case.stage.command(case.scratch / "out"), streams))
+    expect(code == 0 and is_same(case.stage.result(case.scratch / "out"), case.wanted), f"{streams}: {code} {stderr}")
+
+
+def link_output(case: Case) -> None:
+    """Run twice with an output that is a link."""
+    output = case.scratch / "out"
+    output.symlink_to(case.scratch / "disk/real")
+    for options in ((), case.stage.replace):
+        code, stderr = wait(start(case.stage.command(output, *options)))
+        expect(code == 0 and output.is_symlink(), f"exit code {code}: {stderr[-2000:]}")
+        expect(is_same(case.stage.result(output), case.wanted), "another result")
+
+
+def put_others_files_there(case: Case) -> None:
+    """Run where a file of somebody else would be deleted or replaced."""
+    stage, output = case.stage, case.scratch / "out"
+    victim = output / case.rng.choice(sorted(case.wanted) if stage.script == "parse_logs.py" else ["notes.txt"])
+    victim.parent.mkdir(parents=True)
+    victim.write_text("name,age\n")
+    code, stderr = wait(start(stage.command(output, *stage.replace)))
+    expect_plain_error(stage, code, stderr, victim.name)
+    expect(victim.read_text() == "name,age\n" and len([*output.rglob("*")]) == 1, "a file of somebody else")
 
 
 @contextmanager
@@ -233,8 +287,8 @@ def parse_noise(num_lines: int, scratch: Path, rng: np.random.Generator) -> tupl
         content = noisy.tobytes().removesuffix(b"\n") + b"\n"
         (logs / f"{total}.txt").write_bytes(content)
         total += content.count(b"\n")
-    counts, _ = parse_logs(logs, scratch / "noise-raw", jobs=os.cpu_count() or 1)
-    return total, sum(each[kind] for each in counts.values() for kind in KINDS)
+    results, *_ = parse_logs(logs, scratch / "noise-raw", jobs=os.cpu_count() or 1)
+    return total, sum(result.counts[kind] for result in results.values() for kind in KINDS)
 
 
 def make_stages(logs: Path, scratch: Path) -> list[Stage]:
@@ -274,6 +328,10 @@ def main() -> None:
         "damaged input": (damage, args.tries // 2),
         "unreadable input": (make_unreadable, args.tries // 10),
         "two runs at once": (run_twice, args.tries // 4),
+        "SIGTERM": (terminate, args.tries // 2),
+        "closed or full streams": (close_streams, args.tries // 4),
+        "output is a link": (link_output, args.tries // 10),
+        "others' files in the output": (put_others_files_there, args.tries // 10),
     }
     if args.quick:
         faults = {name: (cause, 2) for name, (cause, _) in faults.items()}

@@ -95,23 +95,42 @@ class CompleteCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Stops all processes with a checkpoint at the end of a step after Ctrl-C. A second one ends the script."""
+    """Stops all processes with a checkpoint at the end of a step after Ctrl-C or SIGTERM. A second one ends the script.
 
-    stopped = False
+    `received` is the number of the signal, or 0.
+    """
+
+    received = 0
 
     def on_train_begin(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGINT, self.stop)
+        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def stop(self, *_) -> None:
-        self.stopped = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def stop(self, number: int, _: object) -> None:
+        self.received = number
+        signal.signal(number, self.before[number])
 
     def on_step_end(self, args, state, control, **kwargs):
         if args.world_size > 1:  # the processes have to stop at the same step
-            anywhere = torch.tensor(float(self.stopped), device=args.device)
+            anywhere = torch.tensor(float(self.received), device=args.device)
             distributed.all_reduce(anywhere, distributed.ReduceOp.MAX)
-            self.stopped = bool(anywhere)
-        control.should_training_stop |= self.stopped
+            self.received = int(anywhere)
+        control.should_training_stop |= self.received > 0
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_evaluate &= not self.stopped
+        control.should_evaluate &= not self.received
+
+
+class Reschedule(TrainerCallback):
+    """Gives a resumed run the learning rates of its own options; PyTorch restores those of the checkpoint."""
+
+    def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
+        schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it
+        schedule.base_lrs = [args.learning_rate for _ in schedule.base_lrs]
+        rates = [
+            rate * factor(schedule.last_epoch)
+            for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
+        schedule._last_lr = rates
+        for groups in {id(each): each.param_groups for each in (optimizer, schedule.optimizer)}.values():
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"], group["initial_lr"] = rate, args.learning_rate

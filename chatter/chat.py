@@ -7,12 +7,13 @@ token, which would let a chatter forge the borders of a chat.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chatter.command import InputError, log
+from chatter.hub import fetch_model
+from chatter.lookalikes import visible
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
@@ -50,18 +51,16 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """
     from transformers import PreTrainedTokenizerFast
 
+    folder = fetch_model(model, weights=False)
     try:
         try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(model)  # reads tokenizer.json without importing torch
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)  # reads tokenizer.json without importing torch
         except ValueError:  # an older model, with a vocabulary and merges
             from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no tokenizer found for the model {model!r}, neither in a folder of this name nor on the Hugging Face "
-            "hub. Check the name and the network connection."
-        ) from error
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises nothing more specific
+        raise InputError(f"the tokenizer of {model} cannot be read ({error}). Check the files in {folder}.") from error
     if tokenizer.eos_token is None:  # GPT-2's files do not name it
         if START_TOKEN not in tokenizer.get_vocab():
             raise InputError(f"the tokenizer of {model} has no token for the end of a text. Use a GPT-2 model.")
@@ -149,20 +148,13 @@ def encode_chat(
 
 
 def decode_message(tokenizer: PreTrainedTokenizerBase | Tokenizer, ids: list[int]) -> str:
-    """Decode one message, without characters that are cut in half and without control characters.
+    """Decode one message: one line of whole, visible characters, with nothing that could pass for a control token.
 
-    Return "" if nothing of it is visible.
+    Return "" if nothing of it can be seen.
     """
     text = tokenizer.decode(ids, skip_special_tokens=True).replace("\ufffd", "")
-    text = re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()[:MAX_CHARACTERS].strip()
-    return text if any(unicodedata.category(character)[0] not in "CZ" for character in text) else ""
-
-
-def fold(text: str) -> str:
-    """Make texts that look alike equal: case, width and invisible characters do not count.
-
-    >>> fold("ＢＡＤ\u200bWord")
-    'badword'
-    """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    control = "|".join(re.escape(token.content) for token in backend.get_added_tokens_decoder().values())
+    while control and re.search(control, text):  # again and again: "<|endof[PAD]text|>" becomes one
+        text = re.sub(control, "", text)
+    return visible(visible(text)[:MAX_CHARACTERS])

@@ -6,19 +6,52 @@ import argparse
 import contextlib
 import hashlib
 import json
+import re
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.command import InputError, log
-from chatter.files import atomic_output, delete
+from chatter.files import MANIFEST, atomic_output, delete
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     from transformers import TrainingArguments
 
 MARKER = "run.json"  # written last into a checkpoint: the description of its run
-# Options that do not change the weights, and options that are compared by what they come to; see describe_run.
-MAY_CHANGE = {"output_dir", "overwrite", "resume", "keep_checkpoints", "report_to", "local_rank"}
+NAME = re.compile("checkpoint-[0-9]+")
+# Options that a resumed run may change: those that do not change the weights, and those of the schedule.
+IRRELEVANT = {"output_dir", "overwrite", "resume", "keep_checkpoints", "report_to", "local_rank"}
+SCHEDULE = {"--epochs", "--max-steps", "--learning-rate"}
+# Options that are compared by what they come to; see describe_run.
 RESOLVED = {"dataset_dir", "precision", "deepspeed", "no_deepspeed", "offload"}
+# The files of a checkpoint that make up the model.
+MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*"]
+
+
+def prepare_checkpoints(checkpoints: Path, keep_complete: bool) -> None:
+    """Make the folder for checkpoints, without those of earlier runs or, with `keep_complete`, the incomplete ones.
+
+    Raises InputError if train.py did not make the folder. Files of others in it stay.
+    """
+    marker = checkpoints / MANIFEST
+    is_ours = marker.exists() or complete_checkpoints(checkpoints)  # those of older versions have no marker
+    if checkpoints.exists() and any(checkpoints.iterdir()) and not is_ours:
+        raise InputError(f"{checkpoints} contains other files. Move them away, or choose another --output-dir.")
+    delete_checkpoints(checkpoints, keep=complete_checkpoints(checkpoints) if keep_complete else ())
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps({"files": []}), encoding="utf-8")
+
+
+def delete_checkpoints(checkpoints: Path, keep: Collection[Path] = ()) -> None:
+    """Delete what train.py wrote into the folder, but not the checkpoints `keep`. Delete the folder if it is empty."""
+    if not checkpoints.is_dir():
+        return
+    for path in [*checkpoints.iterdir()]:
+        if (NAME.fullmatch(path.name) and path not in keep) or (path.name in ("runs", MANIFEST) and not keep):
+            delete(path)
+    with contextlib.suppress(OSError):  # it is not empty
+        checkpoints.rmdir()
 
 
 def complete_checkpoints(checkpoints: Path) -> list[Path]:
@@ -36,23 +69,19 @@ def mark_complete(checkpoint: Path, run: dict[str, Any], num_kept: int | None) -
 
 
 def delete_incomplete(checkpoints: Path) -> None:
-    """Delete what an error or a kill left of a checkpoint, and the folder if nothing else is in it."""
-    complete = {*complete_checkpoints(checkpoints)}
-    for checkpoint in {*checkpoints.glob("checkpoint-*"), *checkpoints.glob(".*")} - complete:
-        delete(checkpoint)
-    with contextlib.suppress(OSError):  # not empty, or not there
-        checkpoints.rmdir()
+    """Delete what an error or a kill left of a checkpoint."""
+    delete_checkpoints(checkpoints, keep=complete_checkpoints(checkpoints))
 
 
 def describe_run(args: argparse.Namespace, settings: TrainingArguments) -> dict[str, Any]:
     """Return what a resumed run must have in common with the one that wrote the checkpoint, ready for JSON."""
     blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
-    options = {name: value for name, value in vars(args).items() if name not in MAY_CHANGE | RESOLVED}
+    options = {name: value for name, value in vars(args).items() if name not in IRRELEVANT | RESOLVED}
     return {f"--{name.replace('_', '-')}": value for name, value in options.items()} | {
         "precision": precision_of(settings),
         "fingerprint of the blocks": hashlib.sha256(blocks).hexdigest()[:16],
         "number of processes": settings.world_size,
-        "zero_optimization": (settings.deepspeed or {}).get("zero_optimization"),
+        "DeepSpeed config": settings.deepspeed,
     }
 
 
@@ -66,12 +95,29 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
     if not complete:
         log(f"no complete checkpoint in {checkpoints}: starting from the beginning")
         return None
-    theirs = json.loads((complete[-1] / MARKER).read_text(encoding="utf-8"))
+    newest = complete[-1]
+    theirs = json.loads((newest / MARKER).read_text(encoding="utf-8"))
     for name, value in run.items():
-        if theirs.get(name) != value:
+        if theirs.get(name) != value and name not in SCHEDULE:
             raise InputError(
-                f"{complete[-1]} was made with {name} {theirs.get(name)}, but this run has {value}. Pass the same, or "
-                "start again with --overwrite instead of --resume."
+                f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Pass the same, or start "
+                "again with --overwrite instead of --resume."
             )
-    log(f"resuming from {complete[-1]}")
-    return complete[-1]
+    log(f"resuming from {newest}")
+    for name in sorted(SCHEDULE):
+        if theirs.get(name) != run[name]:
+            log(f"{name} was {theirs.get(name)} and is now {run[name]}: the schedule changes from here on")
+    return newest
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return the Trainer's state in a checkpoint: `global_step`, `log_history`, ..."""
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+
+
+def copy_model(checkpoint: Path, folder: Path) -> None:
+    """Copy the model and its tokenizer from a checkpoint."""
+    folder.mkdir()
+    for pattern in MODEL_FILES:
+        for path in checkpoint.glob(pattern):
+            shutil.copy(path, folder)

@@ -1,37 +1,16 @@
-"""What every command has in common: its parser, its numbers, its log lines, and how it ends on an error."""
+"""What every command has in common: errors that the user can fix, log lines, and its parser."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 
 class InputError(Exception):
     """An error that the user can fix. Its text says what is wrong and what to do."""
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """End the script with one line on stderr and exit code 1 on InputError and OSError; exit code 130 on Ctrl-C."""
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub's library warns about each retry
-    if not sys.stderr.isatty():
-        os.environ["TQDM_DISABLE"] = "1"  # progress bars, the libraries' own included, are for terminals
-    name = Path(sys.argv[0]).name
-    try:
-        yield
-    except BrokenPipeError:  # the reader has gone, as in `generate.py -n 99 | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (InputError, OSError) as error:
-        sys.exit(f"{name}: error: {error}")
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def log(text: str) -> None:

@@ -55,9 +55,14 @@ MODERATED = "has been (?:timed|banned)"
 
 TAGS = r"@(?P<tags>\S*) +"
 SENDER = r":(?P<username>[^\s!]+)\S*"
-CLEARED = r":\S+ CLEARCHAT #(?P<channel>\S+)"
+SERVER = r":(?:\S+\.)?twitch\.tv"
+CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
 TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
-COMMANDS = "CAP|GLOBALUSERSTATE|JOIN|NOTICE|PART|PING|PONG|PRIVMSG|RECONNECT|ROOMSTATE|USERNOTICE|USERSTATE|WHISPER"
+# A line without tags is taken for IRC only if it begins as no chatter would: ":D LUL nice" and "PING" are typed, too.
+SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
+OTHER_COMMAND = (
+    rf"(?:@\S*=\S* +)?{SOURCE} (?:[A-Z]+|\d{{3}})(?: .*)?|@\S*=\S* +[A-Z]+(?: .*)?|P[IO]NG :\S+|PRIVMSG #\S+ :.*"
+)
 # When Twitch sent a line and when a logger received it, in milliseconds since 1970.
 SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-received-ts=([0-9]{1,13})(?:;|$)"
 
@@ -116,8 +121,9 @@ DIALECTS = {
             ("timeouts", rf"@(?P<tags>\S*(?<![^;@])ban-duration=\d\S*) +{CLEARED} :?(?P<username>\S+)"),
             ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
             ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
-            ("deletions", r"(?:@\S* +)?:\S+ CLEARMSG .*"),
-            ("other IRC commands", rf"(?:(?:@\S* +)?:\S+ (?:[A-Z]+|\d{{3}})|(?:@\S* +)?(?:{COMMANDS}))(?: .*)?"),
+            ("deletions", rf"(?:@\S* +)?{SERVER} CLEARMSG .*"),
+            ("messages", r"(?P<tags>):(?P<username>[^\s!]+)!\S+@\S+ PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
+            ("other IRC commands", OTHER_COMMAND),
         ],
         plain=r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
         columns=irc_columns,
@@ -129,11 +135,14 @@ PATTERNS = [
     for dialect in DIALECTS.values()
     for kind, pattern in dialect.patterns
 ]
-KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), "blank lines", "unreadable lines"]
+UNTIMED = "messages without a time"
+KINDS = [*dict.fromkeys(kind for kind, _ in PATTERNS), UNTIMED, "blank lines", "unreadable lines"]
 
 
 def parse_line(line: str) -> tuple[str, list[str] | None]:
-    """Return the kind of a line and, for a message, a timeout or a ban that says who and when, its CSV row.
+    """Return the kind of a line and, for a message, a timeout or a ban that says who, its CSV row.
+
+    IRC without tags does not say when: its messages are of the kind UNTIMED, their date and time are empty.
 
     >>> parse_line("[2024-03-7 21:05:09] #channel user: hi: you")
     ('messages', ['2024-03-07', '21:05:09', 'channel', 'user', 'hi: you'])
@@ -154,8 +163,9 @@ def parse_line(line: str) -> tuple[str, list[str] | None]:
         stamp = [f"{year_and_month}{day:0>2}", fields["time"]]
     else:
         stamp = irc_time(fields["tags"] or "")
-        if stamp is None:
-            return ("unreadable lines" if kind == "messages" else kind), None
+        if stamp is None and kind != "messages":
+            return kind, None
+        kind, stamp = (kind, stamp) if stamp else (UNTIMED, ["", ""])
     return kind, [*stamp, fields["channel"], fields["username"], fields.get("message") or ""]
 
 

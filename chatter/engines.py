@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.chat import ChatFormat
 from chatter.command import InputError, log
-from chatter.copies import ctranslate2_copy, weights_of
+from chatter.copies import ctranslate2_copy
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from tokenizers import Tokenizer
@@ -167,7 +167,8 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
         config = json.loads((folder / "config.json").read_bytes())
         config |= json.loads((folder / "generation_config.json").read_bytes())
         tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        weights_of(folder)
+        if not any(folder.glob("model*.safetensors")):
+            raise FileNotFoundError(folder / "model.safetensors")
     except Exception as error:  # OSError, ValueError; tokenizers raises nothing more specific
         raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.") from error
     try:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from chatter.command import InputError, log
 
+MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that it wrote there
+DERIVED = ("cache-*.arrow", ".DS_Store")  # made from other files by datasets and by macOS; they may be deleted
+
 
 def delete(path: Path) -> None:
-    """Delete a file or a folder if it exists."""
-    if path.is_dir():
+    """Delete a file, a link or a folder if it exists."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def check_replaceable(folder: Path, marker: str) -> None:
-    """Raise InputError if replacing `folder` would delete files that the script did not write.
-
-    `marker` is the name of a file that is in every folder that the script wrote.
-    """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).exists():
-        raise InputError(f"{folder} contains other files that would be deleted. Choose another --output-dir.")
-
-
 def beside(path: Path, suffix: str) -> Path:
     """Return the path of a hidden file in the same folder: beside(Path("a/b"), "lock") is a/.b.lock."""
     path = path.absolute()  # "." has no name
-    return path.with_name(f".{path.name}.{suffix}")
+    name = path.name
+    if len(os.fsencode(name)) > 200:  # names have at most 255 bytes
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.{suffix}")
 
 
 @contextlib.contextmanager
@@ -61,20 +61,109 @@ def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reserved(folder: Path, older_markers: Collection[str]) -> Iterator[Path]:
+    """Reserve a folder that a script will replace as a whole at its end; yield its real path, without links.
+
+    Raises InputError or OSError before any work is done if it could not be replaced then: if another run writes it, if
+    it contains files that no script wrote, or if it cannot be written. See `check_replaceable` for `older_markers`.
+    """
+    folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder. Choose another --output-dir.")
+    if Path.cwd().is_relative_to(folder):
+        raise InputError(f"{folder} contains the working directory. Choose another --output-dir.")
+    if os.path.ismount(folder):
+        raise InputError(f"{folder} is a mount point, which cannot be replaced. Choose a folder inside it.")
+    with locked(beside(folder, "lock"), folder):
+        check_replaceable(folder, older_markers)
+        probe, renamed = beside(folder, "probe"), beside(folder, "probe-renamed")
+        try:
+            probe.mkdir(exist_ok=True)
+            probe.rename(renamed)
+        finally:
+            delete(probe)
+            delete(renamed)
+        yield folder
+
+
+def check_replaceable(folder: Path, older_markers: Collection[str]) -> None:
+    """Raise InputError if replacing `folder` would delete files that no script wrote.
+
+    Folders written before there were manifests are recognized by the files `older_markers`, all of them.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if (folder / MANIFEST).exists():
+        others = other_files(folder)
+    elif all((folder / marker).exists() for marker in older_markers):
+        others = []
+    else:
+        others = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+        others = others or [folder]
+    if others:
+        raise InputError(
+            f"{folder} contains other files that would be deleted, such as {others[0].name}. Move them away, or choose "
+            "another --output-dir."
+        )
+
+
+def other_files(folder: Path) -> list[Path]:
+    """Return the files below a folder that no manifest lists, neither its own nor that of the subfolder they are in."""
+    known = set()
+    for manifest in folder.rglob(MANIFEST):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged one lists nothing
+            names = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+            known |= {manifest, *(manifest.parent / name for name in names)}
+    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
+    return [path for path in files if path not in known and not any(path.match(pattern) for pattern in DERIVED)]
+
+
+def write_manifest(folder: Path) -> None:
+    """List the files in a folder that is complete, so that a later run knows them from other files."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+
+
+@contextlib.contextmanager
 def atomic_output(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write a file or folder to, and rename it to `final` on success.
 
     A reader sees the old content or the new, never half of it. On an error `final` stays as it was. What a killed run
     left is deleted. Two runs must not write the same `final` at once: see `locked`.
     """
-    final = final.absolute()
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = beside(final, "partial")
+    partial, old = beside(final, "partial"), beside(final, "old")
+    if old.exists() and not final.exists():  # a run was killed between the two renames below
+        old.rename(final)
     delete(partial)
+    delete(old)
     try:
         yield partial
+        if partial.is_dir():
+            write_manifest(partial)
         if final.is_dir():  # a folder cannot be renamed over one that is not empty
-            delete(final)
+            final.rename(old)
         partial.replace(final)
     finally:
         delete(partial)
+        delete(old)
+
+
+@contextlib.contextmanager
+def staged_files(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to write files to; on success move each of them to the same place below `folder`.
+
+    On an error nothing in `folder` changes. What a killed run left is deleted.
+    """
+    staging = folder / ".partial"
+    delete(staging)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for path in sorted(staging.rglob("*")):
+            if path.is_file():
+                target = folder / path.relative_to(staging)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+    finally:
+        delete(staging)

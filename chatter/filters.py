@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.command import InputError, positive_int
+from chatter.command import positive_int
 from chatter.moderation import TIMEOUT_LINES, moderated
+from chatter.wordlists import read_users
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl
@@ -52,24 +51,20 @@ def column(name: str) -> pl.Expr:
     return pl.col(name)
 
 
-def read_users(name_or_file: str) -> frozenset[str]:
-    """Return the user names, in lower case, that an argument stands for: a name, or a file of names, one a line."""
-    if Path(name_or_file).is_file():
-        names = Path(name_or_file).read_text(encoding="utf-8").split()
-    elif re.fullmatch(r"@?\w+", name_or_file):
-        names = [name_or_file]
-    else:
-        raise InputError(f"--exclude-users {name_or_file}: this is neither a file nor a user name.")
-    return frozenset(name.removeprefix("@").lower() for name in names)
+class UnionAction(argparse.Action):
+    """Unites the sets that the arguments of an option stand for."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, (getattr(namespace, self.dest) or frozenset()).union(*values))
 
 
 # Option (with _ for -) -> filter. A message that several filters leave out is counted by the first of them.
 FILTERS = {
     "exclude_users": Filter(
         "from excluded users",
-        "messages of these users, or of those in a file, one a line",
-        lambda users, messages, log: column("user").is_in(frozenset().union(*users)),
-        {"nargs": "+", "type": read_users, "metavar": "NAME|FILE"},
+        "messages of these users, or of those in a file: names in lines or separated by commas, # comments",
+        lambda users, messages, log: column("user").is_in(users),
+        {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "exclude_bots": Filter(
         "from bots",
@@ -106,6 +101,11 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which messages to leave out")
     for name, entry in FILTERS.items():
         group.add_argument(f"--{name.replace('_', '-')}", help=entry.help, **entry.argument)
+
+
+def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the filters whose options were given, with the values of these."""
+    return {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
 
 
 def filter_messages(

@@ -68,4 +68,7 @@ def perplexity(loss: float) -> float:
 def check_finite(loss: float) -> None:
     """Raise InputError if the loss is not a number any more, so that no such checkpoint is saved."""
     if not math.isfinite(loss):
-        raise InputError(f"the loss is {loss}. Pass a lower --learning-rate, or --precision bf16 or fp32.")
+        raise InputError(
+            f"the loss is {loss}. Pass --resume with a lower --learning-rate, or start again with --overwrite and "
+            "--precision bf16 or fp32."
+        )

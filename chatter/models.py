@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chatter.chat import newline_id
 from chatter.command import InputError, log
+from chatter.hub import fetch_model
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,11 +20,12 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     folder with a config and no weights gives random weights. Raises InputError if the model does not fit the blocks.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder = Path(model)
+    folder = Path(fetch_model(model, weights=True))
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(folder)
         if config.model_type != "gpt2":
             raise InputError(f"{model} is a {config.model_type} model, but train.py supports only GPT-2.")
         if block_size > config.n_positions:
@@ -36,19 +38,18 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
                 f"the dataset was tokenized for another model: its tokenizer has {len(tokenizer)} tokens including "
                 f"[PAD], but {model} has {config.vocab_size}. Run tokenize_logs.py with --model {model}."
             )
-        if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             log(f"{model} contains no weights: starting from random ones")
             network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         else:
             network, loaded = AutoModelForCausalLM.from_pretrained(
-                model, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
             if loaded["missing_keys"]:  # transformers would initialize them at random
                 raise InputError(f"the weights of {model} lack {', '.join(sorted(loaded['missing_keys']))}.")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"no model {model!r} found, neither as a folder with a config and safetensors weights nor on the Hugging "
-            "Face hub. Check the name and the network connection."
+            f"the model {model} cannot be read ({error}). Its folder needs a config.json and weights as safetensors."
         ) from error
     network.resize_token_embeddings(len(tokenizer))  # the new row is drawn around the mean of the others
     cut_positions(network, block_size)

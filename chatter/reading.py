@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from chatter.command import InputError
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl
 
+HEAD_BYTES = 1 << 16  # of a log, from which its encoding and line ends are told
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and no less time
 
 
 def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Yield a log, gzipped or not, in chunks of whole lines; call `progress` with the bytes of the file each took.
 
-    Raises InputError if a .gz file is damaged.
+    A log whose lines end with \\r alone comes with \\n instead. Raises InputError if a .gz file is damaged, or the log
+    is not in UTF-8 at all.
     """
     try:
-        with log_path.open("rb") as file, gzip.open(file) if log_path.suffix == ".gz" else file as log:
+        with log_path.open("rb") as file, open_log(file, log_path) as log:
+            head = log.read(HEAD_BYTES)
+            log.seek(0)
+            if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise InputError(f"{log_path} is in UTF-16. Save it in UTF-8.")
+            of_old_macs = b"\n" not in head and b"\r" in head
             position = 0
             while chunk := log.read(CHUNK_BYTES):
-                yield (chunk + log.readline()).removeprefix(b"" if position else b"\xef\xbb\xbf")  # byte order mark
+                chunk += log.readline() if not of_old_macs else read_until_cr(log)
+                chunk = chunk.removeprefix(b"" if position else codecs.BOM_UTF8)
+                yield chunk.replace(b"\r", b"\n") if of_old_macs else chunk
                 progress(file.tell() - position)
                 position = file.tell()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{log_path} is damaged ({error}). Unpack as much of it as possible by hand, or remove it."
         ) from error
+
+
+def read_until_cr(log: IO[bytes]) -> bytes:
+    """Read the rest of a line that ends with \\r."""
+    rest = b""
+    while not rest.endswith(b"\r") and (more := log.read(1)):
+        rest += more
+    return rest
+
+
+def open_log(file: IO[bytes], log_path: Path) -> IO[bytes]:
+    """Unpack a file while it is read, if its name ends with .gz."""
+    return gzip.open(file) if log_path.suffix.lower() == ".gz" else file
 
 
 def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
@@ -68,7 +91,7 @@ def map_logs(
     lock, stopped = Lock(), False
     with (
         tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as bar,
-        ThreadPoolExecutor(jobs) as pool,
+        ThreadPoolExecutor(min(jobs, len(calls))) as pool,
     ):
 
         def progress(num_bytes: int) -> None:

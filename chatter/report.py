@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from chatter.command import InputError
 from chatter.loss import perplexity
 
 TAGS = ["twitch", "chat"]
@@ -32,15 +33,24 @@ These are other people's words. Do not publish them without their consent.
     write_card(folder, metadata, text)
 
 
-def write_model_report(folder: Path, history: list[dict], run: dict[str, Any], dataset_dir: Path) -> None:
+def read_data_summary(dataset_dir: Path) -> dict[str, Any]:
+    """Return the summary of a dataset; nothing, if the dataset was written before there were summaries."""
+    path = dataset_dir / DATA_SUMMARY
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}). Run tokenize_logs.py again, or delete the file.") from error
+
+
+def write_model_report(folder: Path, history: list[dict], run: dict[str, Any], data: dict[str, Any]) -> None:
     """Write the metrics of a run as JSON, its learning curve, and a model card, README.md, that shows both and samples.
 
-    `history` is the Trainer's log, `dataset_dir` the folder that tokenize_logs.py wrote.
+    `history` is the Trainer's log, `data` the summary of the dataset.
     """
     from huggingface_hub import ModelCardData
 
-    path = dataset_dir / DATA_SUMMARY
-    data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # or a dataset of the version before
     metrics = {"run": run, "history": history, "data": data}
     (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     draw_learning_curve(history, folder / "learning_curve.png")
@@ -72,7 +82,7 @@ one of them.
 
 ## Training
 
-{markdown_table(run)}
+{markdown_table(run | {"--model": Path(model).name})}
 
 ## Data
 

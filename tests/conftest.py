@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from chatter.engines import ENGINES
+from chatter.files import MANIFEST
 
 hypothesis.settings.register_profile("here", deadline=None)  # a busy machine may take long over one example
 hypothesis.settings.load_profile("here")
@@ -33,9 +34,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # what a test does not find in a folder, it 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs and GPT-2's vocabulary in ../shared")
 
 # What people type, as far as a log can hold it: loggers write UTF-8 and end a line at \n or \r\n, and an invisible
-# U+E0000 at the end is no part of the message.
+# U+E0000 or U+034F at the end is no part of the message.
 typed = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(
-    lambda text: text.rstrip("\r\U000e0000")
+    lambda text: text.rstrip("\r\U000e0000\u034f")
 )
 
 
@@ -59,7 +60,7 @@ def error_of(script, *args, **kwargs):
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr and line.startswith(f"{script}: error: "), done.stderr
     plan = "model|train, test|steps|training|in CPU memory|a checkpoint"
-    said = f"no CUDA|making a copy|loading DeepSpeed|.* no weights|({plan})  |epoch|    "
+    said = f"no CUDA|making a copy|loading DeepSpeed|.* no weights|({plan})  |epoch|    |getting |resuming from |--"
     assert not [text for text in before if not re.match(said, text)], done.stderr
     return line
 
@@ -82,11 +83,17 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def without_manifest(names):
+    """Return names of files without the list of them that a script leaves in each folder it writes."""
+    return {name for name in names if Path(name).name != MANIFEST}
+
+
 def parse(log, csv_path, filters=None):
     """Parse one log as parse_logs.py does; return its counts, and the places of the first unreadable lines."""
     from parse_logs import parse_file
 
-    return parse_file(log, csv_path, filters or {}, [], False, lambda num_bytes: None)
+    result = parse_file(log, csv_path, filters or {}, [], False, lambda num_bytes: None)
+    return result.counts, result.unreadable
 
 
 def write_csv(path, messages):

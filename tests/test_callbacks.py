@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(small_model, dataset_dir, tmp
     """Before it is saved."""
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
     error = error_of("train.py", *basics, "--learning-rate", "1e30", "--batch-size", 8)
-    assert "the loss is nan. Pass a lower --learning-rate" in error
+    assert "the loss is nan. Pass --resume with a lower --learning-rate" in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,6 @@
 """chatter/chat.py: messages become the ids that the model's own tokenizer gives them, and ids become messages."""
 
-import sys
-import unicodedata
+import re
 
 import pytest
 from conftest import SHARED, TINY, needs_shared
@@ -18,14 +17,14 @@ from chatter.chat import (
     decode_message,
     encode,
     encode_chat,
-    fold,
     load_encoder,
     load_tokenizer,
     newline_id,
 )
 from chatter.command import InputError
+from chatter.lookalikes import visible
+from chatter.tables import read_messages
 from parse_logs import parse_logs
-from tokenize_logs import read_messages
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     ["<|endoftext|>", "a [PAD] b", "LUL <|endoftext|>"]
@@ -99,9 +98,10 @@ def test_the_tokenizer_is_the_models_own(save, plain, tmp_path):
 
 
 def test_there_is_no_tokenizer(tmp_path):
-    for model in ("no/such-model", str(tmp_path)):
-        with pytest.raises(InputError, match=f"no tokenizer found for the model '{model}', neither in a folder"):
-            load_tokenizer(model)
+    with pytest.raises(InputError, match="no model no/such-model: there is no folder of this name"):
+        load_tokenizer("no/such-model")
+    with pytest.raises(InputError, match=f"the tokenizer of {tmp_path} cannot be read"):
+        load_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -232,8 +232,11 @@ def decoded(tokenizer, text, cut=None):
         ("\n", ""),
         ("\u200b \U000e0000", ""),
         ("", ""),
-        ("\u200bhi", "\u200bhi"),
+        ("\u200bhi\u202e", "hi"),
+        ("I ❤\ufe0f it", "I ❤\ufe0f it"),
         ("x\ufffdy", "xy"),
+        ("typed <|endoftext|>[PAD] here", "typed  here"),
+        ("<|endof[PAD]text|><|endof<|endoftext|>text|>!", "!"),
     ],
 )
 def test_a_decoded_message_is_one_line(text, message, tokenizer):
@@ -256,18 +259,5 @@ def test_a_message_is_no_longer_than_on_twitch(tokenizer):
 @given(texts)
 def test_messages_come_back(tokenizer, text):
     message = clean(text)
-    if message.isprintable() and "\ufffd" not in message and len(message) <= 500:
-        visible = any(unicodedata.category(character)[0] not in "CZ" for character in message)
-        assert decoded(tokenizer, message) == (message if visible else "")
-
-
-def test_fold():
-    assert fold("ＢａＤ") == fold("b\u200ba\u00add") == fold("BAD") == "bad"
-    assert fold("STRASSE") == fold("straße")
-    assert fold("𝐁𝓐ᴰ") == "bad"  # their capitals show when they are made plain
-
-
-def test_folding_twice_changes_nothing_more():
-    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-    folded = [fold(character) for character in characters]
-    assert [fold(text) for text in folded] == folded
+    if not re.search(r"\ufffd|<\|endoftext\|>|\[PAD\]", message) and len(message) <= 500:
+        assert decoded(tokenizer, message) == visible(message)

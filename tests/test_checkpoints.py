@@ -15,20 +15,23 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from chatter.checkpoints import (
+    IRRELEVANT,
     MARKER,
-    MAY_CHANGE,
     RESOLVED,
+    SCHEDULE,
     complete_checkpoints,
     delete_incomplete,
     describe_run,
     find_checkpoint,
     mark_complete,
     precision_of,
+    prepare_checkpoints,
 )
 from chatter.command import InputError
+from chatter.files import MANIFEST
 from train import parse_args, training_arguments
 
-RUN = {"--seed": 42, "--model": "gpt2"}
+RUN = {"--seed": 42, "--model": "gpt2", "--epochs": 3.0, "--max-steps": None, "--learning-rate": 1e-3}
 
 
 @pytest.fixture
@@ -62,10 +65,34 @@ def test_the_newest_checkpoints_are_kept(checkpoints, num_kept):
 
 
 def test_what_is_incomplete_is_deleted(checkpoints):
-    (checkpoints / ".checkpoint-18.partial").mkdir()
     (checkpoints / "runs").mkdir()  # of TensorBoard
     delete_incomplete(checkpoints)
     assert names(checkpoints) == ["checkpoint-12", "checkpoint-6", "checkpoint-9", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("keep_complete", "kept"), [(True, ["checkpoint-12", "checkpoint-6", "checkpoint-9"]), (False, [])]
+)
+def test_files_of_others_are_never_deleted(keep_complete, kept, checkpoints):
+    """A new run and a resumed one delete checkpoints of train.py, and nothing else."""
+    for name in ("notes.txt", "checkpoint-notes", "checkpoint-9 (copy)", ".hidden"):
+        (checkpoints / name).mkdir()
+    prepare_checkpoints(checkpoints, keep_complete)
+    assert names(checkpoints) == sorted(
+        [MANIFEST, ".hidden", "checkpoint-9 (copy)", "checkpoint-notes", "notes.txt", *kept]
+    )
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "checkpoint-500").mkdir()  # of another program
+    with pytest.raises(InputError, match="contains other files"):
+        prepare_checkpoints(tmp_path, keep_complete=False)
+    assert names(tmp_path) == ["checkpoint-500"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    prepare_checkpoints(tmp_path / "deep/checkpoints", keep_complete=False)
+    assert names(tmp_path / "deep/checkpoints") == [MANIFEST]
 
 
 def test_no_empty_folder_is_left(tmp_path):
@@ -92,6 +119,19 @@ def test_the_checkpoint_of_another_run_is_refused(checkpoints):
         find_checkpoint(checkpoints, RUN | {"--seed": 43})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("--epochs", 5.0, "--epochs was 3.0 and is now 5.0"),
+        ("--learning-rate", 5e-4, "--learning-rate was 0.001 and is now 0.0005"),
+        ("--max-steps", 100, "--max-steps was None and is now 100"),
+    ],
+)
+def test_the_schedule_may_change_and_that_is_said(name, value, said, checkpoints, capsys):
+    assert find_checkpoint(checkpoints, RUN | {name: value}) == checkpoints / "checkpoint-12"
+    assert capsys.readouterr().err.endswith(f"{said}: the schedule changes from here on\n")
+
+
 @pytest.fixture
 def options(dataset_dir, monkeypatch):
     """Return a function that parses train.py's options."""
@@ -106,15 +146,16 @@ def options(dataset_dir, monkeypatch):
 
 def description(args):
     """Return the description of a run with these options, as a checkpoint has it."""
-    run = describe_run(args, training_arguments(args, num_train_blocks=24))
+    run = describe_run(args, training_arguments(args, 24, Path("checkpoints")))
     return json.loads(json.dumps(run))
 
 
 def test_every_option_is_compared(options):
     """But those that do not change the weights, and those that are compared by what they come to."""
     args = options()
-    assert vars(args).keys() >= MAY_CHANGE | RESOLVED  # no option that was renamed
-    compared = {f"--{name.replace('_', '-')}" for name in vars(args).keys() - MAY_CHANGE - RESOLVED}
+    assert vars(args).keys() >= IRRELEVANT | RESOLVED  # no option that was renamed
+    compared = {f"--{name.replace('_', '-')}" for name in vars(args).keys() - IRRELEVANT - RESOLVED}
+    assert compared > SCHEDULE
     assert {name for name in description(args) if name.startswith("--")} == compared
     assert compared >= {"--model", "--batch-size", "--learning-rate", "--epochs", "--seed"}
 
@@ -147,7 +188,7 @@ def test_options_that_do_not_change_the_weights_may_change(options, changed):
 
 
 def test_the_precision_that_auto_comes_to_may_be_given(options):
-    precision = precision_of(training_arguments(options(), num_train_blocks=24))
+    precision = precision_of(training_arguments(options(), 24, Path("checkpoints")))
     assert description(options("--precision", precision)) == description(options("--precision", "auto"))
 
 
@@ -183,7 +224,7 @@ def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
     ("changed", "reason"),
     [
         (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Pass the same, or"),
-        (["--no-offload"], "was made with zero_optimization {'stage': 3, "),
+        (["--no-offload"], "was made with DeepSpeed config {"),
     ],
     ids=["batch size", "offload"],
 )
@@ -245,7 +286,7 @@ def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, datas
 
     resumed = run("train.py", *args, "--resume", "--keep-checkpoints", 2).stderr
     assert f"resuming from {checkpoints / f'checkpoint-{stopped_at}'}\n" in resumed
-    assert names(checkpoints) == ["checkpoint-42", "checkpoint-48"]
+    assert names(checkpoints) == [MANIFEST, "checkpoint-42", "checkpoint-48"]
     weights, expected = (load_file(path / "model.safetensors") for path in (folder, undisturbed))
     assert weights.keys() == expected.keys()
     assert max((weights[name] - expected[name]).abs().max() for name in weights) < 1e-6

@@ -1,9 +1,8 @@
-"""chatter/command.py: options, help and errors, which are the same in all scripts."""
+"""chatter/command.py: options, help and log lines, which are the same in all scripts."""
 
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -115,7 +114,8 @@ def script_with(tmp_path):
     def write(*lines):
         script = tmp_path / "script.py"
         body = "".join(f"    {line}\n" for line in lines)
-        script.write_text(f"from chatter.command import *\nwith plain_errors():\n{body}")
+        imports = "from chatter.command import log\nfrom chatter.exits import plain_errors\n"
+        script.write_text(f"{imports}with plain_errors():\n{body}")
         return [sys.executable, script]
 
     return write
@@ -126,43 +126,6 @@ def ended(command, **kwargs):
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | kwargs.pop("env", {})
     done = subprocess.run(command, env=environment, capture_output=True, text=True, **kwargs)
     return done.returncode, done.stdout, done.stderr
-
-
-def test_an_input_error_is_one_line(script_with):
-    command = script_with("raise InputError('a is wrong. Do b.')")
-    assert ended(command) == (1, "", "script.py: error: a is wrong. Do b.\n")
-
-
-def test_an_error_of_the_system_is_one_line(script_with, tmp_path):
-    code, output, errors = ended(script_with(f"open({str(tmp_path / 'nowhere')!r})"))
-    assert (code, output) == (1, "")
-    assert errors == f"script.py: error: [Errno 2] No such file or directory: '{tmp_path / 'nowhere'}'\n"
-
-
-def test_an_error_of_ours_keeps_its_traceback(script_with):
-    code, _, errors = ended(script_with("{}['key']"))
-    assert code == 1 and "Traceback" in errors and errors.endswith("KeyError: 'key'\n")
-
-
-def test_ctrl_c_is_one_line_and_exit_code_130(script_with):
-    command = script_with("import time", "print('started', flush=True)", "time.sleep(60)")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "started\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "script.py: interrupted\n")
-
-
-def test_a_reader_that_has_gone_is_no_error_to_report(script_with):
-    """As in `generate.py -n 99 | head -1`."""
-    command = script_with("print('first', flush=True)", "import time", "time.sleep(0.5)", "print('more', flush=True)")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    environment.pop("PYTHONUNBUFFERED", None)  # Python is to have something left that it writes as it ends
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout.readline() == b"first\n"
-    process.stdout.close()
-    assert (process.wait(60), process.stderr.read()) == (1, b"")
 
 
 def test_a_log_line_goes_to_stderr_from_the_first_process_alone(script_with):

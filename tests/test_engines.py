@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, contents, error_of, run, start
 
 from chatter.chat import decode_message, encode_chat
 from chatter.command import InputError
-from chatter.engines import ENGINES, Sampling, ctranslate2_copy, load_engine
+from chatter.copies import ctranslate2_copy, digest_weights
+from chatter.engines import ENGINES, Sampling, load_engine
 
 
 def name_of(engine):
@@ -189,11 +191,36 @@ def test_the_copy_for_ctranslate2_is_made_once(folder, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_copy_follows_the_weights(folder):
-    copied = ctranslate2_copy(folder).stat().st_mtime_ns
+def test_the_copy_follows_the_weights(folder, parrot):
+    """Also if the new weights are as old and as large as the others, as `rsync -a` leaves them."""
+    copied = contents(ctranslate2_copy(folder))
+    weights = folder / "model.safetensors"
+    state = weights.stat()
+    shutil.copy(parrot / "model.safetensors", weights)
+    os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    assert contents(ctranslate2_copy(folder))["model.bin"] != copied["model.bin"]
+    assert contents(ctranslate2_copy(folder)) == contents(ctranslate2_copy(parrot))
+
+
+def test_the_copy_is_not_made_again_for_the_same_weights(folder):
+    ctranslate2_copy(folder)
+    made = (folder / "ctranslate2").stat().st_mtime_ns
     later = time.time() + 60
     os.utime(folder / "model.safetensors", (later, later))
-    assert ctranslate2_copy(folder).stat().st_mtime_ns > copied
+    ctranslate2_copy(folder)
+    assert (folder / "ctranslate2").stat().st_mtime_ns == made
+
+
+def test_any_change_of_the_weights_is_noticed(tmp_path):
+    """Of a file of 10 MB, of which 4 MB are read: training changes all of it."""
+    weights = np.random.default_rng(0).integers(0, 256, 10_000_000, dtype=np.uint8)
+    weights.tofile(tmp_path / "model.safetensors")
+    before = digest_weights(tmp_path)
+    (weights + 1).tofile(tmp_path / "model.safetensors")
+    assert digest_weights(tmp_path) != before
+    weights.tofile(tmp_path / "model-00001-of-00002.safetensors")
+    assert digest_weights(tmp_path) != before
 
 
 def test_two_that_need_the_copy_at_once_make_it_once(folder):
@@ -206,7 +233,9 @@ def test_two_that_need_the_copy_at_once_make_it_once(folder):
 
 
 def test_a_copy_that_cannot_be_loaded_leaves_it_to_transformers(folder, capsys):
-    (folder / "ctranslate2").mkdir()
+    copy = ctranslate2_copy(folder)
+    (copy / "model.bin").write_bytes(b"damaged")
+    capsys.readouterr()
     assert name_of(load_engine(folder, "cpu")) == "transformers"
     errors = capsys.readouterr().err
     assert errors.startswith(f"ctranslate2 cannot load {folder} (") and "using transformers, which is slower" in errors

@@ -1,6 +1,8 @@
 """generate.py: one clean chat message a line, whatever the model comes up with."""
 
+import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,10 +15,11 @@ import torch
 from conftest import ROOT, TINY, error_of, run
 
 import generate as script
-from chatter.chat import encode, fold
+from chatter.chat import clean, encode
 from chatter.command import InputError
 from chatter.engines import ENGINES, Sampling, load_engine
-from generate import answer, generate, read_chat, read_words
+from chatter.lookalikes import fold
+from generate import answer, generate, read_lines, typed
 
 WILD = Sampling(temperature=3.0, top_p=1.0, max_new_tokens=20)
 GREEDY = Sampling(greedy=True, max_new_tokens=20)
@@ -104,27 +107,28 @@ def test_a_model_that_says_nothing_visible(random_model, monkeypatch):
         generate(engine, sampling=Sampling(max_new_tokens=5))
 
 
-def test_banned_words_are_read_from_a_file(tmp_path):
-    (tmp_path / "words").write_bytes("BAD\n\n  two words \r\nＷＩＤＥ\n\u200b\n".encode())
-    assert read_words(tmp_path / "words") == {"bad", "two words", "wide"}
-    assert read_words(None) == frozenset()
-
-
 def test_a_chat_is_read_from_plain_lines_or_logs():
     lines = b"hello\r\n\n[2024-03-7 21:05:09] #c u: hi\n[2024-03-7 21:05:11] #c u has been banned\n\xff\xfe\0 bytes\n"
     irc = b"@tmi-sent-ts=1709845509000 :u!u@u PRIVMSG #c :raw\r\nPING :tmi.twitch.tv\r\nlast"
-    chat = list(read_chat((lines + irc).splitlines(keepends=True)))
+    chat = [text for text in map(typed, read_lines(io.BytesIO(lines + irc))) if clean(text)]
     assert chat == ["hello", "hi", "\ufffd\ufffd\0 bytes", "raw", "last"]
+
+
+def test_a_long_line_is_one_line():
+    """It is cut; what follows is not read as more lines."""
+    lines = [b"x" * 200_000 + b" tail\n", b"y" * (1 << 16) + b"\n", b"z\n"]
+    assert [len(line) for line in read_lines(io.BytesIO(b"".join(lines)))] == [1 << 16, 1 << 16, 1]
 
 
 def test_lines_with_the_trigger_are_answered(parrot_engine):
     lines = ["ping", "Bot: hello", "ping @BOT", "and so on"]
     said = list(answer(parrot_engine, lines, "bot", sampling=WILD))
-    assert [line for line, _ in said] == [lines[1], lines[2]]
+    assert [line for line, message, _ in said if message] == [lines[1], lines[2]]
+    assert [reason for *_, reason in said] == ["no trigger", "", "", "no trigger"]
 
 
 def test_without_a_trigger_each_line_is_answered(parrot_engine):
-    answers = [message.text for _, message in answer(parrot_engine, ["ping", "ping"], "", sampling=GREEDY)]
+    answers = [message.text for _, message, _ in answer(parrot_engine, ["ping", "ping"], "", sampling=GREEDY)]
     assert answers == ["what is it"] * 2
 
 
@@ -139,8 +143,9 @@ def test_an_answer_joins_the_chat(parrot_engine, monkeypatch):
 
 def test_a_line_without_an_answer_is_reported_and_the_next_one_answered(parrot_engine, capsys):
     banned = {"sampling": GREEDY, "banned_words": frozenset({"what"})}
-    said = [message.text for _, message in answer(parrot_engine, ["ping", "what is it"], "", **banned)]
-    assert said == ["ping"]
+    answers = answer(parrot_engine, ["ping", "what is it"], "", **banned)
+    said = [message and message.text for _, message, _ in answers]
+    assert said == [None, "ping"]
     assert capsys.readouterr().err.startswith("no answer: no printable message without banned words in 1 attempt(s).")
 
 
@@ -155,9 +160,9 @@ def test_the_chat_of_a_stream_does_not_grow(random_model, monkeypatch):
         lambda engine, chat, **options: lengths.append(len(chat)) or generate(engine, chat, **options),
     )
     memory = psutil.Process().memory_info().rss
-    lines = read_chat(b"line %d of a long chat\n" % number for number in range(300_000))
-    answers = list(answer(engine, lines, "9999 ", sampling=WILD))
-    assert len(answers) == 30 and {*lengths} == {32}
+    lines = (f"line {number} of a long chat" for number in range(300_000))
+    answers = sum(message is not None for _, message, _ in answer(engine, lines, "9999 ", sampling=WILD))
+    assert answers == 30 and {*lengths} == {32}
     assert psutil.Process().memory_info().rss - memory < 20e6  # the lines take 26 MB
 
 
@@ -198,10 +203,11 @@ def test_a_seed_of_its_own_is_told_and_repeats_the_message(args):
     assert json.loads(run(*args, "--json", "--seed", first["seed"]).stdout) == first
 
 
-def pipe(model, *args):
+def pipe(model, *args, **kwargs):
     """Start generate.py with pipes for its standard input, output and error."""
     command = [sys.executable, ROOT / "generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", "10"]
-    return subprocess.Popen([*command, *args], **dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE))
+    pipes = dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE)
+    return subprocess.Popen([*command, *args], **pipes, **kwargs)
 
 
 def test_standard_input(parrot):
@@ -222,7 +228,7 @@ def test_a_stream_is_answered_line_by_line_whatever_its_bytes(parrot):
         process.stdin.write(line)
         process.stdin.flush()
         assert process.stdout.readline().endswith(reply)
-    output, errors = process.communicate(b"x" * 200_000 + b" ping\n")
+    output, errors = process.communicate(b"ping " + b"x" * 200_000 + b"\n")
     assert (process.returncode, output.count(b"\n"), errors) == (0, 1, b"")
 
 
@@ -258,7 +264,7 @@ def test_a_beginning_that_is_too_long(args):
 
 
 def test_no_file_of_banned_words(args, tmp_path):
-    assert "No such file" in error_of(*args, "--banned-words", tmp_path / "nowhere")
+    assert "nowhere: No such file or directory." in error_of(*args, "--banned-words", tmp_path / "nowhere")
 
 
 def test_a_message_of_banned_words(parrot, tmp_path):
@@ -285,7 +291,7 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--temperature", "0"], "argument --temperature: must be more than 0"),
+        (["--temperature", "0"], "argument --temperature: must be at least 0.01"),
         (["--top-p", "1.5"], "argument --top-p: must be at most 1"),
         (["-n", "0"], "argument -n/--num-messages: must be at least 1"),
         (["--seed", "-1"], "argument --seed: must be at least 0"),
@@ -298,3 +304,83 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
 def test_wrong_usage(options, error):
     done = run("generate.py", *options, check=False)
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == f"generate.py: error: {error}"
+
+
+def test_what_looks_like_irc_may_be_chat(parrot):
+    """A line is dropped only if nobody could have typed it."""
+    chat = ["PING", ":D LUL nice", "PART of me wants that", "NOTICE me senpai", "@bob: hi", "Chat has been cleared"]
+    irc = [
+        "PING :tmi.twitch.tv",
+        ":tmi.twitch.tv 001 bot :Welcome, GLHF!",
+        ":u!u@u.tmi.twitch.tv JOIN #c",
+        "@room-id=1 :tmi.twitch.tv ROOMSTATE #c",
+        "@ban-duration=600;tmi-sent-ts=1709845509000 :tmi.twitch.tv CLEARCHAT #c :u",
+    ]
+    assert [typed(line) for line in chat] == chat
+    assert [typed(line) for line in irc] == [""] * len(irc)
+    assert typed(":u!u@u.tmi.twitch.tv PRIVMSG #c :hello") == typed("@id=1 :u!u@u PRIVMSG #c :hello") == "hello"
+
+
+def test_a_line_for_each_line(parrot):
+    """With --stream --json a bot that writes a line can wait for one."""
+    process = pipe(parrot, "--stream", "--json", "--greedy", "--trigger", "ping", "--max-new-tokens", "20")
+    answers = []
+    for line in ["ping", "nothing", "", "PING :tmi.twitch.tv", "x" * 300_000 + " ping", "ping"]:
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+        answers.append(json.loads(process.stdout.readline()))
+    assert [answer["message"] for answer in answers] == ["what is it", None, None, None, None, answers[-1]["message"]]
+    reasons = [answer.get("reason") for answer in answers]
+    assert reasons == [None, "no trigger", "not a message", "not a message", "no trigger", None]
+    output, errors = process.communicate()
+    assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+def test_the_reason_why_there_is_no_message(parrot, tmp_path):
+    (tmp_path / "words.txt").write_text("WHAT\n")
+    process = pipe(parrot, "--stream", "--json", "--greedy", "--banned-words", tmp_path / "words.txt")
+    output, errors = process.communicate(b"ping\n")
+    answer = json.loads(output)
+    assert answer["message"] is None
+    assert answer["reason"].startswith("no printable message without banned words in 1 attempt(s)")
+    assert errors.decode() == f"no answer: {answer['reason']}\n"
+
+
+def test_chat_that_looks_like_an_option(random_model):
+    args = ["--model", random_model, "--max-new-tokens", 5, "--json"]
+    for chat in (["-_-"], ["--help", "-n"], ["-1"]):
+        assert json.loads(run("generate.py", *args, "--", *chat).stdout)["prompt"] == "\n".join(chat)
+    done = run("generate.py", "before", *args, "behind", "-n", 2, "--", "-_-")
+    assert [json.loads(line)["prompt"] for line in done.stdout.splitlines()] == ["before\nbehind\n-_-"] * 2
+
+
+def test_arguments_that_are_not_text(random_model):
+    """Control tokens, direction marks, control characters and bytes that are not UTF-8."""
+    args = ["--model", random_model, "--max-new-tokens", 5]
+    begin = os.fsdecode(b"\xff <|endoftext|>I \x1b[31m[PA[PAD]D] say\xe2\x80\xae")
+    done = run("generate.py", *args, "--complete", begin, begin)
+    assert_one_clean_line(done.stdout.removesuffix("\n"))
+    assert done.stdout.startswith("I ") and "say" in done.stdout and not set(done.stdout) & set("\u202e\x1b")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_utf_8_is_written_whatever_the_locale_says(parrot, encoding):
+    process = pipe(parrot, "привет 😂", "--json", env=os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"})
+    output, errors = process.communicate()
+    assert json.loads(output.decode())["prompt"] == "привет 😂" and errors == b""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_extreme_numbers_are_the_same_in_both_engines(random_model, engine):
+    """They are refused by the parser, or clamped."""
+    args = ["--model", random_model, "--engine", engine, "--max-new-tokens", 5]
+    for option in ("--temperature", "--top-p", "--top-k", "--repetition-penalty", "--max-new-tokens", "--seed", "-n"):
+        for value in ("nan", "inf", "-inf", "-1", "1e400", "many"):
+            done = run(
+                "generate.py", *args, f"{option}={value}" if len(option) > 2 else f"{option}{value}", check=False
+            )
+            assert done.returncode == 2 and "must be" in done.stderr, (option, value, done.stderr)
+    for given in (["--top-k", 100_000], ["--temperature", 0.01], ["--temperature", 100], ["--seed", 2**63 - 1]):
+        assert_one_clean_line(run("generate.py", *args, *given).stdout.removesuffix("\n"))
+    for given in (["--max-new-tokens", 10**9], ["--repetition-penalty", 100], ["--top-p", 0.01]):
+        assert_one_clean_line(run("generate.py", *args, *given).stdout.removesuffix("\n"))

@@ -97,7 +97,7 @@ def test_perplexity():
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_a_number_is_refused(loss):
-    with pytest.raises(InputError, match=rf"the loss is {loss}\. Pass a lower --learning-rate"):
+    with pytest.raises(InputError, match=rf"the loss is {loss}\. Pass --resume with a lower"):
         check_finite(loss)
 
 

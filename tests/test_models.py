@@ -92,7 +92,7 @@ def test_incomplete_weights_are_refused(pretrained, tokenizer, tmp_path):
 
 
 def test_a_missing_model_is_refused(tokenizer):
-    with pytest.raises(InputError, match=r"no model 'no/such-model' found"):
+    with pytest.raises(InputError, match=r"no model no/such-model: there is no folder of this name"):
         load_model("no/such-model", tokenizer, BLOCK_SIZE)
 
 

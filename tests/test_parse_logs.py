@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,11 +74,13 @@ def test_folders_are_mirrored(command):
 def test_the_summary_adds_up_and_names_unreadable_lines(command):
     assert command[1].splitlines() == [
         "logs/deep/raw_irc.txt.gz: 8 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
-        "4 other IRC commands, 1 unreadable lines, 8 messages written, 1 lines with invalid UTF-8, "
+        "4 other IRC commands, 1 messages without a time, 8 messages written, 1 lines with invalid UTF-8, "
         "2 invisible suffixes removed",
         "logs/some_channel.txt: 15 messages, 4 timeouts, 4 bans, 2 clears, 2 notices, 2 blank lines, "
         "4 unreadable lines, 15 messages written",
-        "files                                 2",
+        "files found                           2",
+        "files skipped                         0",
+        "files read                            2",
         "messages                             23",
         "timeouts                              6",
         "bans                                  5",
@@ -85,13 +88,15 @@ def test_the_summary_adds_up_and_names_unreadable_lines(command):
         "notices                               4",
         "deletions                             1",
         "other IRC commands                    4",
+        "messages without a time               1",
         "blank lines                           2",
-        "unreadable lines                      5",
+        "unreadable lines                      4",
         "messages written                     23",
         "lines with invalid UTF-8              1",
         "invisible suffixes removed            2",
-        "unreadable: logs/deep/raw_irc.txt.gz:19, logs/some_channel.txt:29, logs/some_channel.txt:30, "
-        "logs/some_channel.txt:31, logs/some_channel.txt:32",
+        "messages cut                          0",
+        "unreadable: logs/some_channel.txt:29, logs/some_channel.txt:30, logs/some_channel.txt:31, "
+        "logs/some_channel.txt:32",
     ]
 
 
@@ -103,9 +108,9 @@ def test_only_the_first_unreadable_lines_are_named(tmp_path):
 
 def test_any_number_of_jobs_gives_the_same(tmp_path):
     for jobs in (1, 3):
-        logs, unreadable = parse_logs(ROOT / "data/sample_logs", tmp_path / str(jobs), jobs)
-        total = sum(logs.values(), Counter())
-        assert (total["files"], total["messages"], unreadable) == (12, 48_000, [])
+        results, skipped, stale = parse_logs(ROOT / "data/sample_logs", tmp_path / str(jobs), jobs)
+        total = sum((result.counts for result in results.values()), Counter())
+        assert (len(results), total["messages"], total["unreadable lines"], skipped, stale) == (12, 48_000, 0, {}, [])
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
@@ -127,7 +132,7 @@ def test_killed_at_any_moment_and_run_again(tmp_path):
     assert contents(tmp_path / "out") == whole
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_whole_files(tmp_path):
+def test_ctrl_c_ends_in_one_line_and_leaves_what_was_there(tmp_path):
     logs, out = tmp_path / "logs", tmp_path / "out"
     for copy in range(10):
         shutil.copytree(ROOT / "data/sample_logs", logs / str(copy))
@@ -136,9 +141,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_whole_files(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == b"parse_logs.py: interrupted\n"
     assert process.returncode == 130
-    written = contents(out)
-    assert len(written) < 120 and not [name for name in written if not name.endswith(".csv")]
-    assert {csv_path.count(b"\n") for csv_path in written.values()} == {4001}
+    assert not any(out.iterdir())
 
 
 @pytest.fixture
@@ -214,10 +217,11 @@ def real(tmp_path_factory):
 
 @needs_shared
 def test_every_line_of_real_logs_is_counted_and_readable(real):
-    for logs, unreadable in real[1].values():
-        for log, counts in logs.items():
-            assert sum(counts[kind] for kind in KINDS) == log.read_bytes().count(b"\n")
-        assert unreadable == []
+    for results, skipped, _ in real[1].values():
+        for log, result in results.items():
+            assert sum(result.counts[kind] for kind in KINDS) == log.read_bytes().count(b"\n")
+            assert result.unreadable == []
+        assert skipped == {}
 
 
 @needs_shared
@@ -233,3 +237,156 @@ def test_a_real_day_in_raw_irc_has_the_same_messages(name, typed_with_a_sub, rea
     text = (real[0] / f"rustlog/{name}.csv").read_text().splitlines()
     raw = (real[0] / f"raw_irc/{name}.raw.csv").read_text().splitlines()
     assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)
+
+
+LINE = "[2024-03-7 21:05:09] #c u: hi\n"
+
+
+def parse_command(folder, *args, **kwargs):
+    return run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", *args, cwd=folder, **kwargs)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/a.txt").write_text(LINE)
+    return tmp_path / "logs"
+
+
+def summary_of(done):
+    return dict(re.findall(r"^(.+?)  +([0-9,]+)$", done.stderr, re.MULTILINE))
+
+
+def test_options_that_leave_nothing_leave_the_csvs_of_an_earlier_run(logs, tmp_path):
+    parse_command(tmp_path)
+    before = contents(tmp_path / "raw")
+    done = parse_command(tmp_path, "--exclude-users", "u", check=False)
+    assert done.returncode == 1 and "the options leave out all chat messages" in done.stderr
+    (logs / "a.txt").write_text("nothing to read\n")
+    assert parse_command(tmp_path, check=False).returncode == 1
+    (logs / "a.txt").write_text(LINE)
+    (logs / "b.txt.gz").write_bytes(b"not gzip")
+    assert parse_command(tmp_path, check=False).returncode == 1
+    assert contents(tmp_path / "raw") == before
+
+
+def test_a_folder_or_a_table_of_somebody_else_in_the_way_is_refused(logs, tmp_path):
+    (tmp_path / "raw/a.csv").mkdir(parents=True)
+    (tmp_path / "raw/a.csv/notes.txt").write_text("mine")
+    done = parse_command(tmp_path, check=False)
+    assert "raw/a.csv was not written by parse_logs.py and would be replaced" in done.stderr
+    assert (tmp_path / "raw/a.csv/notes.txt").read_text() == "mine"
+    shutil.rmtree(tmp_path / "raw/a.csv")
+    (tmp_path / "raw/a.csv").write_text("name,age\nann,30\n")
+    assert "raw/a.csv was not written by parse_logs.py" in parse_command(tmp_path, check=False).stderr
+    assert (tmp_path / "raw/a.csv").read_text() == "name,age\nann,30\n"
+
+
+def test_a_csv_whose_log_is_gone_is_named_and_pruned_on_demand(logs, tmp_path):
+    (logs / "optout.txt").write_text(LINE)
+    parse_command(tmp_path)
+    (logs / "optout.txt").unlink()
+    (tmp_path / "raw/other.csv").write_text("name,age\n")
+    done = parse_command(tmp_path)
+    assert done.stderr.splitlines()[-1] == (
+        "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them): raw/optout.csv"
+    )
+    assert (tmp_path / "raw/optout.csv").exists()
+    assert parse_command(tmp_path, "--prune").stderr.splitlines()[-1] == "deleted: raw/optout.csv"
+    assert {path.name for path in (tmp_path / "raw").iterdir()} == {"a.csv", "other.csv"}
+
+
+def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
+    (logs / "deep").mkdir()
+    for name in ("B.TXT", "deep/d.Log"):
+        (logs / name).write_text(LINE)
+    (logs / "c.TXT.gz").write_bytes(gzip.compress(LINE.encode()))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/e.txt").write_text(LINE)
+    (logs / "link").symlink_to(tmp_path / "elsewhere")
+    (logs / "loop").symlink_to(logs)
+    (logs / "file.txt").symlink_to(tmp_path / "elsewhere/e.txt")
+    (logs / "broken.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(logs / "pipe.txt")
+    (logs / "notes.md").touch()
+    done = parse_command(tmp_path, "--verbose")
+    summary = summary_of(done)
+    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("10", "4", "6")
+    assert summary["messages"] == "6"
+    [skipped] = re.findall("^skipped: (.*)$", done.stderr, re.MULTILINE)
+    assert skipped == (
+        "logs/broken.txt (a broken link), logs/loop (a link to a folder that was read already), "
+        "logs/notes.md (not a .txt or .log file), logs/pipe.txt (not a regular file)"
+    )
+    csvs = {path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw").rglob("*.csv")}
+    assert csvs == {"a.csv", "B.csv", "c.csv", "deep/d.csv", "file.csv", "link/e.csv"}
+
+
+def test_a_folder_that_may_not_be_read_is_skipped_and_named(logs, tmp_path):
+    (logs / "locked").mkdir(mode=0)
+    rights = "-dac_override,-dac_read_search"
+    without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    done = parse_command(tmp_path, launcher=[*without, sys.executable])
+    assert "skipped: logs/locked (Permission denied)" in done.stderr
+
+
+def test_strange_names_of_files(logs, tmp_path):
+    (logs / ("x" * 250 + ".txt")).write_text(LINE)
+    (logs / "line\nbreak.txt").write_text(LINE + "unreadable\n")
+    with open(os.fsencode(logs) + b"/not \xff utf-8.txt", "w") as file:
+        file.write(LINE + "unreadable\n")
+    done = parse_command(tmp_path, "--verbose")
+    assert summary_of(done)["messages written"] == "4"
+    assert r"line\nbreak.txt:2" in done.stderr and len(contents(tmp_path / "raw")) == 4
+    assert run("tokenize_logs.py", "--help").returncode == 0
+
+
+def test_a_log_with_the_line_ends_of_old_macs(logs, tmp_path):
+    (logs / "a.txt").write_bytes(LINE.replace("\n", "\r").encode() * 1000)
+    assert summary_of(parse_command(tmp_path))["messages written"] == "1,000"
+
+
+def test_a_log_in_utf_16_is_named(logs, tmp_path):
+    (logs / "a.txt").write_text(LINE, encoding="utf-16")
+    assert "logs/a.txt is in UTF-16. Save it in UTF-8." in parse_command(tmp_path, check=False).stderr
+
+
+def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
+    (logs / "a.txt").write_bytes(LINE.encode() + b"[2024-03-7 21:05:09] #c u: " + "яx".encode() * 35_000_000 + b"\n")
+    done = parse_command(tmp_path)
+    assert summary_of(done)["messages cut"] == "1"
+    assert "cut to 65,536 bytes: logs/a.txt:2\n" in done.stderr
+    rows = (tmp_path / "raw/a.csv").read_text().splitlines()
+    assert len(rows[2].encode()) == len("2024-03-07,21:05:09,c,u,") + 65_535  # no character is cut in half
+    model = ["--model", ROOT / "models/tiny-gpt2", "--block-size", 16]
+    run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out", *model)
+
+
+def test_excluded_users_in_any_file_and_those_who_said_nothing(logs, tmp_path):
+    """With a byte order mark, commas, comments, UTF-16."""
+    (logs / "a.txt").write_text("".join(LINE.replace("u:", f"user{n}:") for n in range(5)))
+    (tmp_path / "bom.txt").write_text("user0, user1\n", encoding="utf-8-sig")
+    (tmp_path / "utf16.txt").write_text("# asked to be left out\nUSER2  # yesterday\n", encoding="utf-16")
+    done = parse_command(tmp_path, "--exclude-users", "bom.txt", "utf16.txt", "nobody_else")
+    assert summary_of(done)["from excluded users"] == "3"
+    assert done.stderr.splitlines()[-1] == "--exclude-users without messages: nobody_else"
+    assert [row.split(",")[3] for row in (tmp_path / "raw/a.csv").read_text().splitlines()[1:]] == ["user3", "user4"]
+
+
+def test_the_suffix_of_clients_is_removed_and_emoji_stay_whole(logs, tmp_path):
+    typed = ["twice \U000e0000", "twice\u034f", "I ❤\ufe0f", "flag \U0001f3f4\U000e0067\U000e007f"]
+    (logs / "a.txt").write_text("".join(LINE.replace("hi", text) for text in typed))
+    assert summary_of(parse_command(tmp_path))["invisible suffixes removed"] == "2"
+    rows = (tmp_path / "raw/a.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[4] for row in rows] == ["twice", "twice", *typed[2:]]
+
+
+def test_more_jobs_than_logs_are_no_more_threads(logs, tmp_path):
+    assert summary_of(parse_command(tmp_path, "--jobs", 999_999))["messages written"] == "1"
+
+
+def test_an_output_folder_that_is_a_link(logs, tmp_path):
+    (tmp_path / "raw").symlink_to(tmp_path / "disk/real")
+    for _ in range(2):
+        parse_command(tmp_path)
+    assert (tmp_path / "raw").is_symlink() and contents(tmp_path / "disk").keys() == {"real/a.csv"}

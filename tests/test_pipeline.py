@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2To
 
 from chatter.chat import encode
 from chatter.engines import load_engine
+from chatter.files import MANIFEST
 
 PROJECT = [*SCRIPTS, "chatter", "ds_config.json"]  # all that the four commands need
 
@@ -105,6 +106,7 @@ def test_files_of_the_four_commands(four_commands):
         f"{channel}-2024-03-07.csv" for channel in ("kobold_kitchen", "pixelpanda_tv", "speedy_sora")
     }
     assert names("data/tokenized_datasets") == {
+        MANIFEST,
         "README.md",
         "dataset_dict.json",
         "summary.json",

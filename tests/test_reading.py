@@ -19,6 +19,11 @@ BOM = b"\xef\xbb\xbf"
 MESSAGE = b"[2024-03-7 21:05:09] #c u: hi\n"
 
 
+def with_line_feeds(data):
+    """Return what a log is read as: if its lines end with \\r alone, as those of old Macs do, with \\n instead."""
+    return data if b"\n" in data else data.replace(b"\r", b"\n")
+
+
 def chunks_of(log):
     return list(read_chunks(log, lambda num_bytes: None))
 
@@ -32,7 +37,7 @@ def test_chunks_are_whole_lines_and_nothing_is_lost(data, chunk_bytes):
             log, progress = Path(folder, f"log{suffix}"), []
             log.write_bytes(stored)
             chunks = list(read_chunks(log, progress.append))
-        assert b"".join(chunks) == data.removeprefix(BOM)
+        assert b"".join(chunks) == with_line_feeds(data).removeprefix(BOM)
         assert all(chunk.endswith(b"\n") for chunk in chunks[:-1])
         assert sum(progress) == len(stored) or not data
 
@@ -66,6 +71,7 @@ def test_any_bytes_conserve_lines(data):
         log = Path(folder, "log.txt")
         log.write_bytes(data)
         counts, _ = parse(log, Path(folder, "log.csv"))
+        data = with_line_feeds(data)
         assert sum(counts[kind] for kind in KINDS) == len(data.split(b"\n")) - data.endswith(b"\n") - (not data)
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
-from chatter.report import write_data_report, write_model_report
+from chatter.command import InputError
+from chatter.report import read_data_summary, write_data_report, write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
 HISTORY = [
@@ -32,7 +33,7 @@ def write_report(dataset_dir, tmp_path):
     def write(run=RUN):
         folder = tmp_path / "model"
         folder.mkdir()
-        write_model_report(folder, HISTORY, run, dataset_dir)
+        write_model_report(folder, HISTORY, run, read_data_summary(dataset_dir))
         return folder
 
     return write
@@ -102,6 +103,19 @@ def test_a_dataset_without_a_summary(write_report, dataset_dir):
     folder = write_report()
     assert json.loads((folder / "metrics.json").read_text())["data"] == {}
     assert ModelCard.load(folder / "README.md").data.pipeline_tag == "text-generation"
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "\udcff"])
+def test_a_damaged_summary_is_refused_before_training(content, dataset_dir):
+    (dataset_dir / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"summary\.json is damaged"):
+        read_data_summary(dataset_dir)
+
+
+def test_the_card_shows_no_path_of_this_machine(write_report, tmp_path):
+    (tmp_path / "small").mkdir()
+    card = (write_report(RUN | {"--model": str(tmp_path / "small")}) / "README.md").read_text()
+    assert "| --model | small |" in card and str(tmp_path) not in card
 
 
 def test_the_learning_curve_is_a_png(write_report):

@@ -20,7 +20,9 @@ from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
 from chatter.command import InputError
-from tokenize_logs import block_dtype, drop_duplicates, pack, read_messages, save_dataset, tokenize_logs, truncate
+from chatter.files import MANIFEST
+from chatter.tables import read_messages
+from tokenize_logs import block_dtype, drop_duplicates, pack, save_dataset, tokenize_logs, truncate
 
 
 def read_blocks(dataset_dir):
@@ -112,12 +114,6 @@ def test_each_split_has_at_least_one_block(test_size, num_test, tokenizer, tmp_p
     np.arange(60, dtype=np.uint16).tofile(tmp_path / "scratch/blocks")
     dataset = save_dataset(tmp_path / "scratch/blocks", (20, 3), tokenizer, test_size, 0, tmp_path / "dataset")
     assert (len(dataset["train"]), len(dataset["test"])) == (20 - num_test, num_test)
-
-
-def test_reading_what_spreadsheets_write(tmp_path):
-    messages = ["plain", "", 'a "quoted", one', "two\nlines", "NA", "null", "007", "\ufeff", "emoji 😂", "x" * 100_000]
-    write_csv(tmp_path / "a.csv", messages)
-    assert [text for batch in read_messages(tmp_path / "a.csv") for text in batch] == messages
 
 
 def test_a_large_csv_is_read_in_batches(tmp_path):
@@ -303,7 +299,7 @@ def test_no_csv(error, tmp_path):
 
 
 def test_no_tokenizer(error):
-    assert "no tokenizer found for the model 'no/such-model', neither" in error("--model", "no/such-model")
+    assert "no model no/such-model: there is no folder of this name" in error("--model", "no/such-model")
 
 
 def test_a_tokenizer_without_a_line_break(error, tmp_path):
@@ -341,12 +337,12 @@ def test_the_tokens_that_are_missing_are_enough(tmp_path):
 
 def test_a_csv_without_the_columns(error, tmp_path):
     (tmp_path / "raw/b.csv").write_text("date,time,text\n")
-    assert "b.csv has no column channel or message or username. Run parse_logs.py" in error()
+    assert "b.csv has no column message in its first line. Run parse_logs.py, whose CSVs have one, or move" in error()
 
 
 def test_a_csv_that_is_not_utf_8(error, tmp_path):
     (tmp_path / "raw/b.csv").write_bytes(b"date,time,channel,username,message\n\xff,,,,\xff\n")
-    assert "b.csv is not a valid CSV in UTF-8: " in error()
+    assert "b.csv is not a valid CSV: " in error()
 
 
 def test_an_output_dir_that_cannot_be_made(error, tmp_path):
@@ -354,8 +350,9 @@ def test_an_output_dir_that_cannot_be_made(error, tmp_path):
 
 
 def test_others_files_are_not_deleted(error, tmp_path):
-    assert "raw contains other files that would be deleted. Choose another" in error("--output-dir", tmp_path / "raw")
-    assert ". contains other files" in error("--output-dir", ".", cwd=tmp_path / "raw")
+    said = error("--output-dir", tmp_path / "raw")
+    assert "raw contains other files that would be deleted, such as a.csv. Move them away, or choose another" in said
+    assert "raw contains the working directory. Choose another" in error("--output-dir", ".", cwd=tmp_path / "raw")
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.csv"]
 
 
@@ -397,3 +394,30 @@ def test_full_disk(tmp_path, full_disk):
     error = error_of("tokenize_logs.py", "--input-dir", tmp_path, "--model", TINY, "--output-dir", full_disk / "out")
     assert "No space left on device" in error
     assert not any(full_disk.iterdir())
+
+
+def test_an_output_that_is_a_link_is_replaced_behind_it(command, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "disk/real")
+    for seed in (1, 2):
+        run(*command, tmp_path / "out", "--seed", seed)
+    assert (tmp_path / "out").is_symlink() and [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+    assert json.loads((tmp_path / "disk/real/summary.json").read_text())["seed"] == 2
+
+
+def test_a_dataset_of_the_version_before_is_replaced(command, tmp_path):
+    """It has no list of its files."""
+    run(*command, tmp_path / "out")
+    (tmp_path / "out" / MANIFEST).unlink()
+    run(*command, tmp_path / "out")
+    assert (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_an_empty_csv_is_nothing_and_a_folder_may_be_called_csv(tmp_path):
+    (tmp_path / "raw/x.csv").mkdir(parents=True)
+    write_csv(tmp_path / "raw/x.csv/a.csv", ["hello chat"] * 100)
+    (tmp_path / "raw/empty.csv").touch()
+    args = ["--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out", "--model", TINY, "--block-size", 64]
+    done = run("tokenize_logs.py", *args, "--verbose")
+    assert re.search("^messages +100$", done.stderr, re.MULTILINE)
+    assert re.search(r"^.*/raw/x\.csv/a\.csv: [0-9,]+ bytes, of \d{4}-\d\d-\d\d \d\d:\d\d$", done.stderr, re.MULTILINE)
+    assert "bytes, of" not in run("tokenize_logs.py", *args).stderr

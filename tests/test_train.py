@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import signal
 import sys
@@ -21,15 +22,17 @@ from conftest import (
     run,
     start,
     wait_for,
+    without_manifest,
 )
 from datasets import DatasetDict
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from chatter.command import InputError
+from chatter.files import MANIFEST
 from chatter.loss import collate
 from chatter.models import load_model
-from train import load_blocks, parse_args, training_arguments
+from train import parse_args, training_arguments
 
 
 def test_defaults(tmp_path, monkeypatch):
@@ -37,7 +40,7 @@ def test_defaults(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed", "--output-dir", str(tmp_path / "m")])
     args = parse_args()
     assert (args.model, args.dataset_dir) == ("gpt2-medium", Path("data/tokenized_datasets"))
-    settings = training_arguments(args, num_train_blocks=2400)
+    settings = training_arguments(args, 2400, tmp_path)
     assert settings.gradient_accumulation_steps * settings.per_device_train_batch_size == 24
     assert settings.per_device_train_batch_size == 8
     assert (settings.optim, settings.learning_rate, settings.max_steps) == ("adamw_torch", 1e-3, 3 * 100)
@@ -88,6 +91,7 @@ def test_the_last_reported_loss_is_that_of_the_saved_model(zero3, dataset_dir, t
 @pytest.mark.slow
 def test_what_is_saved(zero3):
     assert sorted(path.name for path in zero3[0].iterdir()) == [
+        MANIFEST,
         "README.md",
         "config.json",
         "generation_config.json",
@@ -137,7 +141,8 @@ def test_the_saved_card_shows_what_was_reported(zero3):
 @pytest.mark.slow
 def test_each_epoch_has_a_checkpoint(zero3):
     checkpoints = Path(f"{zero3[0]}-checkpoints")
-    assert {path.name for path in checkpoints.iterdir()} == {f"checkpoint-{n}" for n in range(1, 11)}
+    names = {path.name for path in checkpoints.iterdir()}
+    assert without_manifest(names) == {f"checkpoint-{n}" for n in range(1, 11)}
 
 
 @pytest.fixture
@@ -160,7 +165,7 @@ def test_checkpoints_are_not_replaced_silently(trained_before, small_model, data
     checkpoints = Path(f"{trained_before}-checkpoints")
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", trained_before]
     assert f"{checkpoints} already exists. Pass --resume to continue" in error_of("train.py", *basics)
-    assert len(list(checkpoints.iterdir())) == 10
+    assert len(list(checkpoints.glob("checkpoint-*"))) == 10
 
 
 @pytest.mark.slow
@@ -169,7 +174,7 @@ def test_overwrite_replaces_a_model_and_its_checkpoints(trained_before, small_mo
     before = (trained_before / "model.safetensors").read_bytes()
     run("train.py", *basics, "--overwrite", "--max-steps", 2)
     checkpoints = Path(f"{trained_before}-checkpoints")
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["checkpoint-1", "checkpoint-2"]
+    assert sorted(path.name for path in checkpoints.glob("*")) == [MANIFEST, "checkpoint-1", "checkpoint-2"]
     assert (trained_before / "model.safetensors").read_bytes() != before
 
 
@@ -217,38 +222,14 @@ def test_report_to_tensorboard(half_precision):
     assert list(Path(f"{folder}-checkpoints/runs").rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("name", ["cut", "no test", "no tokenizer", "empty"])
-def test_an_incomplete_dataset_is_refused(dataset_dir, tmp_path, name):
-    folder = shutil.copytree(dataset_dir, tmp_path / name)
-    if name == "cut":
-        [arrow] = (folder / "train").glob("*.arrow")
-        arrow.write_bytes(arrow.read_bytes()[:-1000])
-    else:
-        shutil.rmtree(folder / ("tokenizer" if name == "no tokenizer" else "test"))
-    if name == "empty":
-        DatasetDict.load_from_disk(dataset_dir)["test"].select([]).save_to_disk(folder / "test")
-    with pytest.raises(InputError, match=rf"{name} is not a complete dataset\. Run tokenize_logs\.py first"):
-        load_blocks(folder)
-
-
-@pytest.mark.parametrize(("name", "content"), [("dataset_dict.json", '{"splits": []}'), ("train/state.json", "[]")])
-def test_a_damaged_dataset_is_refused(dataset_dir, tmp_path, name, content):
-    """Whatever the readers make of a flipped bit, it is an error that says what to do."""
-    folder = shutil.copytree(dataset_dir, tmp_path / "dataset")
-    load_blocks(folder)
-    (folder / name).write_text(content)
-    with pytest.raises(InputError, match="is not a complete dataset"):
-        load_blocks(folder)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "error"),
     [
         (["--dataset-dir", "{tmp_path}/nowhere"], "{tmp_path}/nowhere is not a complete dataset"),
-        (["--model", "no/such-model"], "no model 'no/such-model' found"),
+        (["--model", "no/such-model"], "no model no/such-model: there is no folder of this name"),
         (["--micro-batch-size", "5"], "--batch-size 24 is not a multiple of --micro-batch-size 5"),
-        (["--deepspeed", "nothing.json"], "No such file or directory: 'nothing.json'"),
+        (["--deepspeed", "nothing.json"], "nothing.json: No such file or directory."),
         (["--deepspeed", "{tmp_path}/file.json"], "{tmp_path}/file.json is not valid JSON"),
         (["--output-dir", "{tmp_path}/file.json/model"], "{tmp_path}/file.json"),
         (["--output-dir", "{tmp_path}", "--overwrite"], "{tmp_path} contains other files that would be deleted"),
@@ -268,7 +249,7 @@ def test_an_error_is_one_line_and_leaves_nothing(small_model, dataset_dir, tmp_p
 def test_full_disk(small_model, dataset_dir, full_disk):
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", full_disk / "model"]
     assert "No space left on device" in error_of("train.py", *basics)
-    left = {path.name for path in full_disk.glob("*/*")}
+    left = without_manifest(path.name for path in full_disk.glob("*/*"))
     assert left == ({"checkpoint-1"} if shutil.disk_usage(full_disk).total > 1_500_000 else set())
 
 
@@ -280,3 +261,150 @@ def test_a_disk_without_room_for_a_checkpoint(small_model, dataset_dir, full_dis
     error = error_of("train.py", *basics)
     assert "a checkpoint takes about " in error and f" are free in {full_disk}. Free some space, or" in error
     assert list(full_disk.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_finished_run_whose_model_is_gone_is_saved_again(zero3, dataset_dir, tmp_path):
+    """With the same weights and figures; fewer epochs than it has are refused."""
+    shutil.copytree(f"{zero3[0]}-checkpoints", tmp_path / "model-checkpoints")
+    model = json.loads((zero3[0] / "metrics.json").read_text())["run"]["--model"]
+    basics = ["--model", model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    done = run("train.py", *basics, "--resume")
+    assert "this run is finished: saving its model again. Pass more --epochs to train further.\n" in done.stderr
+    assert "step" not in done.stderr.split("finished")[1]
+    for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
+        assert (tmp_path / "model" / name).read_bytes() == (zero3[0] / name).read_bytes()
+    again, first = (
+        json.loads((path / "metrics.json").read_text())["history"] for path in (tmp_path / "model", zero3[0])
+    )
+    assert again == [entry for entry in first if "train_runtime" not in entry]
+    error = error_of("train.py", *basics, "--resume", "--overwrite", "--epochs", 5)
+    assert "has 10 steps already, but the options ask for 5. Pass more --epochs" in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [[], ["--no-deepspeed"]])
+def test_a_resumed_run_may_go_on_for_longer_and_at_another_rate(how, small_model, dataset_dir, tmp_path):
+    """The learning rates that are logged are those of the new options, and they are the ones that are used."""
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *how]
+    basics += ["--warmup-epochs", 0, "--batch-size", 8]  # three steps an epoch
+    run("train.py", *basics, "--epochs", 2)
+    shutil.rmtree(tmp_path / "model")
+    done = run("train.py", *basics, "--epochs", 4, "--resume", "--learning-rate", 5e-4, "--precision", "fp32")
+    for change in ("--epochs was 2.0 and is now 4.0", "--learning-rate was 0.001 and is now 0.0005"):
+        assert f"{change}: the schedule changes from here on\n" in done.stderr
+    history = json.loads((tmp_path / "model/metrics.json").read_text())["history"]
+    [(step, rate)] = [(entry["step"], entry["learning_rate"]) for entry in history if "learning_rate" in entry]
+    assert step == 10 and rate == pytest.approx(5e-4 * (12 - 9) / 12)
+    state = torch.load(tmp_path / "model-checkpoints/checkpoint-12/scheduler.pt", weights_only=True)
+    assert state["base_lrs"] == [5e-4] * len(state["base_lrs"]) and state["last_epoch"] == 12
+    changed = error_of("train.py", *basics, "--epochs", 4, "--resume", "--overwrite", "--seed", 1)
+    assert "was made with --seed 42, but this run has 1. Pass the same" in changed
+
+
+def test_a_run_too_short_for_its_warm_up_has_none(tmp_path):
+    """With one it would train at a learning rate of 0. All other runs keep theirs."""
+
+    def warmup_steps(*args):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", "--no-deepspeed", *map(str, args)])
+            return training_arguments(parse_args(), 240, tmp_path).warmup_steps
+
+    assert warmup_steps() == 1
+    assert warmup_steps("--max-steps", 1) == 0 and warmup_steps("--max-steps", 2) == 1
+    assert warmup_steps("--warmup-epochs", 5, "--epochs", 3) == 0
+    assert warmup_steps("--warmup-epochs", 2, "--epochs", 3) == 20
+
+
+@pytest.mark.slow
+def test_a_run_of_one_step_learns(small_model, dataset_dir, tmp_path):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    run("train.py", *basics, "--max-steps", 1)
+    before, after = (load_file(path / "model.safetensors") for path in (small_model, tmp_path / "model"))
+    name = "transformer.h.0.mlp.c_fc.weight"
+    assert (before[name] - after[name]).abs().max() > 5e-4
+
+
+@pytest.mark.slow
+def test_an_output_that_is_a_link_and_checkpoints_of_somebody_else(small_model, dataset_dir, tmp_path):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "model").symlink_to(tmp_path / "disk/model")
+    (tmp_path / "model-checkpoints").symlink_to(tmp_path / "disk/checkpoints")
+    for options in (["--max-steps", 1], ["--max-steps", 2, "--overwrite"]):
+        run("train.py", *basics, *options)
+        (tmp_path / "disk/checkpoints/notes.txt").write_text("mine")
+    assert {path.name for path in (tmp_path / "disk/checkpoints").iterdir()} == {
+        ".chatter.json", "checkpoint-1", "checkpoint-2", "notes.txt"
+    }  # fmt: skip
+    assert (tmp_path / "model").is_symlink() and (tmp_path / "disk/model/model.safetensors").exists()
+    (tmp_path / "disk/model/notes.txt").write_text("mine")
+    assert "other files that would be deleted, such as notes.txt" in error_of("train.py", *basics, "--overwrite")
+
+    (tmp_path / "new-checkpoints").mkdir()
+    (tmp_path / "new-checkpoints/thesis.txt").write_text("mine")
+    error = error_of("train.py", *basics[:-1], tmp_path / "new", "--overwrite")
+    assert "new-checkpoints contains other files" in error
+    assert (tmp_path / "new-checkpoints/thesis.txt").read_text() == "mine"
+
+
+def test_the_working_directory_is_not_replaced(small_model, dataset_dir, tmp_path):
+    (tmp_path / "config.json").touch()
+    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", ".", "--overwrite"]
+    assert "contains the working directory" in error_of("train.py", *args, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_a_checkpoint_and_resume_goes_on(small_model, dataset_dir, tmp_path):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    basics += ["--batch-size", 8, "--epochs", 200]
+    process = start("train.py", *basics, text=True)
+    checkpoints = tmp_path / "model-checkpoints"
+    wait_for((checkpoints / "checkpoint-3/run.json").exists, process)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate()[1]
+    assert process.returncode == 143, errors
+    [step] = re.findall(r"stopped at step (\d+)\. Pass --resume to continue from there\.\n$", errors)
+    assert (checkpoints / f"checkpoint-{step}/run.json").exists()
+    assert f"resuming from {checkpoints}/checkpoint-{step}\n" in start_and_stop(*basics, "--resume")
+
+
+def start_and_stop(*args):
+    """Start train.py, stop it when it trains, and return what it said."""
+    process = start("train.py", *args, text=True)
+    said = ""
+    while "step" not in said:
+        said += process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    return said + process.communicate()[1]
+
+
+@pytest.mark.slow
+def test_from_any_folder_and_without_deepspeed(small_model, dataset_dir, tmp_path):
+    """ds_config.json is found beside train.py. Without DeepSpeed one line says so, and the plain Trainer works."""
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", "model", "--max-steps", 1]
+    run("train.py", *basics, cwd=tmp_path)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(WITHOUT_DEEPSPEED)
+    without = {"PYTHONPATH": str(tmp_path / "site")}
+    error = error_of("train.py", *basics, "--overwrite", cwd=tmp_path, **without)
+    assert error == (
+        "train.py: error: DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed."
+    )
+    run("train.py", *basics, "--overwrite", "--no-deepspeed", cwd=tmp_path, **without)
+    if not torch.cuda.is_available():
+        fp16 = ["--overwrite", "--no-deepspeed", "--precision", "fp16"]
+        assert "cannot train in fp16" in error_of("train.py", *basics, *fp16, cwd=tmp_path, **without)
+    for engine in ("ctranslate2", "transformers"):
+        done = run("generate.py", "--model", tmp_path / "model", "--engine", engine, "--max-new-tokens", 5, **without)
+        assert len(done.stdout.splitlines()) == 1
+
+
+# Python imports a module of this name when it starts.
+WITHOUT_DEEPSPEED = """
+import importlib.machinery
+find_spec = importlib.machinery.PathFinder.find_spec
+def without_deepspeed(cls, name, *args):
+    return None if name.split(".")[0] == "deepspeed" else find_spec(name, *args)
+importlib.machinery.PathFinder.find_spec = classmethod(without_deepspeed)
+"""

@@ -1,0 +1,119 @@
+"""How a command ends: exit codes, one line on stderr, signals, and standard streams that are closed or full."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from chatter.command import InputError
+
+
+class Terminated(BaseException):
+    """SIGTERM. Like KeyboardInterrupt, it is not an Exception, so that only cleaning up stands in its way."""
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Run a command, and end it with an exit code and at most one line on stderr.
+
+    Exit code 1: an error that the user can fix (InputError, or OSError such as a full disk). 130: Ctrl-C. 143: SIGTERM.
+    70: an error in the code, whose traceback is in the file that the line names.
+    """
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub's library warns about each retry
+    prepare_streams()
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"  # progress bars, the libraries' own included, are for terminals
+    if "RANK" not in os.environ:  # a launcher sends SIGTERM to processes that wait for one that has failed, in C++
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+        flush_stdout()
+    except BrokenPipeError:  # the reader has gone, as in `generate.py -n 99 | head -1`
+        end(1)
+    except InputError as error:
+        end(1, f"error: {error}")
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename is not None else ""
+        end(1, f"error: {name}{error.strerror or error}.")
+    except Terminated:
+        end(143, "terminated")
+    except KeyboardInterrupt:
+        end(130, "interrupted")
+    except MemoryError:
+        end(1, "error: not enough memory. Close other programs, or use a machine with more.")
+    except ModuleNotFoundError as error:
+        end(1, f"error: the package {error.name} is not installed. Run pip install -r requirements.txt.")
+    except Exception as error:
+        report = write_crash_report()
+        end(70, f"unexpected error: {type(error).__name__}. Please report it, and attach {report}.")
+
+
+def terminate(*_: object) -> None:
+    raise Terminated
+
+
+def end(code: int, text: str = "") -> None:
+    """End the process with one line on stderr. Line breaks in the text, as in names of files, are escaped."""
+    if text:
+        text = text.replace("\n", "\\n").replace("\r", "\\r")
+        print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr)
+    try:
+        flush_stdout()
+    except OSError:  # nobody reads it, or the disk is full: Python would try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def flush_stdout() -> None:
+    sys.stdout.flush()
+
+
+def write_crash_report() -> Path:
+    """Write the traceback and the versions to a temporary file."""
+    from importlib.metadata import distributions
+
+    versions = sorted(f"{each.metadata['Name']} {each.version}" for each in distributions())
+    machine = f"Python {platform.python_version()} on {platform.platform()}"
+    text = "\n".join([" ".join(sys.argv), "", traceback.format_exc(), machine, *versions])
+    handle, path = tempfile.mkstemp(prefix=f"{Path(sys.argv[0]).stem}-error-", suffix=".txt")
+    with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text + "\n")
+    return Path(path)
+
+
+class Stderr(io.TextIOWrapper):
+    """A stderr that is closed or full does not stop the work."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def prepare_streams() -> None:
+    """Make standard streams speak UTF-8 whatever the locale says, and stand in for those that are closed.
+
+    Otherwise the next file that is opened would become the closed stream, and messages would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest free number; writing to it is an error
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    raw = io.FileIO(2, "w", closefd=False)
+    sys.stderr = Stderr(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=True)

@@ -1,0 +1,51 @@
+"""Models on the Hugging Face hub: found in the cache or downloaded, without long waits where there is no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chatter.command import InputError, log
+
+TIMEOUT = 5  # seconds to wait for the hub
+FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
+
+
+def fetch_model(model: str, weights: bool) -> str:
+    """Return the folder of a model: the one of this name, or the copy of a model on the hub, downloaded if needed.
+
+    Without `weights`, only config and tokenizer are downloaded. Raises InputError if there is no such model, or no
+    network and no copy.
+    """
+    if Path(model).is_dir():
+        return model
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [pattern for pattern in FILES if weights or pattern != "*.safetensors"]
+    log(f"getting {model} from {constants.ENDPOINT}, or from its copy in {constants.HF_HUB_CACHE}")
+    try:
+        online = is_online(constants.ENDPOINT)
+        return snapshot_download(model, allow_patterns=patterns, etag_timeout=TIMEOUT, local_files_only=not online)
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"no model {model}: there is no folder of this name, no copy in {constants.HF_HUB_CACHE}, and no network. "
+            "Copy a model here and pass its folder with --model, or set HF_HOME to a cache that has it."
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise InputError(
+            f"no model {model}: there is no folder of this name, and {constants.ENDPOINT} has no such model that you "
+            "may read. Check the name, or run hf auth login for a private one."
+        ) from error
+
+
+def is_online(endpoint: str) -> bool:
+    """Return whether the hub answers within TIMEOUT seconds; not if the user asked to stay offline."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(endpoint, timeout=TIMEOUT)
+    except Exception:  # whatever the HTTP library raises: no route, no name, a proxy that refuses
+        return False
+    return True
