@@ -65,6 +65,27 @@ def error_of(script, *args, **kwargs):
     return line
 
 
+@pytest.fixture
+def script_with(tmp_path):
+    """Write a script that does something under plain_errors; return its command."""
+
+    def write(*lines):
+        script = tmp_path / "script.py"
+        body = "".join(f"    {line}\n" for line in lines)
+        imports = "from chatter.command import InputError, log\nfrom chatter.exits import plain_errors\n"
+        script.write_text(f"{imports}with plain_errors():\n{body}")
+        return [sys.executable, script]
+
+    return write
+
+
+def ended(command, **kwargs):
+    """Run a command; return its exit code, its standard output and its standard error."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | kwargs.pop("env", {})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, **kwargs)
+    return done.returncode, done.stdout, done.stderr
+
+
 def start(script, *args, cwd=ROOT, **kwargs):
     """Start a script, and return the process while it runs."""
     command = [sys.executable, *map(str, [ROOT / script, *args])]

@@ -1,13 +1,11 @@
 """chatter/command.py: options, help and log lines, which are the same in all scripts."""
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SCRIPTS, run
+from conftest import SCRIPTS, ended, run
 
 from chatter.command import make_parser, number, positive_int
 
@@ -105,27 +103,6 @@ def test_help_loads_no_heavy_library(script):
     assert {"argparse", "chatter"} <= loaded
     heavy = "ctranslate2 datasets deepspeed huggingface_hub matplotlib numpy pandas polars pyarrow tokenizers torch"
     assert not loaded & {*heavy.split(), "transformers"}
-
-
-@pytest.fixture
-def script_with(tmp_path):
-    """Write a script that does something under plain_errors; return its command."""
-
-    def write(*lines):
-        script = tmp_path / "script.py"
-        body = "".join(f"    {line}\n" for line in lines)
-        imports = "from chatter.command import log\nfrom chatter.exits import plain_errors\n"
-        script.write_text(f"{imports}with plain_errors():\n{body}")
-        return [sys.executable, script]
-
-    return write
-
-
-def ended(command, **kwargs):
-    """Run a command; return its exit code, its standard output and its standard error."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | kwargs.pop("env", {})
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, **kwargs)
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_log_line_goes_to_stderr_from_the_first_process_alone(script_with):

@@ -9,28 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, contents, start, write_csv
-
-
-@pytest.fixture
-def script_with(tmp_path):
-    """Write a script that does something under plain_errors; return its command."""
-
-    def write(*lines):
-        script = tmp_path / "script.py"
-        body = "".join(f"    {line}\n" for line in lines)
-        imports = "from chatter.command import *\nfrom chatter.exits import *\n"
-        script.write_text(f"{imports}with plain_errors():\n{body}")
-        return [sys.executable, script]
-
-    return write
-
-
-def ended(command, **kwargs):
-    """Run a command; return its exit code, its standard output and its standard error."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | kwargs.pop("env", {})
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, **kwargs)
-    return done.returncode, done.stdout, done.stderr
+from conftest import ROOT, TINY, contents, ended, start, write_csv
 
 
 def test_an_input_error_is_one_line(script_with):
