@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 from chatter.command import InputError, make_parser, positive_int
 from chatter.dialects import FIELDS, KINDS, parse_lines
 from chatter.exits import plain_errors
-from chatter.files import locked, staged_files
+from chatter.files import LOCK, locked, staged_files
 from chatter.filters import LogFacts, add_filter_options, chosen_filters, filter_messages, mask_mentions
 from chatter.moderation import find_moderation
 from chatter.reading import map_logs, read_chunks, split_lines
-from chatter.tables import find_tables, is_ours
+from chatter.tables import find_stale, is_ours, read_sources, write_sources
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl
@@ -57,31 +57,51 @@ class LogResult:
 
 
 def find_logs(logs_dir: Path) -> tuple[list[Path], dict[Path, str]]:
-    """Return the logs below a folder, sorted, and why each other file or folder was skipped. Links are followed."""
+    """Return the logs below a folder, sorted, and why each other file or folder was skipped.
+
+    Links are followed, after everything else, so that nothing is read twice.
+    """
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
-    logs, skipped, seen = [], {}, set()
+    logs, skipped, seen, links = [], {}, set(), []
 
     def skip(error: OSError) -> None:
         skipped[Path(error.filename)] = error.strerror
 
-    for folder, subfolders, names in os.walk(logs_dir, onerror=skip, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above, or a second one to the same
-            skipped[Path(folder)] = "a link to a folder that was read already"
-            subfolders.clear()
-            continue
-        seen.add(real)
-        for path in (Path(folder, name) for name in names):
-            if not path.exists():
-                skipped[path] = "a broken link"
-            elif not path.is_file():
-                skipped[path] = "not a regular file"
-            elif not LOG_NAME.fullmatch(path.name):
-                skipped[path] = "not a .txt or .log file"
-            else:
-                logs.append(path)
+    def visit(path: Path) -> None:
+        real = os.path.realpath(path)
+        if path.name[0] == ".":
+            skipped[path] = "hidden"
+        elif not path.exists():
+            skipped[path] = "a broken link"
+        elif real in seen:
+            skipped[path] = "a link to what is read already"
+        elif path.is_dir():
+            walk(path)
+        elif not path.is_file():
+            skipped[path] = "not a regular file"
+        elif not LOG_NAME.fullmatch(path.name):
+            skipped[path] = "not a .txt or .log file"
+        else:
+            seen.add(real)
+            logs.append(path)
+
+    def walk(top: Path) -> None:
+        for folder, subfolders, names in os.walk(top, onerror=skip):
+            seen.add(os.path.realpath(folder))
+            for path in (Path(folder, name) for name in sorted(subfolders + names)):
+                if path.is_symlink():
+                    links.append(path)
+                elif path.name in names or path.name[0] == ".":
+                    visit(path)
+            subfolders[:] = [name for name in subfolders if name[0] != "."]
+
+    walk(logs_dir)
+    while links:
+        visit(links.pop(0))
     if not logs:
-        raise InputError(f"no .txt or .log file (or .txt.gz, .log.gz) in {logs_dir}. Put your logs there.")
+        reasons = "".join(f" {path}: {reason}." for path, reason in [*skipped.items()][:SHOWN])
+        raise InputError(f"no .txt or .log file (or .txt.gz, .log.gz) in {logs_dir}. Put your logs there.{reasons}")
     return sorted(logs), dict(sorted(skipped.items()))
 
 
@@ -97,11 +117,15 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
             )
         csv_paths[csv_path] = log
         existing = output_dir / csv_path
-        if existing.exists() and not (existing.is_file() and is_ours(existing)):
+        if existing.exists() and not (existing.is_file() and (is_ours(existing) or not existing.stat().st_size)):
             raise InputError(
                 f"{existing} was not written by parse_logs.py and would be replaced. Move it away, or choose another "
                 "--output-dir."
             )
+    for csv_path, log in csv_paths.items():
+        for parent in csv_path.parents:
+            if parent in csv_paths:
+                raise InputError(f"{csv_paths[parent]} would become {parent}, the folder of {log}. Rename one of them.")
     return {log: csv_path for csv_path, log in csv_paths.items()}
 
 
@@ -121,7 +145,9 @@ def parse_logs(
     filters = filters or {}
     logs, skipped = find_logs(logs_dir)
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
-    with locked(output_dir / ".lock", output_dir):
+    if output_dir.exists() and not output_dir.is_dir():
+        raise InputError(f"{output_dir} is a file, not a folder. Choose another --output-dir.")
+    with locked(output_dir / LOCK, output_dir):
         csv_paths = name_csvs(logs, logs_dir, output_dir)
         rare_users = find_rare_users(logs, filters.get("min_user_messages", 1), jobs)
         with staged_files(output_dir) as staging:
@@ -134,11 +160,12 @@ def parse_logs(
                 )
             if not total["messages written"]:
                 raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
-        current = {output_dir / csv_path for csv_path in csv_paths.values()}
-        stale = [path for path in find_tables(output_dir) if path not in current and is_ours(path)]
+        sources = read_sources(output_dir) | {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
+        stale = find_stale(output_dir, sources, skipped)
         if prune:
             for path in stale:
                 path.unlink()
+        write_sources(output_dir, sources)
     return results, skipped, stale
 
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:  # imported where they are used: --help should not wait for th
     from datasets import DatasetDict
     from transformers import PreTrainedTokenizerBase
 
-OLDER_MARKERS = ("dataset_dict.json", "tokenizer")  # of datasets written before there were manifests
+# Of datasets that were written before there were manifests.
+OLDER_FILES = ("dataset_dict.json", "README.md", "train/*", "test/*", "tokenizer/*", "summary.json*")
 SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
 
 
@@ -53,12 +54,14 @@ def tokenize_logs(
     max_copies: int | None = None,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`; return what was counted."""
+    if not input_dir.is_dir():
+        raise InputError(f"{input_dir} is not a folder. Run parse_logs.py first, or pass another one with --input-dir.")
     csv_paths = find_tables(input_dir)
     if not csv_paths:
         raise InputError(
             f"no .csv file in {input_dir}. Run parse_logs.py first, or pass another folder with --input-dir."
         )
-    with reserved(output_dir, OLDER_MARKERS) as folder, atomic_output(folder) as partial:
+    with reserved(output_dir, OLDER_FILES) as folder, atomic_output(folder) as partial:
         tokenizer = load_tokenizer(model)
         if block_size > tokenizer.model_max_length:
             raise InputError(

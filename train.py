@@ -46,7 +46,8 @@ if TYPE_CHECKING:  # imported where they are used: --help should not wait for th
     from datasets import DatasetDict
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-OLDER_MARKERS = ("config.json", "metrics.json")  # of models written before there were manifests
+# Of models that were written before there were manifests.
+OLDER_FILES = ("config.json", "metrics.json", "README.md", "*.json", "*.png", "*.safetensors", "ctranslate2/*")
 
 
 def train(args: argparse.Namespace, output_dir: Path) -> int:
@@ -301,7 +302,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             output_dir = args.output_dir
             if os.environ.get("RANK", "0") == "0":  # the first of the processes that a launcher started
-                output_dir = stack.enter_context(reserved(output_dir, OLDER_MARKERS))
+                output_dir = stack.enter_context(reserved(output_dir, OLDER_FILES))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
             signal_number = train(args, output_dir)
             leave_process_group()

@@ -51,7 +51,9 @@ def plain_errors() -> Iterator[None]:
         end(1, "error: not enough memory. Close other programs, or use a machine with more.")
     except ModuleNotFoundError as error:
         end(1, f"error: the package {error.name} is not installed. Run pip install -r requirements.txt.")
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         report = write_crash_report()
         end(70, f"unexpected error: {type(error).__name__}. Please report it, and attach {report}.")
 

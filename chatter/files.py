@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from chatter.command import InputError, log
 
 MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that it wrote there
+STAGING, LOCK = ".chatter.partial", ".chatter.lock"  # in a folder of files that are replaced one by one
 DERIVED = ("cache-*.arrow", ".DS_Store")  # made from other files by datasets and by macOS; they may be deleted
 
 
@@ -61,21 +63,25 @@ def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reserved(folder: Path, older_markers: Collection[str]) -> Iterator[Path]:
+def reserved(folder: Path, older_files: Collection[str]) -> Iterator[Path]:
     """Reserve a folder that a script will replace as a whole at its end; yield its real path, without links.
 
     Raises InputError or OSError before any work is done if it could not be replaced then: if another run writes it, if
-    it contains files that no script wrote, or if it cannot be written. See `check_replaceable` for `older_markers`.
+    it contains files that no script wrote, or if it cannot be written. See `check_replaceable` for `older_files`.
     """
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder. Choose another --output-dir.")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name of {folder} is not in UTF-8. Choose another --output-dir.") from None
     if Path.cwd().is_relative_to(folder):
         raise InputError(f"{folder} contains the working directory. Choose another --output-dir.")
     if os.path.ismount(folder):
         raise InputError(f"{folder} is a mount point, which cannot be replaced. Choose a folder inside it.")
     with locked(beside(folder, "lock"), folder):
-        check_replaceable(folder, older_markers)
+        check_replaceable(folder, older_files)
         probe, renamed = beside(folder, "probe"), beside(folder, "probe-renamed")
         try:
             probe.mkdir(exist_ok=True)
@@ -86,20 +92,18 @@ def reserved(folder: Path, older_markers: Collection[str]) -> Iterator[Path]:
         yield folder
 
 
-def check_replaceable(folder: Path, older_markers: Collection[str]) -> None:
+def check_replaceable(folder: Path, older_files: Collection[str]) -> None:
     """Raise InputError if replacing `folder` would delete files that no script wrote.
 
-    Folders written before there were manifests are recognized by the files `older_markers`, all of them.
+    Folders written before there were manifests are recognized by `older_files`: patterns for all their files, of which
+    those without * must be there.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if (folder / MANIFEST).exists():
-        others = other_files(folder)
-    elif all((folder / marker).exists() for marker in older_markers):
-        others = []
-    else:
-        others = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
-        others = others or [folder]
+    others = other_files(folder)
+    if not (folder / MANIFEST).exists() and all((folder / name).exists() for name in older_files if "*" not in name):
+        of_older = {path for pattern in older_files for path in folder.glob(pattern)}
+        others = [path for path in others if path not in of_older]
     if others:
         raise InputError(
             f"{folder} contains other files that would be deleted, such as {others[0].name}. Move them away, or choose "
@@ -145,8 +149,23 @@ def atomic_output(final: Path) -> Iterator[Path]:
             final.rename(old)
         partial.replace(final)
     finally:
+        if old.exists() and not final.exists():  # interrupted between the two renames
+            old.rename(final)
         delete(partial)
-        delete(old)
+        with contextlib.suppress(OSError):  # the next run tries again, and says what is wrong
+            delete(old)
+
+
+def move(path: Path, target: Path) -> None:
+    """Move a file over another one, atomically also where a link leads to another disk."""
+    try:
+        path.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = beside(target, "partial")
+        shutil.copy(path, copy)
+        copy.replace(target)
 
 
 @contextlib.contextmanager
@@ -155,15 +174,19 @@ def staged_files(folder: Path) -> Iterator[Path]:
 
     On an error nothing in `folder` changes. What a killed run left is deleted.
     """
-    staging = folder / ".partial"
+    staging = folder / STAGING
     delete(staging)
     staging.mkdir(parents=True)
     try:
         yield staging
-        for path in sorted(staging.rglob("*")):
-            if path.is_file():
-                target = folder / path.relative_to(staging)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
+        moves = {path: folder / path.relative_to(staging) for path in sorted(staging.rglob("*")) if path.is_file()}
+        for target in moves.values():  # whatever can fail does so before the first move
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir() or not os.access(target.parent, os.W_OK):
+                raise InputError(
+                    f"{target} cannot be written. Move what is in its place, or choose another --output-dir."
+                )
+        for path, target in moves.items():
+            move(path, target)
     finally:
         delete(staging)

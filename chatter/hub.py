@@ -16,8 +16,10 @@ def fetch_model(model: str, weights: bool) -> str:
     Without `weights`, only config and tokenizer are downloaded. Raises InputError if there is no such model, or no
     network and no copy.
     """
-    if Path(model).is_dir():
+    if model and Path(model).is_dir():
         return model
+    if not model or Path(model).is_absolute():
+        raise InputError(f"no model {model!r}: there is no folder of this name. Check --model.")
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

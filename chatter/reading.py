@@ -25,7 +25,7 @@ def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[byt
     is not in UTF-8 at all.
     """
     try:
-        with log_path.open("rb") as file, open_log(file, log_path) as log:
+        with log_path.open("rb") as file, open_log(file) as log:
             head = log.read(HEAD_BYTES)
             log.seek(0)
             if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -52,9 +52,11 @@ def read_until_cr(log: IO[bytes]) -> bytes:
     return rest
 
 
-def open_log(file: IO[bytes], log_path: Path) -> IO[bytes]:
-    """Unpack a file while it is read, if its name ends with .gz."""
-    return gzip.open(file) if log_path.suffix.lower() == ".gz" else file
+def open_log(file: IO[bytes]) -> IO[bytes]:
+    """Unpack a file while it is read if it is gzipped, whatever its name is."""
+    is_gzipped = file.read(3) == b"\x1f\x8b\x08" or file.name.lower().endswith(".gz")
+    file.seek(0)
+    return gzip.open(file) if is_gzipped else file
 
 
 def split_lines(chunk: bytes) -> tuple[pl.Series, int]:

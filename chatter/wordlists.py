@@ -37,8 +37,12 @@ def read_users(name_or_file: str) -> frozenset[str]:
     for place, line in lines.items():
         for name in filter(None, (name.strip().removeprefix("@") for name in line.split("#")[0].split(","))):
             if not re.fullmatch(r"\w+", name):
-                raise InputError(f"{name!r} in {place} is not a user name. Write one name a line, without blanks.")
+                raise InputError(
+                    f"{name!r} in {place} is not a user name. Write one name a line, without quotes or blanks."
+                )
             users.add(name.lower())
+    if not users:
+        raise InputError(f"{name_or_file!r} contains no user name. Write one name a line; a # begins a comment.")
     return frozenset(users)
 
 

@@ -225,13 +225,18 @@ def test_what_can_be_made_again_does_not_count_as_other_files(written):
 
 
 def test_a_folder_of_the_version_before_is_known_by_its_files(tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
+    """Those without * must be there, and no other file may be."""
+    older, folder = ("config.json", "metrics.json", "deep/*"), tmp_path / "model"
+    (folder / "deep").mkdir(parents=True)
     (folder / "config.json").touch()
-    with pytest.raises(InputError, match=r"such as config\.json"), reserved(folder, ("config.json", "metrics.json")):
+    with pytest.raises(InputError, match=r"such as config\.json"), reserved(folder, older):
         pass
-    (folder / "metrics.json").touch()
-    with reserved(folder, ("config.json", "metrics.json")):
+    for name in ("metrics.json", "deep/a"):
+        (folder / name).touch()
+    with reserved(folder, older):
+        pass
+    (folder / "thesis.txt").touch()
+    with pytest.raises(InputError, match=r"such as thesis\.txt"), reserved(folder, older):
         pass
 
 
@@ -277,6 +282,41 @@ def test_a_kill_between_the_renames_loses_nothing(written, tmp_path):
         raise RuntimeError
     assert (written / "a").read_text() == "old"
     assert without_manifest(contents(tmp_path)) == {"out/a", "out/deep/b"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interruption_between_the_renames_loses_nothing(error, written, tmp_path, monkeypatch):
+    rename = Path.rename
+
+    def interrupted(path, target):
+        rename(path, target)
+        if path == written:
+            raise error
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(error), atomic_output(written) as partial:
+        partial.mkdir()
+    assert (written / "a").read_text() == "old" and without_manifest(contents(tmp_path)) == {"out/a", "out/deep/b"}
+
+
+def test_staged_files_that_cannot_all_arrive_leave_everything(tmp_path):
+    """A folder in the place of the last one."""
+    (tmp_path / "a.csv").write_text("old")
+    (tmp_path / "z.csv/deep").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"z\.csv cannot be written"), staged_files(tmp_path) as staging:
+        for name in ("a.csv", "z.csv"):
+            (staging / name).write_text("new")
+    assert contents(tmp_path) == {"a.csv": b"old"}
+
+
+def test_staged_files_arrive_on_another_disk(full_disk, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/linked").symlink_to(full_disk)
+    for text in ("old", "new"):
+        with staged_files(tmp_path / "out") as staging:
+            (staging / "linked").mkdir()
+            (staging / "linked/a.csv").write_text(text)
+    assert contents(full_disk) == {"a.csv": b"new"}
 
 
 def test_staged_files_arrive_together_or_not_at_all(tmp_path):

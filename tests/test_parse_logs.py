@@ -17,11 +17,25 @@ import duckdb
 import pandas
 import polars
 import pytest
-from conftest import GOLDEN, ROOT, SHARED, contents, error_of, needs_shared, parse, run, start, typed, wait_for
+from conftest import (
+    GOLDEN,
+    ROOT,
+    SHARED,
+    contents,
+    error_of,
+    needs_shared,
+    parse,
+    run,
+    start,
+    typed,
+    wait_for,
+    without_manifest,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.dialects import KINDS
+from chatter.files import MANIFEST
 from parse_logs import parse_logs
 
 LINES = {
@@ -65,7 +79,8 @@ def command(tmp_path_factory):
 
 
 def test_folders_are_mirrored(command):
-    assert contents(command[0] / "raw") == {
+    written = contents(command[0] / "raw")
+    assert {name: written[name] for name in without_manifest(written)} == {
         "some_channel.csv": (GOLDEN / "some_channel.csv").read_bytes(),
         "deep/raw_irc.csv": (GOLDEN / "raw_irc.csv").read_bytes(),
     }
@@ -293,7 +308,7 @@ def test_a_csv_whose_log_is_gone_is_named_and_pruned_on_demand(logs, tmp_path):
     )
     assert (tmp_path / "raw/optout.csv").exists()
     assert parse_command(tmp_path, "--prune").stderr.splitlines()[-1] == "deleted: raw/optout.csv"
-    assert {path.name for path in (tmp_path / "raw").iterdir()} == {"a.csv", "other.csv"}
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "other.csv"}
 
 
 def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
@@ -311,15 +326,16 @@ def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
     (logs / "notes.md").touch()
     done = parse_command(tmp_path, "--verbose")
     summary = summary_of(done)
-    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("10", "4", "6")
-    assert summary["messages"] == "6"
+    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("10", "5", "5")
+    assert summary["messages"] == "5"
     [skipped] = re.findall("^skipped: (.*)$", done.stderr, re.MULTILINE)
     assert skipped == (
-        "logs/broken.txt (a broken link), logs/loop (a link to a folder that was read already), "
-        "logs/notes.md (not a .txt or .log file), logs/pipe.txt (not a regular file)"
+        "logs/broken.txt (a broken link), logs/link/e.txt (a link to what is read already), "
+        "logs/loop (a link to what is read already), logs/notes.md (not a .txt or .log file), "
+        "logs/pipe.txt (not a regular file)"
     )
     csvs = {path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw").rglob("*.csv")}
-    assert csvs == {"a.csv", "B.csv", "c.csv", "deep/d.csv", "file.csv", "link/e.csv"}
+    assert csvs == {"a.csv", "B.csv", "c.csv", "deep/d.csv", "file.csv"}
 
 
 def test_a_folder_that_may_not_be_read_is_skipped_and_named(logs, tmp_path):
@@ -337,7 +353,7 @@ def test_strange_names_of_files(logs, tmp_path):
         file.write(LINE + "unreadable\n")
     done = parse_command(tmp_path, "--verbose")
     assert summary_of(done)["messages written"] == "4"
-    assert r"line\nbreak.txt:2" in done.stderr and len(contents(tmp_path / "raw")) == 4
+    assert r"line\nbreak.txt:2" in done.stderr and len(without_manifest(contents(tmp_path / "raw"))) == 4
     assert run("tokenize_logs.py", "--help").returncode == 0
 
 
@@ -389,4 +405,60 @@ def test_an_output_folder_that_is_a_link(logs, tmp_path):
     (tmp_path / "raw").symlink_to(tmp_path / "disk/real")
     for _ in range(2):
         parse_command(tmp_path)
-    assert (tmp_path / "raw").is_symlink() and contents(tmp_path / "disk").keys() == {"real/a.csv"}
+    assert (tmp_path / "raw").is_symlink() and without_manifest(contents(tmp_path / "disk")) == {"real/a.csv"}
+
+
+def test_prune_keeps_what_could_not_be_read_and_what_others_made(logs, tmp_path):
+    """A log behind a link to a disk that is not there, a selection by hand, and CSVs of another folder of logs."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/b.txt").write_text(LINE)
+    (logs / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/c.txt").write_text(LINE)
+    run("parse_logs.py", "--logs-dir", "more", "--output-dir", "raw", cwd=tmp_path)
+    run("parse_logs.py", "--logs-dir", "more", "--output-dir", "raw/more", cwd=tmp_path)
+    parse_command(tmp_path)
+    shutil.copy(tmp_path / "raw/a.csv", tmp_path / "raw/by hand.csv")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    done = parse_command(tmp_path, "--prune")
+    assert "skipped: logs/link (a broken link)" in done.stderr and "deleted" not in done.stderr
+    kept = {"a.csv", "link/b.csv", "c.csv", "more/c.csv", "by hand.csv"}
+    assert without_manifest(contents(tmp_path / "raw")) == kept
+
+
+def test_csvs_of_the_version_before_are_known_by_their_header(logs, tmp_path):
+    parse_command(tmp_path)
+    (tmp_path / "raw/a.csv").rename(tmp_path / "raw/old.csv")
+    (tmp_path / "raw" / MANIFEST).unlink()
+    (tmp_path / "raw/blank.csv").write_text("\nname,age\n")
+    assert parse_command(tmp_path, "--prune").stderr.splitlines()[-1] == "deleted: raw/old.csv"
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "blank.csv"}
+
+
+def test_a_link_to_a_log_is_not_read_twice(logs, tmp_path):
+    (logs / "latest.txt").symlink_to("a.txt")
+    (logs / "0").symlink_to("real")
+    (logs / "real").mkdir()
+    (logs / "real/b.txt").write_text(LINE)
+    summary = summary_of(parse_command(tmp_path))
+    assert (summary["files read"], summary["files skipped"], summary["messages"]) == ("2", "2", "2")
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "real/b.csv"}
+
+
+def test_hidden_logs_are_skipped_as_tokenize_logs_would(logs, tmp_path):
+    (logs / ".old").mkdir()
+    for name in (".b.txt", ".old/c.txt"):
+        (logs / name).write_text(LINE)
+    assert "skipped: logs/.b.txt (hidden), logs/.old (hidden)" in parse_command(tmp_path).stderr
+
+
+def test_a_gzipped_log_of_any_name(logs, tmp_path):
+    (logs / "a.txt").write_bytes(gzip.compress(LINE.encode()))
+    assert summary_of(parse_command(tmp_path))["messages"] == "1"
+
+
+def test_a_log_whose_csv_would_be_the_folder_of_another(logs, tmp_path):
+    (logs / "a.csv").mkdir()
+    (logs / "a.csv/b.txt").write_text(LINE)
+    error = parse_command(tmp_path, check=False).stderr
+    assert "logs/a.txt would become a.csv, the folder of logs/a.csv/b.txt. Rename one of them." in error

@@ -30,7 +30,7 @@ def test_encodings_delimiters_and_line_ends(encoding, delimiter, line_end, tmp_p
     assert messages_in(tmp_path / "a.csv") == ["hi; there,\tñ", 'she said "no"']
 
 
-@pytest.mark.parametrize("content", ["", "\n", "date,time,channel,username,message\n"])
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff", "date,time,channel,username,message\n"])
 def test_an_empty_table_is_nothing(content, tmp_path):
     (tmp_path / "a.csv").write_text(content)
     assert messages_in(tmp_path / "a.csv") == []
@@ -38,7 +38,7 @@ def test_an_empty_table_is_nothing(content, tmp_path):
 
 def test_a_table_without_messages_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("date,time,text\n1,2,3\n")
-    with pytest.raises(InputError, match=r"a\.csv has no column message"):
+    with pytest.raises(InputError, match=r"a\.csv has no column message, but date, time, text\. Rename one"):
         messages_in(tmp_path / "a.csv")
 
 
@@ -54,7 +54,7 @@ def test_a_quote_that_is_not_closed_is_named_with_its_line(closed_later, tmp_pat
 
 def test_what_is_no_csv_is_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"date,time,channel,username,message\n\xff,,,,\xff\n")
-    with pytest.raises(InputError, match=r"a\.csv is not a valid CSV"):
+    with pytest.raises(InputError, match=r"a\.csv is not in UTF-8\. Save it as a CSV in UTF-8"):
         messages_in(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("user,message\nann,hi\nbob\n")
     with pytest.raises(InputError, match=r"a\.csv is not a valid CSV: Row #3: Expected 2 columns"):
@@ -63,11 +63,14 @@ def test_what_is_no_csv_is_refused(tmp_path):
 
 def test_tables_are_found_in_folders_whatever_these_are_called(tmp_path):
     (tmp_path / "x.csv/deep").mkdir(parents=True)
-    (tmp_path / ".partial").mkdir()
-    for name in ("b.csv", "x.csv/deep/a.csv", ".partial/c.csv", ".d.csv", "notes.txt"):
+    (tmp_path / ".hidden").mkdir()
+    for name in ("b.csv", "x.csv/deep/a.csv", ".hidden/c.csv", ".d.csv", "notes.txt", "UP.CSV"):
         (tmp_path / name).touch()
     os.symlink(tmp_path / "b.csv", tmp_path / "link.csv")
-    assert find_tables(tmp_path) == [tmp_path / name for name in ("b.csv", "link.csv", "x.csv/deep/a.csv")]
+    os.symlink(tmp_path / "x.csv/deep", tmp_path / "c")
+    os.symlink(tmp_path, tmp_path / "loop")
+    names = ("UP.CSV", "b.csv", "c/a.csv", "link.csv")  # the folder behind a link is read once
+    assert find_tables(tmp_path) == [tmp_path / name for name in names]
 
 
 def test_ours_have_our_header(tmp_path):
@@ -75,4 +78,31 @@ def test_ours_have_our_header(tmp_path):
     (tmp_path / "b.csv").write_text("date,time,channel,username,message\n")
     (tmp_path / "c.csv").write_text("name,age\n")
     (tmp_path / "d.csv").write_text("")
-    assert [is_ours(tmp_path / f"{name}.csv") for name in "abcd"] == [False, True, False, True]
+    assert [is_ours(tmp_path / f"{name}.csv") for name in "abcd"] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("header", ["User,Message", "user, message", '"a;b;c",message', " MESSAGE ;x"])
+def test_the_column_is_found_by_its_name(header, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{header}\n" + ("hi;1\n" if header.endswith("x") else "1,hi\n"))
+    assert messages_in(tmp_path / "a.csv") == ["hi"]
+
+
+def test_messages_of_several_lines_are_no_unclosed_quotes(tmp_path):
+    (tmp_path / "a.csv").write_text('username,message\nu,"hi\nhello, all\nbye"\n')
+    assert messages_in(tmp_path / "a.csv") == ["hi\nhello, all\nbye"]
+    (tmp_path / "a.csv").write_text('date,time,channel,username,message\n1,2,c,u,"hi\na, b, c, d, e\nbye"\n')
+    assert messages_in(tmp_path / "a.csv") == ["hi\na, b, c, d, e\nbye"]
+
+
+def test_an_unclosed_quote_in_a_table_of_somebody_else(tmp_path):
+    rows = [f"u,hello chat {n}" for n in range(100)]
+    rows[20] = 'u,"oops'
+    (tmp_path / "a.csv").write_text("username,message\n" + "\n".join(rows) + '\nu,"closed\n')
+    with pytest.raises(InputError, match=r"a\.csv:22 has a quote"):
+        messages_in(tmp_path / "a.csv")
+
+
+def test_a_name_that_is_not_in_utf_8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    write_csv(path, ["hi"])
+    assert messages_in(path) == ["hi"]

@@ -337,12 +337,12 @@ def test_the_tokens_that_are_missing_are_enough(tmp_path):
 
 def test_a_csv_without_the_columns(error, tmp_path):
     (tmp_path / "raw/b.csv").write_text("date,time,text\n")
-    assert "b.csv has no column message in its first line. Run parse_logs.py, whose CSVs have one, or move" in error()
+    assert "b.csv has no column message, but date, time, text. Rename one in its first line, or move" in error()
 
 
 def test_a_csv_that_is_not_utf_8(error, tmp_path):
     (tmp_path / "raw/b.csv").write_bytes(b"date,time,channel,username,message\n\xff,,,,\xff\n")
-    assert "b.csv is not a valid CSV: " in error()
+    assert "b.csv is not in UTF-8. Save it as a CSV in UTF-8." in error()
 
 
 def test_an_output_dir_that_cannot_be_made(error, tmp_path):

@@ -41,3 +41,11 @@ def test_what_is_neither_a_file_nor_a_name_is_refused(name):
 def test_banned_words_are_lines_and_nothing_is_split(tmp_path):
     (tmp_path / "words.txt").write_text("\n Two Words, one line \n#hashtag\n")
     assert read_words(tmp_path / "words.txt") == {"two words, one line", "#hashtag"}
+
+
+@pytest.mark.parametrize("content", ["", "#ann\n#bob\n"])
+def test_a_file_without_a_name_is_refused(content, tmp_path):
+    """Rather than excluding nobody."""
+    (tmp_path / "users.txt").write_text(content)
+    with pytest.raises(InputError, match=r"users\.txt' contains no user name"):
+        read_users(str(tmp_path / "users.txt"))
