@@ -114,15 +114,14 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
         stop,
     ):
         trainer.add_callback(callback)
-    with plain_library_errors(output_dir):
-        try:
-            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-            if not stop.received:
-                save_model(trainer, output_dir, run, data)
-        except Exception:
-            if is_first:
-                delete_incomplete(checkpoints)
-            raise
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        if not stop.received:
+            save_model(trainer, output_dir, run, data)
+    except Exception:
+        if is_first:
+            delete_incomplete(checkpoints)
+        raise
     if stop.received:
         log(f"stopped at step {trainer.state.global_step}. Pass --resume to continue from there.")
     return stop.received
@@ -264,7 +263,7 @@ def parse_args() -> argparse.Namespace:
         default="auto",
         help="auto is fp16 on a GPU and fp32 on a CPU",
     )
-    add("--epochs", type=above_0, default=3.0, help="passes over the training blocks")
+    add("--epochs", type=number(float, above=0, at_most=1e6), default=3.0, help="passes over the training blocks")
     add("--batch-size", type=positive_int, default=24, help="blocks per optimizer step, over all processes")
     add(
         "--micro-batch-size",
@@ -273,7 +272,9 @@ def parse_args() -> argparse.Namespace:
         help="blocks that a process computes at a time: lower it if memory runs out",
     )
     add("--learning-rate", type=above_0, default=1e-3, help="its highest value")
-    add("--warmup-epochs", type=number(float, at_least=0), default=0.1, help="length of the linear warm-up")
+    add(
+        "--warmup-epochs", type=number(float, at_least=0, at_most=1e6), default=0.1, help="length of the linear warm-up"
+    )
     add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs says")
     add(
         "--report-to",
@@ -304,6 +305,7 @@ def main() -> None:
             if os.environ.get("RANK", "0") == "0":  # the first of the processes that a launcher started
                 output_dir = stack.enter_context(reserved(output_dir, OLDER_FILES))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
+            stack.enter_context(plain_library_errors(output_dir))
             signal_number = train(args, output_dir)
             leave_process_group()
     sys.exit(signal_number and 128 + signal_number)

@@ -64,10 +64,12 @@ def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization"), dict):
+        raise InputError(f"{path} has no section zero_optimization. Start from ds_config.json, or pass --no-deepspeed.")
     if not offload:
         for section in ("offload_optimizer", "offload_param"):
-            config.get("zero_optimization", {}).pop(section, None)
-    if "offload_optimizer" not in config.get("zero_optimization", {}):
+            config["zero_optimization"].pop(section, None)
+    if "offload_optimizer" not in config["zero_optimization"]:
         return config
     # PyTorch looks for ninja on PATH, where it is not if .venv/bin/python runs without the environment activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -88,8 +90,12 @@ def plain_library_errors(output_dir: Path) -> Iterator[None]:
     """
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
         text = str(error)
+        if type(error).__module__.startswith("pydantic"):  # which DeepSpeed checks its config with
+            raise InputError(f"the --deepspeed config is not valid: {' '.join(text.split())[:300]}.") from error
         if any(sign in text for sign in ("No space left", "PytorchStreamWriter", "inline_container")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output_dir.parent)) from error
         if "out of memory" in text:

@@ -1,5 +1,6 @@
 """chatter/blocks.py: datasets that are damaged, or were made by hand, are refused in one line."""
 
+import json
 import shutil
 
 import numpy as np
@@ -75,3 +76,12 @@ def test_a_good_dataset_made_by_hand(dataset_dir, tmp_path):
     shutil.copytree(dataset_dir / "tokenizer", tmp_path / "dataset/tokenizer")
     blocks, _ = load_blocks(tmp_path / "dataset")
     assert np.array_equal(blocks["test"][1]["input_ids"], GOOD[1])
+
+
+def test_a_tokenizer_without_padding(copy):
+    config = copy / "tokenizer/tokenizer_config.json"
+    config.write_text(
+        json.dumps({key: value for key, value in json.loads(config.read_text()).items() if key != "pad_token"})
+    )
+    with pytest.raises(InputError, match="has no token for padding or for the end"):
+        load_blocks(copy)

@@ -228,10 +228,11 @@ def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
     ],
     ids=["batch size", "offload"],
 )
-def test_resuming_with_other_options_is_refused(zero3, small_model, dataset_dir, tmp_path, changed, reason):
+def test_resuming_with_other_options_is_refused(zero3, dataset_dir, tmp_path, changed, reason):
     """In one line, and the checkpoints stay."""
     checkpoints = shutil.copytree(f"{zero3[0]}-checkpoints", tmp_path / "model-checkpoints")
-    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    model = json.loads((zero3[0] / "metrics.json").read_text())["run"]["--model"]  # of the worker that trained it
+    args = ["--model", model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
     error = error_of("train.py", *args, *changed, "--resume")
     assert f"{checkpoints / 'checkpoint-10'} {reason}" in error
     assert len(complete_checkpoints(checkpoints)) == 10

@@ -127,9 +127,18 @@ def test_without_offloading():
     assert zero["stage"] == 3 and not [name for name in zero if name.startswith("offload")]
 
 
-def test_a_config_without_zero_is_read(tmp_path):
-    (tmp_path / "plain.json").write_text('{"train_batch_size": "auto"}')
-    assert load_deepspeed_config(tmp_path / "plain.json", offload=False) == {"train_batch_size": "auto"}
+@pytest.mark.parametrize("content", ["[]", "3", '{"train_batch_size": "auto"}', '{"zero_optimization": 3}'])
+def test_a_config_without_zero_is_refused(content, tmp_path):
+    (tmp_path / "plain.json").write_text(content)
+    with pytest.raises(InputError, match=r"plain\.json has no section zero_optimization"):
+        load_deepspeed_config(tmp_path / "plain.json", offload=False)
+
+
+def test_a_config_that_deepspeed_refuses(small_model, dataset_dir, tmp_path):
+    (tmp_path / "config.json").write_text('{"zero_optimization": {"stage": "three"}}')
+    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    error = error_of("train.py", *args, "--deepspeed", tmp_path / "config.json")
+    assert "the --deepspeed config is not valid: 1 validation error for DeepSpeedZeroConfig stage" in error
 
 
 def test_a_config_that_is_not_json_is_refused(tmp_path):
