@@ -15,7 +15,11 @@ from chatter.command import InputError, log
 
 MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that it wrote there
 STAGING, LOCK = ".chatter.partial", ".chatter.lock"  # in a folder of files that are replaced one by one
-DERIVED = ("cache-*.arrow", ".DS_Store")  # made from other files by datasets and by macOS; they may be deleted
+DERIVED = (
+    "cache-*.arrow",
+    ".DS_Store",
+    ".ctranslate2.lock",
+)  # made from other files by datasets and by macOS; they may be deleted
 
 
 def delete(path: Path) -> None:
@@ -100,8 +104,10 @@ def check_replaceable(folder: Path, older_files: Collection[str]) -> None:
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    others = other_files(folder)
-    if not (folder / MANIFEST).exists() and all((folder / name).exists() for name in older_files if "*" not in name):
+    marker = next(iter(older_files), MANIFEST)  # tells a dataset from a model
+    is_ours = (folder / MANIFEST).exists() and (folder / marker).exists()
+    others = other_files(folder) if is_ours else [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    if not is_ours and all((folder / name).exists() for name in older_files if "*" not in name):
         of_older = {path for pattern in older_files for path in folder.glob(pattern)}
         others = [path for path in others if path not in of_older]
     if others:

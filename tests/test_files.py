@@ -240,6 +240,14 @@ def test_a_folder_of_the_version_before_is_known_by_its_files(tmp_path):
         pass
 
 
+def test_an_output_of_another_kind_or_a_folder_of_outputs_is_not_replaced(written, tmp_path):
+    """A dataset does not replace a model, nor the folder that models are in."""
+    for folder in (written, tmp_path):
+        with pytest.raises(InputError, match="contains other files"), reserved(folder, ("dataset_dict.json",)):
+            pass
+    assert (written / "a").exists()
+
+
 def test_a_link_is_followed(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk/real")
