@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.command import InputError, make_parser, positive_int
+from chatter.command import InputError, make_parser, one_line, positive_int
 from chatter.dialects import FIELDS, KINDS, parse_lines
 from chatter.exits import plain_errors
 from chatter.files import LOCK, locked, staged_files
@@ -270,8 +270,7 @@ def print_some(what: str, names: list[str], number: int, verbose: bool) -> None:
     """Print some names of the `number` there are on one line; all that are known if `verbose`."""
     shown = names if verbose else names[:SHOWN]
     if shown:
-        escaped = [name.replace("\n", "\\n").replace("\r", "\\r") for name in shown]
-        print(f"{what}: {', '.join(escaped)}{' ...' if number > len(shown) else ''}", file=sys.stderr)
+        print(f"{what}: {', '.join(map(one_line, shown))}{' ...' if number > len(shown) else ''}", file=sys.stderr)
 
 
 def parse_args() -> argparse.Namespace:

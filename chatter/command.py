@@ -21,6 +21,11 @@ def log(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
 
+def one_line(text: str) -> str:
+    """Escape the line breaks in a text, as in names of files."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Keeps the layout of a docstring, and shows the default of each option that has one to show."""
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatter.command import InputError
+from chatter.command import InputError, one_line
 
 
 class Terminated(BaseException):
@@ -35,7 +35,7 @@ def plain_errors() -> Iterator[None]:
         signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-        flush_stdout()
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone, as in `generate.py -n 99 | head -1`
         end(1)
     except InputError as error:
@@ -65,17 +65,12 @@ def terminate(*_: object) -> None:
 def end(code: int, text: str = "") -> None:
     """End the process with one line on stderr. Line breaks in the text, as in names of files, are escaped."""
     if text:
-        text = text.replace("\n", "\\n").replace("\r", "\\r")
-        print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {one_line(text)}", file=sys.stderr)
     try:
-        flush_stdout()
+        sys.stdout.flush()
     except OSError:  # nobody reads it, or the disk is full: Python would try again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
-
-
-def flush_stdout() -> None:
-    sys.stdout.flush()
 
 
 def write_crash_report() -> Path:

@@ -15,11 +15,8 @@ from chatter.command import InputError, log
 
 MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that it wrote there
 STAGING, LOCK = ".chatter.partial", ".chatter.lock"  # in a folder of files that are replaced one by one
-DERIVED = (
-    "cache-*.arrow",
-    ".DS_Store",
-    ".ctranslate2.lock",
-)  # made from other files by datasets and by macOS; they may be deleted
+# Left by datasets, by macOS and by a generate.py that was killed; they may be deleted.
+DERIVED = ("cache-*.arrow", ".DS_Store", ".ctranslate2.lock")
 
 
 def delete(path: Path) -> None:
