@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -26,15 +27,21 @@ from typing import IO
 
 from chatter.chat import clean, decode_message, encode, encode_chat
 from chatter.command import InputError, make_parser, number, positive_int
-from chatter.dialects import UNTIMED, parse_line
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
 from chatter.exits import plain_errors
+from chatter.forms import parse_any_line
+from chatter.lines import UNTIMED
 from chatter.lookalikes import fold, visible
 from chatter.wordlists import read_words
 
 MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or banned words
 MAX_BATCH = 50  # messages sampled at once
 MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
+MAX_JSON_BYTES = 1 << 22  # of such a line if it is JSON, which is nothing without its end
+# What a logger writes before a message: a time, and perhaps a day, and a name that ends in : or >. Chat does not.
+STAMPED = re.compile(
+    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*)?[^\w\s]*\s\W*\w+\W*[:>]\s.*"
+)
 
 
 @dataclass(frozen=True)
@@ -44,18 +51,34 @@ class Message:
 
 
 def read_lines(file: IO[bytes]) -> Iterator[str]:
-    """Yield each line of a stream as soon as it comes, cut to MAX_LINE_BYTES."""
+    """Yield each line of a stream as soon as it comes, cut to MAX_LINE_BYTES, or to MAX_JSON_BYTES if it is JSON."""
     while line := file.readline(MAX_LINE_BYTES):
-        rest = line
+        rest, limit = line, MAX_JSON_BYTES if line.startswith(b"{") else MAX_LINE_BYTES
         while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
             rest = file.readline(MAX_LINE_BYTES)
+            line += rest if len(line) < limit else b""
         yield line.decode(errors="replace").rstrip("\r\n")
 
 
-def typed(line: str) -> str:
-    """Return what somebody typed: the line as it is, or the message if it is a line of a log. "" if it is an event."""
-    kind, row = parse_line(line)
-    return row[4] if kind in ("messages", UNTIMED) else line if kind == "unreadable lines" else ""
+def read_typed(lines: Iterable[str]) -> Iterator[str]:
+    """Yield what somebody typed in each line, which is all of it or the message if it is a line of a log.
+
+    Yield "" for events, and for lines of a log in an unknown form, which are reported once.
+    """
+    reported = False
+    for line in lines:
+        kind, row = parse_any_line(line)
+        if kind in ("messages", UNTIMED):
+            yield row[4]
+        elif kind not in ("unreadable lines", "blank lines"):
+            yield ""
+        elif STAMPED.fullmatch(line):
+            if not reported:
+                print(f"ignoring lines of a log in an unknown form, such as {line[:80]!r}", file=sys.stderr)
+            reported = True
+            yield ""
+        else:
+            yield line
 
 
 def generate(
@@ -110,8 +133,7 @@ def answer(
     Yield for each line what was typed, the answer or None, and why there is none.
     """
     chat = deque(maxlen=engine.format.block_size // 2)  # more lines do not fit
-    for line in lines:
-        text = typed(line)
+    for text in read_typed(lines):
         if not clean(text):
             yield text, None, "not a message"
             continue
@@ -209,7 +231,7 @@ def main() -> None:
                 for text, message, reason in answer(engine, lines, from_argument(args.trigger), **options):
                     print_message(text, message, seed, args.json, reason)
             return
-        given = [map(typed, lines) if text == "-" else from_argument(text).splitlines() for text in args.chat]
+        given = [read_typed(lines) if text == "-" else from_argument(text).splitlines() for text in args.chat]
         chat = [line for some in given for line in some if clean(line)]
         for message in generate(engine, chat, num_messages=args.num_messages, **options):
             print_message("\n".join(chat), message, seed, args.json)

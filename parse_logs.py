@@ -1,18 +1,21 @@
 """Stage 1: Twitch chat logs -> one CSV per log.
 
-Reads   every .txt and .log file below --logs-dir, also gzipped (.gz), in any of these forms, told apart line by line:
-            [2024-03-7 21:05:09] #channel user: message                             justlog (logs.ivr.fi until 2024)
-            [2024-03-07 21:05:09] #channel user: message                            rustlog (logs.ivr.fi now)
-            @tmi-sent-ts=1709845509000;... :user!... PRIVMSG #channel :message      raw IRC
+Reads   every log below --logs-dir, also gzipped (.gz), in any of these forms, which it tells apart:
+            .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
+                                     Chatty, TwitchDownloader, tcd, chat-downloader
+            .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog and chat-downloader
+            .csv, .tsv               tables with a header that names a column of messages
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
         Timeouts, bans and everything else that nobody typed is counted but not written, and so are the messages that
-        the options leave out. The counts are printed on stderr, and add up to the lines of the logs.
+        the options leave out. The counts are printed on stderr, and add up to the entries of the logs: lines, elements
+        of a JSON array, or rows.
 
     python parse_logs.py
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
     python parse_logs.py --exclude-bots --exclude-users somebody optouts.txt --drop-moderated --mask-mentions
+    python parse_logs.py --form bare --columns message=Text,username=Who
     python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw --verbose
 """
 
@@ -20,30 +23,31 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.command import InputError, make_parser, one_line, positive_int
-from chatter.dialects import FIELDS, KINDS, parse_lines
+from chatter.dialects import DIALECTS, FIELDS
 from chatter.exits import plain_errors
 from chatter.files import LOCK, locked, staged_files
 from chatter.filters import LogFacts, add_filter_options, chosen_filters, filter_messages, mask_mentions
+from chatter.folders import find_logs, name_csvs
+from chatter.forms import FORMS, KINDS, Form, find_form
 from chatter.moderation import find_moderation
-from chatter.reading import map_logs, read_chunks, split_lines
-from chatter.tables import find_stale, is_ours, read_sources, write_sources
+from chatter.reading import map_logs, read_head
+from chatter.tables import find_stale, read_names, read_sources, write_sources
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl
 
-LOG_NAME = re.compile(r"(?P<stem>.+)\.(?:txt|log)(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 SUFFIXES = "\U000e0000\u034f"  # invisible; clients append one, and a blank, so that a message can be sent twice
 MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damage
-SHOWN = 5  # lines, files or names that the summary lists
+SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that the summary lists; characters of a line that it shows
 
 
 @dataclass
@@ -54,79 +58,8 @@ class LogResult:
     unreadable: list[str] = field(default_factory=list)  # places of the first unreadable lines
     cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
     users: set[str] = field(default_factory=set)  # of those that --exclude-users names
-
-
-def find_logs(logs_dir: Path) -> tuple[list[Path], dict[Path, str]]:
-    """Return the logs below a folder, sorted, and why each other file or folder was skipped.
-
-    Links are followed, after everything else, so that nothing is read twice.
-    """
-    if not logs_dir.is_dir():
-        raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
-    logs, skipped, seen, links = [], {}, set(), []
-
-    def skip(error: OSError) -> None:
-        skipped[Path(error.filename)] = error.strerror
-
-    def visit(path: Path) -> None:
-        real = os.path.realpath(path)
-        if path.name[0] == ".":
-            skipped[path] = "hidden"
-        elif not path.exists():
-            skipped[path] = "a broken link"
-        elif real in seen:
-            skipped[path] = "a link to what is read already"
-        elif path.is_dir():
-            walk(path)
-        elif not path.is_file():
-            skipped[path] = "not a regular file"
-        elif not LOG_NAME.fullmatch(path.name):
-            skipped[path] = "not a .txt or .log file"
-        else:
-            seen.add(real)
-            logs.append(path)
-
-    def walk(top: Path) -> None:
-        for folder, subfolders, names in os.walk(top, onerror=skip):
-            seen.add(os.path.realpath(folder))
-            for path in (Path(folder, name) for name in sorted(subfolders + names)):
-                if path.is_symlink():
-                    links.append(path)
-                elif path.name in names or path.name[0] == ".":
-                    visit(path)
-            subfolders[:] = [name for name in subfolders if name[0] != "."]
-
-    walk(logs_dir)
-    while links:
-        visit(links.pop(0))
-    if not logs:
-        reasons = "".join(f" {path}: {reason}." for path, reason in [*skipped.items()][:SHOWN])
-        raise InputError(f"no .txt or .log file (or .txt.gz, .log.gz) in {logs_dir}. Put your logs there.{reasons}")
-    return sorted(logs), dict(sorted(skipped.items()))
-
-
-def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Map each log to the path of its CSV below `output_dir`. Raises InputError if something else is there."""
-    csv_paths = {}
-    for log in logs:
-        name = LOG_NAME.fullmatch(log.name)["stem"]
-        csv_path = log.relative_to(logs_dir).with_name(f"{name}.csv")
-        if csv_path in csv_paths:
-            raise InputError(
-                f"{csv_paths[csv_path]} and {log} would both become {output_dir / csv_path}. Rename one of them."
-            )
-        csv_paths[csv_path] = log
-        existing = output_dir / csv_path
-        if existing.exists() and not (existing.is_file() and (is_ours(existing) or not existing.stat().st_size)):
-            raise InputError(
-                f"{existing} was not written by parse_logs.py and would be replaced. Move it away, or choose another "
-                "--output-dir."
-            )
-    for csv_path, log in csv_paths.items():
-        for parent in csv_path.parents:
-            if parent in csv_paths:
-                raise InputError(f"{csv_paths[parent]} would become {parent}, the folder of {log}. Rename one of them.")
-    return {log: csv_path for csv_path, log in csv_paths.items()}
+    notes: set[str] = field(default_factory=set)  # what the user should know
+    unknown: str = ""  # its first line, if it is in no form that is read
 
 
 def parse_logs(
@@ -136,6 +69,7 @@ def parse_logs(
     filters: Mapping[str, Any] | None = None,
     mask: bool = False,
     prune: bool = False,
+    choose_form: Callable[[Path], Form] = find_form,
 ) -> tuple[dict[Path, LogResult], dict[Path, str], list[Path]]:
     """Write one CSV per log in `jobs` threads, or none at all.
 
@@ -143,21 +77,21 @@ def parse_logs(
     each log, why other files were skipped, and the CSVs in `output_dir` without a log any more; `prune` deletes those.
     """
     filters = filters or {}
-    logs, skipped = find_logs(logs_dir)
+    logs, skipped = find_logs(logs_dir, output_dir)
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"{output_dir} is a file, not a folder. Choose another --output-dir.")
     with locked(output_dir / LOCK, output_dir):
         csv_paths = name_csvs(logs, logs_dir, output_dir)
-        rare_users = find_rare_users(logs, filters.get("min_user_messages", 1), jobs)
+        forms = {log: choose_form(log) for log in logs}
+        rare_users = find_rare_users(forms, filters.get("min_user_messages", 1), jobs)
         with staged_files(output_dir) as staging:
-            calls = {log: (staging / csv_paths[log], filters, rare_users[log], mask) for log in logs}
+            calls = {log: (forms[log], staging / csv_paths[log], filters, rare_users[log], mask) for log in logs}
             results = map_logs("parsing", parse_file, calls, jobs, num_reads=2 if filters.get("drop_moderated") else 1)
             total = sum((result.counts for result in results.values()), Counter())
             if not total["messages"]:
-                raise InputError(
-                    f"no chat messages in {logs_dir}. Lines must look like [2024-03-7 21:05:09] #channel user: message"
-                )
+                begin = "".join(f" {log} begins {first_line(log)}." for log in logs[:1])
+                raise InputError(f"no chat messages in {logs_dir}.{begin} Forms that are read: {', '.join(FORMS)}.")
             if not total["messages written"]:
                 raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
         sources = read_sources(output_dir) | {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
@@ -169,27 +103,32 @@ def parse_logs(
     return results, skipped, stale
 
 
-def find_rare_users(logs: list[Path], fewest: int, jobs: int) -> dict[Path, Collection[str]]:
+def first_line(log: Path) -> str:
+    """Return how a log begins, in quotes."""
+    return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
+
+
+def find_rare_users(forms: Mapping[Path, Form], fewest: int, jobs: int) -> dict[Path, Collection[str]]:
     """Return, for each log, its users with fewer than `fewest` messages in all logs."""
     if fewest == 1:
-        return dict.fromkeys(logs, ())
-    users = map_logs("counting users", count_users, dict.fromkeys(logs, ()), jobs)
+        return dict.fromkeys(forms, ())
+    users = map_logs("counting users", count_users, {log: (form,) for log, form in forms.items()}, jobs)
     total = sum(users.values(), Counter())
     return {log: [user for user in counts if total[user] < fewest] for log, counts in users.items()}
 
 
-def count_users(log_path: Path, progress: Callable[[int], None]) -> Counter:
+def count_users(log_path: Path, form: Form, progress: Callable[[int], None]) -> Counter:
     """Count the messages of each user, in lower case, in one log."""
     counts = Counter()
-    for chunk in read_chunks(log_path, progress):
-        messages, _, _ = parse_lines(split_lines(chunk)[0])
-        for name, count in messages["username"].value_counts().iter_rows():
+    for batch in form.read(log_path, progress):
+        for name, count in batch.messages["username"].value_counts().iter_rows():
             counts[name.lower()] += count
     return counts
 
 
 def parse_file(
     log_path: Path,
+    form: Form,
     csv_path: Path,
     filters: Mapping[str, Any],
     rare_users: Collection[str],
@@ -197,15 +136,13 @@ def parse_file(
     progress: Callable[[int], None],
 ) -> LogResult:
     """Write one log's messages as CSV."""
-    result, num_lines = LogResult(), 0
-    facts = LogFacts(rare_users, find_moderation(log_path, progress) if filters.get("drop_moderated") else {})
+    result = LogResult()
+    facts = LogFacts(rare_users, find_moderation(log_path, form, progress) if filters.get("drop_moderated") else {})
     csv_path.parent.mkdir(parents=True, exist_ok=True)
     with csv_path.open("wb") as output:
         output.write((",".join(FIELDS) + "\n").encode())
-        for chunk in read_chunks(log_path, progress):
-            lines, num_invalid = split_lines(chunk)
-            messages, kinds, unreadable = parse_lines(lines, num_lines)
-            messages, num_suffixes = strip_suffixes(messages)
+        for batch in form.read(log_path, progress):
+            messages, num_suffixes = strip_suffixes(batch.messages)
             messages, cut = cut_long(messages)
             if wanted := filters.get("exclude_users"):
                 result.users |= wanted & {name.lower() for name in messages["username"].unique()}
@@ -213,15 +150,21 @@ def parse_file(
             if mask:
                 messages = mask_mentions(messages)
             messages.select(FIELDS).write_csv(output, include_header=False)
-            result.counts.update(kinds)
+            result.counts.update(batch.counts)
             result.counts.update(left_out)
             result.counts["messages written"] += len(messages)
-            result.counts["lines with invalid UTF-8"] += num_invalid
+            result.counts["lines with invalid UTF-8"] += batch.num_invalid
             result.counts["invisible suffixes removed"] += num_suffixes
             result.counts["messages cut"] += len(cut)
-            result.unreadable += [f"{log_path}:{number + 1}" for number in unreadable[:SHOWN]]
+            result.unreadable += [f"{log_path}:{number + 1}" for number in [*batch.unreadable][:SHOWN]]
             result.cut += [f"{log_path}:{number + 1}" for number in cut[:SHOWN]]
-            num_lines += len(lines)
+            result.notes |= batch.notes
+    if not form.is_known and result.counts["unreadable lines"]:
+        result.unknown = first_line(log_path)
+    if filters.get("drop_moderated") and not form.has_moderation:
+        result.notes.add("--drop-moderated finds no timeouts and bans, which this form does not have")
+    if filters.get("exclude_users") and not form.has_logins:
+        result.notes.add("--exclude-users compares display names, as this form has no logins")
     return result
 
 
@@ -264,6 +207,11 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
     print_some("unreadable", unreadable, total["unreadable lines"], verbose)
     cut = [place for result in results.values() for place in result.cut]
     print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
+    unknown = [f"{log} ({result.unknown})" for log, result in results.items() if result.unknown]
+    print_some(f"in none of the forms that are read ({', '.join(FORMS)})", unknown, len(unknown), verbose)
+    for note in sorted({note for result in results.values() for note in result.notes}):
+        noted = [str(log) for log, result in results.items() if note in result.notes]
+        print_some(note, noted, len(noted), verbose)
 
 
 def print_some(what: str, names: list[str], number: int, verbose: bool) -> None:
@@ -280,6 +228,9 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
     add("--jobs", type=positive_int, default=(os.cpu_count() or 1) + 1, help="threads")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
+    forms = [name for name, dialect in DIALECTS.items() if dialect.on_request]
+    add("--form", choices=["auto", *forms], default="auto", help="bare: read lines without a stamp, `user: message`")
+    add("--columns", type=read_names, metavar="FIELD=NAME,...", help="names of the columns of tables")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone")
     add("--verbose", action="store_true", help="print the counts of each log, and all names")
     add_filter_options(parser)
@@ -290,8 +241,9 @@ def main() -> None:
     with plain_errors():
         args = parse_args()
         filters = chosen_filters(args)
+        choose_form = partial(find_form, dialect=args.form, columns=args.columns)
         results, skipped, stale = parse_logs(
-            args.logs_dir, args.output_dir, args.jobs, filters, args.mask_mentions, args.prune
+            args.logs_dir, args.output_dir, args.jobs, filters, args.mask_mentions, args.prune, choose_form
         )
         print_summary(results, skipped, args.verbose)
         unknown = filters.get("exclude_users", frozenset()).difference(*(result.users for result in results.values()))

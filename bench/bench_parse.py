@@ -1,4 +1,4 @@
-"""Time parse_logs.py next to pandas and a bare polars pipeline, and on logs of growing size.
+"""Time parse_logs.py next to pandas and a bare polars pipeline, on an export in JSON, and on logs of growing size.
 
 python bench/bench_parse.py
 python bench/bench_parse.py --quick
@@ -6,11 +6,50 @@ python bench/bench_parse.py --quick
 
 from __future__ import annotations
 
+import base64
+import json
+import random
 import sys
 import tempfile
 from pathlib import Path
 
 from harness import Command, compare, find_chats, growth_table, parse_args, sample_logs, save, table, time_growth
+
+from chatter.forms import find_form
+
+
+def write_export(logs_dir: Path, export: Path, num_image_bytes: int) -> float:
+    """Write the chat of some logs as TwitchDownloader exports it, with embedded images; return the MB of its chat."""
+    badges = [{"_id": "subscriber", "version": "12"}, {"_id": "premium", "version": "1"}]
+    with export.open("w", encoding="utf-8") as file:
+        file.write('{"FileInfo":{"Version":{"Major":1,"Minor":4,"Patch":0}},"streamer":{"login":"pixelpanda_tv"},')
+        file.write('"video":{"created_at":"2024-03-07T18:00:00Z"},"comments":[')
+        separator = ""
+        for log in sorted(logs_dir.iterdir()):
+            for batch in find_form(log).read(log, lambda num_bytes: None):
+                for number, date, time, _, user, text in batch.messages.iter_rows():
+                    name = {"display_name": user.title(), "_id": str(number), "name": user, "bio": "a chatter" * 9}
+                    logo = {"logo": f"https://images.example/user-default-pictures/{number:040}-profile-300x300.png"}
+                    message = {"body": text, "bits_spent": 0, "fragments": [{"text": text, "emoticon": None}]}
+                    comment = {
+                        "_id": f"{number:036}",
+                        "created_at": f"{date}T{time}.123Z",
+                        "channel_id": "1234",
+                        "content_type": "video",
+                        "content_id": "5678",
+                        "content_offset_seconds": number,
+                        "commenter": name | logo | {"created_at": "2020-05-25T04:14:58.028241Z"},
+                        "message": message | {"user_badges": badges, "user_color": "#FF69B4", "emoticons": []},
+                    }
+                    file.write(separator + json.dumps(comment, separators=(",", ":")))
+                    separator = ","
+        megabytes = file.tell() / 1e6
+        file.write('],"embeddedData":{"thirdParty":[')
+        for number in range(num_image_bytes // 40_000):
+            image = base64.b64encode(random.Random(number).randbytes(30_000)).decode()
+            file.write("," * (number > 0) + json.dumps({"id": str(number), "data": image}))
+        file.write("]}}")
+    return megabytes
 
 
 def main() -> None:
@@ -36,6 +75,17 @@ def main() -> None:
             )
             figures[name] = {"units": units, "rows": rows}
             print(f"{name} chat: {units['MB']:.0f} MB, {units['lines']:,} lines\n\n{table(rows)}\n")
+        (exports := Path(scratch, "exports")).mkdir()
+        num_image_bytes = 10_000_000 if args.quick else 750_000_000
+        some = Path(scratch, "some")
+        some.mkdir()
+        for log in sorted(logs.iterdir())[:: 4 if args.quick else 5]:
+            (some / log.name).symlink_to(log)
+        chat_megabytes = write_export(some, exports / "export.json", num_image_bytes)
+        units = {"MB": (exports / "export.json").stat().st_size / 1e6, "MB of chat": chat_megabytes}
+        rows = compare({"parse_logs.py, TwitchDownloader JSON": [*parse, exports]}, units, args.rounds)
+        figures["export"] = {"units": units, "rows": rows}
+        print(f"an export of {units['MB']:.0f} MB, {chat_megabytes:.0f} of them chat\n\n{table(rows)}\n")
         one_log = max(logs.iterdir()).read_bytes()
         (growing := Path(scratch, "growing")).mkdir()
 

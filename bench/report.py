@@ -31,6 +31,10 @@ RENAMED = {
 TITLES = {
     ("parse", "sample"): "Parsing {MB:.0f} MB of made-up chat, {lines:,.0f} lines",
     ("parse", "real"): "Parsing {MB:.0f} MB of real chat, {lines:,.0f} lines",
+    (
+        "parse",
+        "export",
+    ): "Parsing an export of TwitchDownloader of {MB:.0f} MB, {MB of chat:.0f} of them chat, the rest images",
     ("tokenize", "sample"): "Tokenizing {messages:,.0f} made-up messages, {MB:.0f} MB",
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
     ("tokenize", "encoders"): "Encoding alone, on the real messages",

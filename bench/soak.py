@@ -33,7 +33,7 @@ from safetensors.numpy import load_file
 from tqdm import tqdm
 
 from chatter.command import make_parser, number, positive_int
-from chatter.dialects import KINDS
+from chatter.forms import KINDS
 from parse_logs import parse_logs
 
 TOLERANCE = 1e-6  # of a weight: threads add numbers in another order each time

@@ -6,11 +6,19 @@ files        atomic output, locks, and what an output may replace
 lookalikes   invisible characters, and texts that look alike
 wordlists    text files of users: names and words
 hub          models on the Hugging Face hub, without long waits
-dialects     the forms of log lines: what is a message, and what is not
+times        stamps, offsets and epochs, as a date and a time
+names        what the name of a log says: channel, day, start of the video
+irc          raw IRC: its patterns and its clock
+dialects     the forms of lines: what is a message, and what is not
+sessions     the days and times that lines do not say
+lines        lines read for what they are, by the column and one by one
+exports      chat as JSON: what its entries are
 reading      log files in chunks of whole lines, many side by side
+tables       CSVs of messages, whoever wrote them
+folders      which files are logs, and which CSVs they become
+forms        which form a file has, and its entries in batches
 moderation   timeouts and bans, and the messages that led to them
 filters      which messages are left out
-tables       CSVs of messages, whoever wrote them
 chat         a chat as tokens and back: tokenizer, encode, decode
 copies       the copy of a model's weights that CTranslate2 reads
 engines      what generates tokens: CTranslate2 or transformers, and which one to take

@@ -178,7 +178,8 @@ def test_the_fast_encoder_on_all_of_gpt2s_tokens(gpt2, capsys):
 def test_the_fast_encoder_on_real_chat(gpt2, tmp_path):
     reference, tokenizer = gpt2
     encoder = load_encoder(tokenizer)
-    parse_logs(SHARED / "chat", tmp_path / "raw", jobs=2)
+    for dialect in ("justlog", "raw_irc", "twitchdownloader_json"):
+        parse_logs(SHARED / "chat" / dialect, tmp_path / "raw" / dialect, jobs=2)
     for csv_path in (tmp_path / "raw").rglob("*.csv"):
         messages = [text for batch in read_messages(csv_path) for text in map(clean, batch) if text]
         assert encoder(messages).tolist() == flat(reference, messages)

@@ -1,14 +1,14 @@
-"""chatter/dialects.py: every line is read for what it is, quickly and line by line alike."""
+"""chatter/dialects.py: every line is read for what it is."""
 
 from collections import Counter
 
-import polars
 import pytest
-from conftest import GOLDEN, SHARED, needs_shared, parse, typed
-from hypothesis import given
-from hypothesis import strategies as st
+from conftest import GOLDEN, SHARED, needs_shared, parse
 
-from chatter.dialects import DIALECTS, FIELDS, KINDS, irc_time, parse_line, parse_lines
+from chatter.dialects import DIALECTS
+from chatter.exports import EXPORTS
+from chatter.forms import KINDS
+from chatter.lines import parse_line
 
 GOLDEN_COUNTS = {
     "some_channel.txt": {
@@ -32,20 +32,83 @@ GOLDEN_COUNTS = {
         "lines with invalid UTF-8": 1,
         "invisible suffixes removed": 2,
     },
+    "overrustle.txt": {"messages": 8, "notices": 2},
+    "twitchdownloader_utc.txt": {"messages": 6, "notices": 3},
+    "twitchdownloader_relative.txt": {"messages": 4, "notices": 2},
+    "1234567890 - a title (2024-03-07T230000Z).tcd": {"messages": 11, "notices": 1, "unreadable lines": 3},
+    "#some_channel.log": {
+        "messages": 13,
+        "timeouts": 1,
+        "bans": 1,
+        "notices": 2,
+        "deletions": 1,
+        "lines of the program": 10,
+        "blank lines": 2,
+    },
+    "chat_downloader.txt": {"messages": 9, "unreadable lines": 1},
+    "some_channel-2024-03-07.log": {
+        "messages": 11,
+        "timeouts": 1,
+        "bans": 1,
+        "clears": 1,
+        "notices": 10,
+        "deletions": 2,
+        "lines of the program": 6,
+        "unreadable lines": 1,
+    },
+    "bare.txt": {"messages": 3, "notices": 1, "blank lines": 1, "unreadable lines": 1},
+    "twitchdownloader.json": {
+        "messages": 6,
+        "notices": 2,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "unreadable lines": 2,
+    },
+    "twitch_v5.json": {"messages": 5},
+    "justlog.json": {
+        "messages": 5,
+        "timeouts": 1,
+        "bans": 2,
+        "clears": 1,
+        "notices": 2,
+        "entries without a user": 1,
+        "unreadable lines": 1,
+    },
+    "rustlog.ndjson": {
+        "messages": 4,
+        "timeouts": 1,
+        "bans": 1,
+        "clears": 1,
+        "notices": 1,
+        "blank lines": 1,
+        "unreadable lines": 2,
+    },
+    "chat_downloader_2020.json": {"messages": 2, "notices": 1, "entries without text": 1},
+    "chat_downloader_live.jsonl": {
+        "messages": 3,
+        "timeouts": 1,
+        "bans": 1,
+        "clears": 1,
+        "notices": 1,
+        "deletions": 1,
+        "entries without a user": 1,
+    },
 }
+ON_REQUEST = {"bare.txt": "bare"}
 
 
 @pytest.mark.parametrize("log", GOLDEN_COUNTS)
 def test_golden_files(log, tmp_path):
-    counts, unreadable = parse(GOLDEN / log, tmp_path / "out.csv")
+    counts, unreadable = parse(GOLDEN / log, tmp_path / "out.csv", dialect=ON_REQUEST.get(log, "auto"))
     assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / log).with_suffix(".csv").read_bytes()
-    assert counts == Counter({"messages written": counts["messages"]} | GOLDEN_COUNTS[log])
+    assert +counts == Counter({"messages written": counts["messages"]} | GOLDEN_COUNTS[log])
     assert len(unreadable) == counts["unreadable lines"]
 
 
-def test_every_kind_of_line_is_in_the_golden_files():
+def test_every_form_and_every_kind_of_line_is_in_the_golden_files():
     assert {kind for counts in GOLDEN_COUNTS.values() for kind in counts} >= {*KINDS}
-    assert len(GOLDEN_COUNTS) == len(DIALECTS)
+    assert len(GOLDEN_COUNTS) >= len(DIALECTS) + 2 * len(EXPORTS)
+    assert {path.name for path in GOLDEN.iterdir() if path.suffix != ".csv"} == {*GOLDEN_COUNTS}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +145,121 @@ def test_kinds_of_text_lines(event, kind):
 
 
 @pytest.mark.parametrize(
+    ("dialect", "line", "kind", "user_and_message"),
+    [
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] user: hi: you", "messages", "user|hi: you"),
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] user: /me waves", "messages", "user|waves"),
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] user: /mean", "messages", "user|/mean"),
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] user:", "messages", "user|"),
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] twitchnotify: X just subscribed!", "notices", None),
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] twitchnotify: X s! [SubMessage]: hi", "messages", "X|hi"),
+        (
+            "OverRustle",
+            "[2024-03-07 21:05:09 UTC] user: X s! [SubMessage]: hi",
+            "messages",
+            "user|X s! [SubMessage]: hi",
+        ),
+        ("OverRustle", "[2024-03-07 21:05:09 UTC] User: hi", "unreadable lines", None),
+        ("OverRustle", "[2024-03-07 21:05:09] user: hi", "unreadable lines", None),
+        ("TwitchDownloader (UTC)", "[2024-03-07 21:05:09.12 UTC] User: hi", "messages", "User|hi"),
+        ("TwitchDownloader (UTC)", "[2024-03-07 21:05:09 UTC] User: USER subscribed with Prime.", "notices", None),
+        ("TwitchDownloader (UTC)", "[2024-03-07 21:05:09 UTC] U: 5 raiders from U have joined!", "notices", None),
+        (
+            "TwitchDownloader (UTC)",
+            "[2024-03-07 21:05:09 UTC] U: UU is gifting 5 subs",
+            "messages",
+            "U|UU is gifting 5 subs",
+        ),
+        ("TwitchDownloader (UTC)", "[2024-13-07 21:05:09 UTC] User: hi", "unreadable lines", None),
+        ("TwitchDownloader (relative)", "[0:00:00] ユーザー: hi", "messages", "ユーザー|hi"),
+        ("TwitchDownloader (relative)", "[25:01:02] User: hi", "messages", "User|hi"),
+        ("TwitchDownloader (relative)", "[0:00:00] User: User gifted a Tier 1 sub to X!", "notices", None),
+        ("TwitchDownloader (relative)", "[01:02:03] User: hi", "unreadable lines", None),
+        ("TwitchDownloader (relative)", "[0:60:00] User: hi", "unreadable lines", None),
+        ("TwitchDownloader (relative)", "[0:00:00] two words: hi", "unreadable lines", None),
+        ("tcd", "[0:00:01] <User> hi", "messages", "User|hi"),
+        ("tcd", "[0:00:01] <%@~$+!&*^User> hi", "messages", "User|hi"),
+        ("tcd", "[0:00:01] <%User > hi", "messages", "User|hi"),
+        ("tcd", "[0:00:01] <_user> hi", "messages", "_user|hi"),
+        ("tcd", "[0:00:01] <User>", "messages", "User|"),
+        ("tcd", "[0:00:01] <User> <Other> hi", "messages", "User|<Other> hi"),
+        ("tcd", "[0:00:01] *User waves]", "messages", "User|waves"),
+        ("tcd", "[0:00:01,123] <User> hi", "messages", "User|hi"),
+        ("tcd", "[01:00:01,123] <User> hi", "messages", "User|hi"),
+        ("tcd", "[3 days, 0:00:01] <User> hi", "messages", "User|hi"),
+        ("tcd", "[0:00:01] <%User> User subscribed with Prime. ", "notices", None),
+        ("tcd", "[0:00:01] <User> Other subscribed with Prime. ", "messages", "User|Other subscribed with Prime. "),
+        ("tcd", "<<<<<<< HEAD", "unreadable lines", None),
+        ("tcd", "[0:00:01] User: hi", "unreadable lines", None),
+        ("Chatty", "[21:05:09] <@%User> hi", "messages", "User|hi"),
+        ("Chatty", "[2024-03-07 21:05:09] <User> hi", "messages", "User|hi"),
+        ("Chatty", "[21:05:09] <User>* waves", "messages", "User|waves"),
+        ("Chatty", "[21:05:09] <User> * waves", "messages", "User|* waves"),
+        ("Chatty", "[21:05:09] <@ユーザー (user)> hi", "messages", "user|hi"),
+        ("Chatty", "[21:05:09] <ユーザー (user)>* hi", "messages", "user|hi"),
+        ("Chatty", "[21:05:09] <ユーザー> hi", "messages", "ユーザー|hi"),
+        ("Chatty", "[21:05:09] <User> BAN: x", "messages", "User|BAN: x"),
+        ("Chatty", "[21:05:09] BAN: a (600s), b", "timeouts", "a (600s), b|"),
+        ("Chatty", "[21:05:09] BAN: a [reason] {3d}", "bans", "a [reason] {3d}|"),
+        ("Chatty", "[21:05:09] DELETED: a (<b> hi)", "deletions", None),
+        ("Chatty", "[21:05:09] [Notification] X just subscribed! [hi [you]]", "messages", "X|hi [you]"),
+        ("Chatty", "[21:05:09] [Notification] X just subscribed!", "notices", None),
+        ("Chatty", "[21:05:09] BITS: X (100)", "notices", None),
+        ("Chatty", "[21:05:09] ~title: <game>~", "lines of the program", None),
+        ("Chatty", "[21:05:09] MOD: a, b", "lines of the program", None),
+        ("Chatty", "# Log closed: 2024-03-07 21:05:09 +0100", "lines of the program", None),
+        ("Chatty", "-", "blank lines", None),
+        ("chat-downloader", "5:07 | (Subscriber) user: hi", "messages", "user|hi"),
+        ("chat-downloader", "-0:07 | user: hi", "messages", "user|hi"),
+        ("chat-downloader", "2024-03-07 21:05:09 | user: (a) b: c", "messages", "user|(a) b: c"),
+        ("chat-downloader", "[5:07] user: hi", "messages", "user|hi"),
+        ("chat-downloader", "[1:05:07] User: 1 | 2", "messages", "User|1 | 2"),
+        ("chat-downloader", "5:07 user: hi", "unreadable lines", None),
+        ("Chatterino", "[21:05:09] user: hi", "messages", "user|hi"),
+        ("Chatterino", "[21:05:09]  user: hi", "messages", "user|hi"),
+        ("Chatterino", "[21:05:09] ユーザー user: hi", "messages", "user|hi"),
+        ("Chatterino", "#channel [21:05:09] user: hi", "messages", "user|hi"),
+        ("Chatterino", "[9:05 PM] user: hi", "messages", "user|hi"),
+        ("Chatterino", "[21:05:09.123] user: hi", "messages", "user|hi"),
+        ("Chatterino", "[21:05:09] user: ", "messages", "user|"),
+        ("Chatterino", "[21:05:09] ", "deletions", None),
+        ("Chatterino", "[21:05:09] A message from user was deleted: a: b", "deletions", None),
+        ("Chatterino", "[21:05:09] user has been timed out for 1d 10h 17m 36s. ", "timeouts", "user|"),
+        ("Chatterino", "[21:05:09] user has been permanently banned. ", "bans", "user|"),
+        (
+            "Chatterino",
+            "[21:05:09] user: x has been permanently banned. ",
+            "messages",
+            "user|x has been permanently banned. ",
+        ),
+        ("Chatterino", "[21:05:09] Chat has been cleared by a moderator.", "clears", None),
+        ("Chatterino", "[21:05:09] User: User removed 7TV emote x.", "notices", None),
+        ("Chatterino", "[21:05:09] user: X removed 7TV emote x.", "messages", "user|X removed 7TV emote x."),
+        ("Chatterino", "[21:05:09] user: user redeemed A Title 100", "notices", None),
+        ("Chatterino", "[21:05:09] user: user redeemed himself", "messages", "user|user redeemed himself"),
+        ("Chatterino", "[21:05:09] mod: mod timed out x for 10m.", "notices", None),
+        ("Chatterino", "[21:05:09] mod: mod unbanned x.", "notices", None),
+        ("Chatterino", "[21:05:09] mod: mod banned together", "messages", "mod|mod banned together"),
+        ("Chatterino", "[21:05:09] user is live!", "notices", None),
+        ("Chatterino", "[21:05:09] user is live: a title: b", "notices", None),
+        ("Chatterino", "[21:05:09] Monday, January 1, 2024", "notices", None),
+        ("Chatterino", "[21:05:09] connected", "lines of the program", None),
+        ("Chatterino", "[21:05:09] joined channel", "lines of the program", None),
+        ("Chatterino", "# Stop logging at 2024-03-07 21:05:09 CET", "lines of the program", None),
+        ("bare", "User: hi: you", "messages", "User|hi: you"),
+        ("bare", "User: User subscribed with Prime.", "notices", None),
+        ("bare", "two words: hi", "unreadable lines", None),
+        ("bare", "https://example.org", "unreadable lines", None),
+        ("bare", "  ", "blank lines", None),
+    ],
+)
+def test_kinds_of_lines_of_each_dialect(dialect, line, kind, user_and_message):
+    """The line alone, to its dialect alone."""
+    found, row = parse_line(line, [DIALECTS[dialect]])
+    assert (found, row and "|".join(row[-2:])) == (kind, user_and_message)
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("[2024-03-7 21:05:09] #c User: hi: you", ("messages", "hi: you")),
@@ -96,56 +274,6 @@ def test_kinds_of_text_lines(event, kind):
 def test_who_when_and_what(line, expected):
     kind, message = expected
     assert parse_line(line) == (kind, ["2024-03-07", "21:05:09", "c", "User", message])
-
-
-@pytest.mark.parametrize(
-    ("tags", "time"),
-    [
-        ("tmi-sent-ts=1709845509999;rm-received-ts=0", ["2024-03-07", "21:05:09"]),
-        ("rm-received-ts=1709845509000", ["2024-03-07", "21:05:09"]),
-        ("x-tmi-sent-ts=1709845509000", None),
-        ("tmi-sent-ts=", None),
-        ("", None),
-    ],
-)
-def test_the_time_of_an_irc_line(tags, time):
-    assert irc_time(tags) == time
-
-
-names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
-heads = st.sampled_from(
-    ["[2024-03-7 21:05:09] #c ", "[2024-13-7 21:05:09] #c ", "[2024-03-17 24:05:09] #c ", "[2024-03-07 21:05:09] #ü "]
-)
-words = st.sampled_from(
-    ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
-)
-text_lines = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
-tags = st.lists(
-    st.sampled_from(
-        ["id=1", "tmi-sent-ts=1709845509000", "tmi-sent-ts=17", "rm-received-ts=1709845509999", "x-tmi", ""]
-    )
-).map(";".join)
-irc_lines = st.builds(
-    "@{}{}{} PRIVMSG #{} {}{}".format,
-    tags,
-    st.sampled_from([" ", "  "]),
-    st.sampled_from([":u!u@u.tmi.twitch.tv", ":ユーザー!u@u", ":u", ":!u", ":\u3000u!u", ":a\x85b!u"]),
-    names,
-    st.sampled_from([":", ""]),
-    words | st.sampled_from(["\x01ACTION waves\x01", " ", ":)"]),
-)
-
-
-@given(st.lists(text_lines | irc_lines | typed), st.integers(0, 1000))
-def test_by_the_column_is_the_same_as_line_by_line(lines, first):
-    messages, counts, unreadable = parse_lines(polars.Series("line", lines, dtype=polars.String), first)
-    expected = {number: parse_line(line) for number, line in enumerate(lines, first)}
-    assert messages.columns == ["number", *FIELDS]
-    assert [list(row) for row in messages.iter_rows()] == [
-        [number, *row] for number, (kind, row) in expected.items() if kind == "messages"
-    ]
-    assert +counts == Counter(kind for kind, _ in expected.values())
-    assert unreadable == [number for number, (kind, _) in expected.items() if kind == "unreadable lines"]
 
 
 @needs_shared

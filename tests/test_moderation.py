@@ -1,5 +1,6 @@
 """chatter/moderation.py: the messages that led to a timeout or a ban, and no others."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from conftest import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatter.forms import find_form
 from chatter.moderation import TIMEOUT_LINES, find_moderation
 
 events = st.tuples(
@@ -57,7 +59,7 @@ def test_events_are_found_with_the_lines_that_they_apply_to(tmp_path):
     others = "[2024-03-7 21:05:09] #c v: hi\n[2024-03-7 21:05:09] #d v: hi\n" * 150
     events = "[2024-03-7 21:05:09] #c U has been timed out for 5 seconds\n[2024-03-7 21:05:09] #d U has been banned\n"
     log.write_text(others + events)
-    found = find_moderation(log, lambda num_bytes: None)
+    found = find_moderation(log, find_form(log), lambda num_bytes: None)
     [timeout], [ban] = found["timeouts"].rows(named=True), found["bans"].rows(named=True)
     first = 300 - 2 * TIMEOUT_LINES  # every second line is the channel's
     assert timeout == {"channel": "c", "user": "u", "date": "2024-03-07", "number": 300, "first": first}
@@ -88,5 +90,40 @@ def test_events_in_each_dialect(event, tmp_path):
     text = "@tmi-sent-ts=1709845509000 :{}!u@u PRIVMSG #c :{}\n"
     (tmp_path / "log.txt").write_text(f"{text.format('u', 1)}{text.format('v', 2)}{event}\n{text.format('u', 3)}")
     counts, _ = parse(tmp_path / "log.txt", tmp_path / "log.csv", {"drop_moderated": True})
+    assert [row[-1] for row in (tmp_path / "log.csv").read_text().splitlines()[1:]] == ["2", "3"]
+    assert counts["moderated"] == 1
+
+
+EVENTS = {
+    "chatty.log": "# Log started: 2024-03-07 21:00:00\n[21:05:09] <u> 1\n[21:05:09] <v> 2\n[21:05:09] BAN: u (5s), w\n"
+    "[21:05:09] <u> 3\n",
+    "chatterino.log": "# Start logging at 2024-03-07 21:00:00 CET\n[21:05:09] u: 1\n[21:05:09] v: 2\n"
+    "[21:05:09] u has been permanently banned. \n[21:05:09] u: 3\n",
+    "justlog.json": json.dumps(
+        {
+            "messages": [
+                {"channel": "c", "timestamp": f"2024-03-07T21:05:0{number}Z", "tags": {}}
+                | {"text": text, "username": user, "type": kind}
+                for number, (text, user, kind) in enumerate([("1", "u", 1), ("2", "v", 1), ("", "u", 2), ("3", "u", 1)])
+            ]
+        }
+    ),
+    "live.jsonl": "".join(
+        json.dumps({"timestamp": 1709845509000000, "message_type": "text_message"} | entry) + "\n"
+        for entry in [
+            {"author": {"name": "u"}, "message": "1"},
+            {"author": {"name": "v"}, "message": "2"},
+            {"message_type": "ban_user", "banned_user": "u", "ban_duration": 5},
+            {"author": {"name": "u"}, "message": "3"},
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_events_in_each_form_that_has_them(name, tmp_path):
+    """The message before the event is left out, the one after it is not, nor is another user's."""
+    (tmp_path / name).write_text(EVENTS[name])
+    counts, _ = parse(tmp_path / name, tmp_path / "log.csv", {"drop_moderated": True})
     assert [row[-1] for row in (tmp_path / "log.csv").read_text().splitlines()[1:]] == ["2", "3"]
     assert counts["moderated"] == 1

@@ -34,8 +34,8 @@ from conftest import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.dialects import KINDS
 from chatter.files import MANIFEST
+from chatter.forms import KINDS
 from parse_logs import parse_logs
 
 LINES = {
@@ -103,6 +103,9 @@ def test_the_summary_adds_up_and_names_unreadable_lines(command):
         "notices                               4",
         "deletions                             1",
         "other IRC commands                    4",
+        "lines of the program                  0",
+        "entries without a user                0",
+        "entries without text                  0",
         "messages without a time               1",
         "blank lines                           2",
         "unreadable lines                      4",
@@ -178,13 +181,16 @@ def test_logs_dir_is_not_a_folder(error, tmp_path):
 
 def test_no_log(error, tmp_path):
     (tmp_path / "logs/a.txt").rename(tmp_path / "logs/a.md")
-    assert f"no .txt or .log file (or .txt.gz, .log.gz) in {tmp_path}/logs. Put your logs there." in error()
+    endings = ".txt, .log, .tcd, .json, .jsonl, .ndjson, .csv or .tsv"
+    assert f"no {endings} file, gzipped or not, in {tmp_path}/logs. Put your logs there." in error()
 
 
 def test_no_message(error, tmp_path):
     """Nor are CSVs left that have none."""
     (tmp_path / "logs/a.txt").write_text("nothing to read\n")
-    assert f"no chat messages in {tmp_path}/logs. Lines must look like [2024-03-7 21:05:09] #channel" in error()
+    message = error()
+    assert f"no chat messages in {tmp_path}/logs. {tmp_path}/logs/a.txt begins 'nothing to read'. Forms" in message
+    assert "justlog and rustlog, raw IRC, OverRustle" in message
     assert not any((tmp_path / "raw").iterdir())
 
 
@@ -331,7 +337,7 @@ def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
     [skipped] = re.findall("^skipped: (.*)$", done.stderr, re.MULTILINE)
     assert skipped == (
         "logs/broken.txt (a broken link), logs/link/e.txt (a link to what is read already), "
-        "logs/loop (a link to what is read already), logs/notes.md (not a .txt or .log file), "
+        "logs/loop (a link to what is read already), logs/notes.md (not named like a log), "
         "logs/pipe.txt (not a regular file)"
     )
     csvs = {path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw").rglob("*.csv")}
@@ -462,3 +468,78 @@ def test_a_log_whose_csv_would_be_the_folder_of_another(logs, tmp_path):
     (logs / "a.csv/b.txt").write_text(LINE)
     error = parse_command(tmp_path, check=False).stderr
     assert "logs/a.txt would become a.csv, the folder of logs/a.csv/b.txt. Rename one of them." in error
+
+
+FORMS = {
+    "chatterino.log": "# Start logging at 2024-03-07 21:00:00 CET\n[21:05:09] u: hi\n",
+    "export.json": '{"video": {"user_name": "C"}, "comments": [{"created_at": "2024-03-07T21:05:09.123Z", '
+    '"commenter": {"name": "u"}, "message": {"body": "hi"}}]}',
+    "relative.txt": "[0:01:02] U: hi\n",
+    "table.csv": "Who,Text\nu,hi\n",
+}
+
+
+@pytest.fixture
+def forms(logs):
+    for name, content in FORMS.items():
+        (logs / name).write_text(content)
+    return logs
+
+
+def test_a_folder_of_many_forms(forms, tmp_path):
+    """And what the user should know of each, once."""
+    done = parse_command(tmp_path, "--columns", "message=Text,username=Who", "--drop-moderated", "--exclude-users", "x")
+    rows = {path.stem: path.read_text().splitlines()[1:] for path in (tmp_path / "raw").glob("*.csv")}
+    assert rows == {
+        "a": ["2024-03-07,21:05:09,c,u,hi"],
+        "chatterino": ['2024-03-07,21:05:09,"",u,hi'],
+        "export": ["2024-03-07,21:05:09,c,u,hi"],
+        "relative": ['"",00:01:02,"",U,hi'],
+        "table": ['"","","",u,hi'],
+    }
+    summary = summary_of(done)
+    assert (summary["messages"], summary["messages written"], summary["lines of the program"]) == ("5", "5", "1")
+    assert done.stderr.splitlines()[-6:] == [
+        "--drop-moderated finds no timeouts and bans, which this form does not have: logs/export.json, "
+        "logs/relative.txt, logs/table.csv",
+        "--exclude-users compares display names, as this form has no logins: logs/relative.txt",
+        "local times, as the log does not say their offset from UTC: logs/chatterino.log",
+        "no days, as neither the lines nor the name of the file say them: logs/table.csv",
+        "times are offsets into the video, as nothing says when it began: logs/relative.txt",
+        "--exclude-users without messages: x",
+    ]
+
+
+def test_a_file_in_no_known_form_is_named_with_its_first_line(logs, tmp_path):
+    (logs / "notes.txt").write_text("\nbuy milk\n")
+    (logs / "package.json").write_text('{"name": "x", "comments": []}')
+    (logs / "ages.csv").write_text("name,age\nann,30\n")
+    done = parse_command(tmp_path)
+    [unknown] = re.findall(r"^in none of the forms that are read \((.*)\): (.*)$", done.stderr, re.MULTILINE)
+    assert "justlog and rustlog, raw IRC" in unknown[0]
+    assert unknown[1] == (
+        "logs/ages.csv ('name,age'), logs/notes.txt ('buy milk'), "
+        'logs/package.json (\'{"name": "x", "comments": []}\')'
+    )
+    summary = summary_of(done)
+    assert (summary["unreadable lines"], summary["blank lines"], summary["messages"]) == ("4", "1", "1")
+
+
+def test_bare_lines_are_read_on_request_only(logs, tmp_path):
+    (logs / "bare.txt").write_text("u: hi\nU: u subscribed with Prime.\nno colon\n")
+    assert summary_of(parse_command(tmp_path))["messages"] == "1"
+    assert summary_of(parse_command(tmp_path, "--form", "bare"))["messages"] == "2"
+    assert (tmp_path / "raw/bare.csv").read_text().splitlines()[1:] == ['"","","",u,hi']
+
+
+def test_csvs_that_were_written_beside_the_logs_are_no_logs(logs, tmp_path):
+    for _ in range(2):
+        done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "logs", cwd=tmp_path)
+        assert summary_of(done)["messages"] == "1"
+    assert "skipped: logs/a.csv (written by parse_logs.py)" in done.stderr or "a.csv (written" in done.stderr
+
+
+@pytest.mark.parametrize("names", ["message", "message=", "text=Text", ""])
+def test_wrong_names_of_columns(names):
+    done = run("parse_logs.py", "--columns", names, check=False)
+    assert done.returncode == 2 and "argument --columns: must be like message=Text,username=Who" in done.stderr

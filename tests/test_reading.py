@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chatter.command import InputError
-from chatter.dialects import KINDS
+from chatter.forms import KINDS
 from chatter.reading import CHUNK_BYTES, map_logs, read_chunks, split_lines
 
 BOM = b"\xef\xbb\xbf"

@@ -1,0 +1,90 @@
+"""Which files of a folder are logs, and which CSVs they become."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from chatter.command import InputError
+from chatter.tables import is_ours
+
+SUFFIXES = ("txt", "log", "tcd", "json", "jsonl", "ndjson", "csv", "tsv")
+LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
+
+
+def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Return the logs below a folder, sorted, and why each other file or folder was skipped.
+
+    CSVs that parse_logs.py wrote to `output_dir` are no logs.
+    Links are followed, after everything else, so that nothing is read twice.
+    """
+    if not logs_dir.is_dir():
+        raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
+    logs, skipped, seen, links, output = [], {}, set(), [], output_dir.resolve()
+
+    def skip(error: OSError) -> None:
+        skipped[Path(error.filename)] = error.strerror
+
+    def visit(path: Path) -> None:
+        real = os.path.realpath(path)
+        if path.name[0] == ".":
+            skipped[path] = "hidden"
+        elif not path.exists():
+            skipped[path] = "a broken link"
+        elif real in seen:
+            skipped[path] = "a link to what is read already"
+        elif path.is_dir():
+            walk(path)
+        elif not path.is_file():
+            skipped[path] = "not a regular file"
+        elif not LOG_NAME.fullmatch(path.name):
+            skipped[path] = "not named like a log"
+        elif path.suffix == ".csv" and output in Path(real).parents and is_ours(path):
+            skipped[path] = "written by parse_logs.py"
+        else:
+            seen.add(real)
+            logs.append(path)
+
+    def walk(top: Path) -> None:
+        for folder, subfolders, names in os.walk(top, onerror=skip):
+            seen.add(os.path.realpath(folder))
+            for path in (Path(folder, name) for name in sorted(subfolders + names)):
+                if path.is_symlink():
+                    links.append(path)
+                elif path.name in names or path.name[0] == ".":
+                    visit(path)
+            subfolders[:] = [name for name in subfolders if name[0] != "."]
+
+    walk(logs_dir)
+    while links:
+        visit(links.pop(0))
+    if not logs:
+        reasons = "".join(f" {path}: {reason}." for path, reason in [*skipped.items()][:5])
+        raise InputError(f"no {LISTED} file, gzipped or not, in {logs_dir}. Put your logs there.{reasons}")
+    return sorted(logs), dict(sorted(skipped.items()))
+
+
+def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
+    """Map each log to the path of its CSV below `output_dir`. Raises InputError if something else is there."""
+    csv_paths = {}
+    for log in logs:
+        name = LOG_NAME.fullmatch(log.name)["stem"]
+        csv_path = log.relative_to(logs_dir).with_name(f"{name}.csv")
+        if csv_path in csv_paths:
+            raise InputError(
+                f"{csv_paths[csv_path]} and {log} would both become {output_dir / csv_path}. Rename one of them."
+            )
+        csv_paths[csv_path] = log
+        existing = output_dir / csv_path
+        if existing.exists() and not (existing.is_file() and (is_ours(existing) or not existing.stat().st_size)):
+            raise InputError(
+                f"{existing} was not written by parse_logs.py and would be replaced. Move it away, or choose another "
+                "--output-dir."
+            )
+    for csv_path, log in csv_paths.items():
+        for parent in csv_path.parents:
+            if parent in csv_paths:
+                raise InputError(f"{csv_paths[parent]} would become {parent}, the folder of {log}. Rename one of them.")
+    return {log: csv_path for csv_path, log in csv_paths.items()}

@@ -1,0 +1,62 @@
+"""What the name of a log says that its lines do not: the channel, the day, or when the video began."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+DAY = r"(?P<date>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))"
+NAMES = [
+    # TwitchDownloader; its day may be local or UTC
+    r"\[(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})-(?P<year>[0-9]{2})\] (?P<channel>\w+) - .*",
+    # tcd: the number of the video, its title, and when it began; or whatever somebody made of that
+    rf"[0-9]+ - .*\({DAY}T(?P<start>[0-9]{{6}})Z\).*",
+    rf"(?:#?(?P<channel>\w+)-)?{DAY}T(?P<start>[0-9]{{6}})Z.*",
+    # Chatty: #channel, or 2021-03-05_#channel
+    rf"(?:{DAY}_)?#(?P<channel>\w+).*",
+    # Chatterino, and most who name a file: channel-2021-03-05
+    rf"#?(?P<channel>\w+?)[-_. ]{DAY}(?![0-9]).*",
+    rf"{DAY}(?![0-9]).*",
+]
+FOLDER = r"(?P<channel>\w+) chatlog"  # OverRustle's: Channel chatlog/January 2018/2018-01-05.txt
+
+
+@dataclass(frozen=True)
+class NameFacts:
+    """What the name of a file says; "" or None stands for nothing."""
+
+    channel: str = ""
+    date: str = ""  # yyyy-mm-dd, or "" if `start` is known
+    start: datetime | None = None  # of the video, UTC
+
+
+NO_NAME = NameFacts()
+
+
+def read_name(path: Path) -> NameFacts:
+    """Return what the name of a log says, and the names of the folders around it.
+
+    >>> read_name(Path("forsen-2021-03-05.log"))
+    NameFacts(channel='forsen', date='2021-03-05', start=None)
+    """
+    facts = {}
+    for pattern in NAMES:
+        if found := re.fullmatch(pattern, path.name.rsplit(".", 1)[0], re.ASCII | re.DOTALL):
+            facts = {name: text for name, text in found.groupdict().items() if text}
+            break
+    for folder in path.parts[-3:-1]:
+        if "channel" not in facts and (found := re.fullmatch(FOLDER, folder, re.ASCII)):
+            facts["channel"] = found["channel"]
+    date = facts.get("date", "")
+    if "year" in facts:
+        date = f"20{facts['year']}-{int(facts['month']):02}-{int(facts['day']):02}"
+    start = None
+    try:
+        day = datetime.fromisoformat(date).replace(tzinfo=UTC) if date else None
+        if "start" in facts:
+            start = datetime.strptime(f"{date} {facts['start']}", "%Y-%m-%d %H%M%S").replace(tzinfo=UTC)
+    except ValueError:  # no day of the calendar
+        day = None
+    return NameFacts(facts.get("channel", "").lower(), date if day and not start else "", start)

@@ -1,0 +1,103 @@
+"""When a message was sent: what programs write for it, as a date and a time of day or an offset into a video."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+STAMP = re.compile(  # ISO 8601, and what comes near it
+    r"(?P<date>\d{4}-\d{2}-\d{2})[T ](?P<clock>\d{1,2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"
+    r"(?: ?(?:Z|UTC)|(?P<zone>[+-]\d{2}:?\d{2}))?"
+)
+CLOCK = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?(?: (?P<half>[AP])M)?")
+OFFSET = re.compile(
+    r"(?:(?P<days>\d+) days?, )?-?(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{2})(?:[.,]\d+)?"
+)
+
+
+def iso_time(text: str) -> list[str]:
+    """Return the date and the time of day of an ISO 8601 stamp, in UTC if it has an offset; two times "" if it is none.
+
+    >>> iso_time("2024-03-07T23:05:09.48745067+02:00")
+    ['2024-03-07', '21:05:09']
+    """
+    if text[10:11] == "T" and text[-1:] == "Z" and len(text) > 19:  # nearly all of them
+        return [text[:10], text[11:19]]
+    found = STAMP.fullmatch(text)
+    if not found:
+        return ["", ""]
+    time = clock_time(found["clock"])
+    return shift_zone(found["date"], time, found["zone"]) if found["zone"] else [found["date"], time]
+
+
+def shift_zone(date: str, time: str, zone: str) -> list[str]:
+    """Return date and time in UTC for those at an offset such as +0200 or -03:30."""
+    minutes = int(zone[1:3]) * 60 + int(zone[-2:])
+    try:
+        utc = datetime.fromisoformat(f"{date} {time}") - timedelta(minutes=int(f"{zone[0]}{minutes}"))
+    except (ValueError, OverflowError):  # no day of the calendar
+        return [date, time]
+    return f"{utc:%Y-%m-%d %H:%M:%S}".split()
+
+
+def epoch_time(number: float) -> list[str]:
+    """Return date and time (UTC) of a number of seconds, milliseconds or microseconds since 1970.
+
+    >>> epoch_time(1709845509000)
+    ['2024-03-07', '21:05:09']
+    """
+    if not number < 1e18:
+        raise OverflowError(number)
+    while number > 1e11:  # seconds until the year 5138
+        number /= 1000
+    return f"{datetime.fromtimestamp(number, UTC):%Y-%m-%d %H:%M:%S}".split()
+
+
+def clock_time(text: str) -> str:
+    """Return a time of day as hh:mm:ss.
+
+    >>> clock_time("9:05 PM"), clock_time("21:05:09.123")
+    ('21:05:00', '21:05:09')
+    """
+    found = CLOCK.fullmatch(text)
+    if not found:
+        return text
+    hour = int(found["hour"])
+    if found["half"]:
+        hour = hour % 12 + 12 * (found["half"] == "P")
+    return f"{hour:02}:{found['minute']}:{found['second'] or '00'}"
+
+
+def offset_seconds(text: str) -> int:
+    """Return the seconds of an offset into a video: m:ss, h:mm:ss, or as Python prints a timedelta.
+
+    >>> offset_seconds("5:07"), offset_seconds("1 day, 1:02:03")
+    (307, 90123)
+    """
+    found = OFFSET.fullmatch(text)
+    parts = {name: int(value or 0) for name, value in found.groupdict().items()}
+    return 0 if "-" in text else timedelta(**parts) // timedelta(seconds=1)
+
+
+def offset_time(seconds: float, start: datetime | None) -> list[str]:
+    """Return date and time of a moment of a video that began at `start`; without that, no date and h:mm:ss into it.
+
+    >>> offset_time(90123, None)
+    ['', '25:02:03']
+    """
+    if start:
+        return f"{start + timedelta(seconds=int(seconds)):%Y-%m-%d %H:%M:%S}".split()
+    minutes, seconds = divmod(max(int(seconds), 0), 60)
+    return ["", f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"]
+
+
+def read_time(text: str) -> list[str]:
+    """Return date and time of whatever a table says: a stamp, a number since 1970 or into a video, a time of day.
+
+    >>> read_time("2021-06-15 18:55:59,873"), read_time("1562541137129857"), read_time("307.0"), read_time("22:43")
+    (['2021-06-15', '18:55:59'], ['2019-07-07', '23:12:17'], ['', '00:05:07'], ['', '22:43:00'])
+    """
+    text = text.strip()
+    if re.fullmatch(r"\d{1,18}(?:\.\d*)?", text):
+        return epoch_time(float(text)) if float(text) > 1e8 else offset_time(float(text), None)
+    return ["", clock_time(text)] if CLOCK.fullmatch(text) else iso_time(text)

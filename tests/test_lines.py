@@ -1,0 +1,167 @@
+"""chatter/lines.py: by the column or line by line, lines are read for the same; and the first tell the dialect."""
+
+from collections import Counter
+
+import polars
+import pytest
+from conftest import typed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from writers import CHAT, WRITERS, expected_rows
+
+from chatter.dialects import DIALECTS, FIELDS
+from chatter.lines import STAND_ALONE, LineParser, choose_dialects, order_dialects, parse_line
+
+names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
+heads = st.sampled_from(
+    ["[2024-03-7 21:05:09] #c ", "[2024-13-7 21:05:09] #c ", "[2024-03-17 24:05:09] #c ", "[2024-03-07 21:05:09] #ü "]
+)
+words = st.sampled_from(
+    ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
+)
+text_lines = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
+tags = st.lists(
+    st.sampled_from(
+        ["id=1", "tmi-sent-ts=1709845509000", "tmi-sent-ts=17", "rm-received-ts=1709845509999", "x-tmi", ""]
+    )
+).map(";".join)
+irc_lines = st.builds(
+    "@{}{}{} PRIVMSG #{} {}{}".format,
+    tags,
+    st.sampled_from([" ", "  "]),
+    st.sampled_from([":u!u@u.tmi.twitch.tv", ":ユーザー!u@u", ":u", ":!u", ":\u3000u!u", ":a\x85b!u"]),
+    names,
+    st.sampled_from([":", ""]),
+    words | st.sampled_from(["\x01ACTION waves\x01", " ", ":)"]),
+)
+stamps = st.sampled_from(
+    [
+        *("[2024-03-07 21:05:09 UTC] ", "[2024-03-7 21:05:09.5 UTC] ", "[2024-03-07 21:05:09] ", "[21:05:09] "),
+        *("[0:00:01] ", "[25:00:01] ", "[0:00:01,123] ", "[01:00:00,123] ", "[1 day, 1:02:03] ", "[2 days, 0:00:00] "),
+        *("5:07 | ", "-1:05:07 | (Subscriber, Turbo) ", "2024-03-07 21:05:09 | ", "[5:07] ", "[9:05 PM] ", ""),
+        *("#c [21:05:09.123] ", "[٢١:05:09] "),
+    ]
+)
+users = st.sampled_from(
+    [
+        *(
+            "u: ",
+            "User: ",
+            "ユーザー: ",
+            "two words: ",
+            "u:",
+            "u ",
+            "",
+            "twitchnotify: ",
+            " u: ",
+            "ユーザー u: ",
+            ": u: ",
+        ),
+        *("<u> ", "<%@u> ", "<u > ", "<%> ", "<<u>> ", "<u>* ", "<@ユーザー (u)> ", "<ü> ", "<é\u3000> ", "*u ", "<u>"),
+    ]
+)
+events = st.sampled_from(
+    [
+        *("u subscribed with Prime.", "User is gifting 5 subs", "ユーザー watched 5", "12 raiders from U have joined!"),
+        *("X just subscribed! [SubMessage]: hi", "/me waves", "u added 7TV emote x.", "u redeemed x 100", "hi]"),
+        *("u timed out x for 5s.", "u has been timed out for 5s. ", "u has been permanently banned. ", "connected"),
+        *("BAN: a (600s), b", "DELETED: a (b)", "[Notification] u just subscribed! [hi]", "BITS: u (1)", "~title~"),
+        *("Chat has been cleared by u.", "A message from u was deleted: x", "# Start logging at x", "hi: you", ""),
+        *("# Log started: 2024-03-07 21:05:09 +0100", "# Start logging at 2024-03-07 21:05:09 CET", "-", "é", "\x85"),
+    ]
+)
+other_lines = st.tuples(stamps, users, events | typed).map("".join)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@given(st.lists(text_lines | irc_lines | other_lines | typed), st.integers(0, 1000))
+@settings(max_examples=60)
+def test_by_the_column_is_the_same_as_line_by_line(name, lines, first):
+    """Kind, channel, user and message; the day and the time, too, where nothing but the line says them."""
+    dialects = order_dialects(DIALECTS[name])
+    batch = LineParser(dialects).parse(polars.Series("line", lines, dtype=polars.String), first)
+    expected = {number: parse_line(line, dialects) for number, line in enumerate(lines, first)}
+    assert batch.messages.columns == ["number", *FIELDS] and batch.num_entries == len(lines)
+    assert +batch.counts == Counter(kind for kind, _ in expected.values())
+    rows = [(number, *row) for number, (kind, row) in expected.items() if kind == "messages"]
+    found = [*batch.messages.iter_rows()]
+    skipped = 1 if DIALECTS[name].stands_alone else 3  # sessions complete the date and the time
+    assert [(row[0], *row[skipped:]) for row in found] == [(row[0], *row[skipped:]) for row in rows]
+    unreadable = {n: line for n, line in enumerate(lines, first) if expected[n][0] == "unreadable lines"}
+    assert batch.unreadable == unreadable
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if DIALECTS[name].stands_alone])
+@given(st.randoms())
+@settings(max_examples=10)
+def test_lines_that_stand_alone_may_be_mixed(name, random):
+    """In whatever order the lines come, and whichever dialect is tried first."""
+    lines = [line for name in ("justlog", "raw IRC") for line in WRITERS[name].write(CHAT).splitlines()]
+    random.shuffle(lines)
+    batch = LineParser(order_dialects(DIALECTS[name])).parse(polars.Series("line", lines))
+    assert (len(batch.messages), len(batch.events), len(batch.unreadable)) == (8 + 9, 2 + 2, 0)
+    rows = [row for name in ("justlog", "raw IRC") for row in expected_rows(WRITERS[name], CHAT)]
+    assert sorted(list(row[1:]) for row in batch.messages.iter_rows()) == sorted(rows)
+
+
+def first_lines(name, number):
+    return WRITERS[name].write(CHAT).removeprefix("\ufeff").split("\n")[:number]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].form in DIALECTS and name != "bare"])
+@pytest.mark.parametrize("noise", [[], ["", "<<<<<<< HEAD", "cut off] x"]], ids=["clean", "damaged"])
+def test_the_first_lines_tell_the_dialect(name, noise):
+    chosen = choose_dialects([*noise, *first_lines(name, 7), *noise])
+    assert chosen[0] is DIALECTS[WRITERS[name].form]
+    assert [*chosen[1:]] == [dialect for dialect in STAND_ALONE if dialect is not chosen[0]]
+
+
+def test_what_the_first_lines_do_not_tell():
+    assert choose_dialects(["", " "]) == STAND_ALONE
+    for unknown in (["hi"], first_lines("bare", 7), ["{}", "cut off] x"]):
+        with pytest.raises(ValueError):
+            choose_dialects(unknown)
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        (["[0:00:30] User: hi", "[0:01:00] User: User subscribed with Prime. "], "TwitchDownloader (relative)"),
+        (["[2024-03-07 21:05:09 UTC] user: hi"] * 9 + ["[2024-03-07 21:05:09 UTC] User: hi"], "TwitchDownloader (UTC)"),
+        (["[2024-03-07 21:05:09 UTC] user: hi", "[2024-03-07 21:05:09 UTC] twitchnotify: X subscribed!"], "OverRustle"),
+        (["[0:00:30] <User> hi"], "tcd"),
+        (["[10:00:30] <User> hi", "# Log started: 2024-03-07 21:05:09 +0100"], "Chatty"),
+        (["# Start logging at 2024-03-07 21:05:09 CET", *["[10:00:30] <user> hi"] * 9], "Chatterino"),
+        (["[01:02:03] connected", "[01:02:03] user: hi", "[01:02:03] X is live!", "[01:02:04] user: hi"], "Chatterino"),
+        (["[5:07] user: hi", "[16:04] user: hi"], "chat-downloader"),
+        (["[2024-03-7 21:05:09] #c user: hi", "[2024-03-7 21:05:09] c user: hi"], "justlog and rustlog"),
+        (["[2024-03-7 21:05:09] #c user has been banned"], "justlog and rustlog"),
+        (["# Log started: 2024-03-07 21:05:09 +0100"], "Chatty"),
+    ],
+)
+def test_lines_of_several_dialects_are_of_the_one_that_knows_most(lines, name):
+    assert choose_dialects(lines)[0] is DIALECTS[name]
+
+
+@pytest.mark.parametrize(
+    ("line", "events"),
+    [
+        ("BAN: a (600s), b", [("timeouts", "a"), ("bans", "b")]),
+        ("BAN: a", [("bans", "a")]),
+        ("BAN: a (1s) [was rude, (very)] {3d}, b", [("timeouts", "a"), ("bans", "b")]),
+        ("<a> BAN: b (600s)", []),
+        ("DELETED: a (BAN: b)", []),
+    ],
+)
+def test_each_of_the_people_in_a_ban_of_chatty(line, events):
+    batch = LineParser([DIALECTS["Chatty"]]).parse(polars.Series("line", [f"[2024-03-07 21:05:09] {line}"]))
+    assert sorted((kind, user) for _, kind, _, _, _, user, _ in batch.events) == sorted(events)
+
+
+def test_events_say_when_where_and_who():
+    lines = WRITERS["justlog"].write(CHAT).splitlines()
+    batch = LineParser().parse(polars.Series("line", lines), 100)
+    assert batch.events == [
+        (106, "timeouts", "2024-03-07", "15:59:02", "some_channel", "loud_yeti", ""),
+        (107, "bans", "2024-03-07", "15:59:03", "some_channel", "loud_yeti", ""),
+    ]

@@ -1,0 +1,462 @@
+"""One made-up chat as each program would write it, from ../shared/FORMATS_MORE.md and not from what chatter/ reads."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from operator import attrgetter
+
+CHANNEL = "some_channel"
+START = datetime(2024, 3, 7, 15, 58, tzinfo=UTC)  # of the video; at +0800, midnight is two minutes away
+CHINA, BERLIN = timezone(timedelta(hours=8)), timezone(timedelta(hours=1))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that happened in the chat."""
+
+    seconds: int  # since START
+    kind: str  # message, sub, timeout, ban, clear or deletion
+    login: str = ""
+    display: str = ""
+    text: str = ""  # what the user typed, also with a sub
+    system: str = ""  # what Twitch said of a sub, about {user}
+
+    @property
+    def when(self):
+        return START + timedelta(seconds=self.seconds)
+
+    @property
+    def notice(self):
+        return self.system.format(user=self.display)
+
+
+OTTER, DUCK, CHERRY = ("nimble_otter", "Nimble_Otter"), ("tiny_duck", "Tiny_Duck"), ("sakura_b", "さくらんぼ")
+TIER = "{user} subscribed at Tier 1. They've subscribed for 3 months!"
+CHAT = [
+    Entry(1, "message", *OTTER, "hello chat"),
+    Entry(2, "message", *CHERRY, "こんにちは, 안녕 👋🏽"),
+    Entry(3, "message", *DUCK, 'a colon: here, a comma, "quotes" and one "'),
+    Entry(3, "message", *DUCK, "@loud_yeti has been banned"),
+    Entry(60, "sub", *DUCK, "typed with a sub", TIER),
+    Entry(61, "sub", *DUCK, "", TIER),
+    Entry(62, "timeout", "loud_yeti", "Loud_Yeti"),
+    Entry(63, "ban", "loud_yeti", "Loud_Yeti"),
+    Entry(64, "deletion", "loud_yeti", "Loud_Yeti", "what was said"),
+    Entry(65, "clear"),
+    Entry(119, "message", *OTTER, "[0:00:12] <Tiny_Duck> a line | [21:05:09] nimble_otter: inside of a line"),
+    Entry(121, "message", *OTTER, "hello chat"),
+    Entry(3723, "message", *CHERRY, "after an hour"),
+    Entry(90123, "message", *OTTER, "after a day"),
+]
+
+
+def lines(written, end="\n"):
+    return "".join(f"{line}{end}" for line in written if line is not None)
+
+
+def justlog_text(chat, padded=False, end="\n"):
+    def write(entry):
+        stamp = f"[{entry.when:%Y-%m}-{entry.when.day if not padded else f'{entry.when:%d}'} {entry.when:%H:%M:%S}]"
+        again = f"{entry.login}: " if padded else ""
+        return f"{stamp} #{CHANNEL} " + {
+            "message": f"{entry.login}: {entry.text}",
+            "sub": f"{again}{entry.notice} {entry.text}",
+            "timeout": f"{again}{entry.login} has been timed out for 600 seconds",
+            "ban": f"{again}{entry.login} has been banned",
+            "clear": "Chat has been cleared" if padded else " has been banned",
+        }.get(entry.kind, "")
+
+    return lines((write(entry) for entry in chat if entry.kind != "deletion"), end)
+
+
+def rustlog_text(chat):
+    return justlog_text(chat, padded=True, end="\r\n")
+
+
+def raw_line(entry):
+    sent = f"tmi-sent-ts={int(entry.when.timestamp() * 1000)}"
+    server, name = ":tmi.twitch.tv", f"{entry.login}!{entry.login}@{entry.login}.tmi.twitch.tv"
+    system = entry.notice.replace(" ", r"\s")
+    return {
+        "message": f"@display-name={entry.display};{sent} :{name} PRIVMSG #{CHANNEL} :{entry.text}",
+        "sub": f"@login={entry.login};system-msg={system};{sent} {server} USERNOTICE #{CHANNEL}"
+        + (f" :{entry.text}" if entry.text else ""),
+        "timeout": f"@ban-duration=600;{sent} {server} CLEARCHAT #{CHANNEL} :{entry.login}",
+        "ban": f"@room-id=77;{sent} {server} CLEARCHAT #{CHANNEL} :{entry.login}",
+        "clear": f"@room-id=77;{sent} {server} CLEARCHAT #{CHANNEL}",
+        "deletion": f"@login={entry.login};{sent} {server} CLEARMSG #{CHANNEL} :{entry.text}",
+    }[entry.kind]
+
+
+def raw_irc(chat):
+    return lines(map(raw_line, chat), "\r\n")
+
+
+def overrustle(chat):
+    def write(entry):
+        stamp = f"[{entry.when:%Y-%m-%d %H:%M:%S} UTC]"
+        if entry.kind == "message":
+            return f"{stamp} {entry.login}: {entry.text}"
+        if entry.kind == "sub":
+            said = f" [SubMessage]: {entry.text}" if entry.text else ""
+            return f"{stamp} twitchnotify: {entry.display} just subscribed with Twitch Prime!{said}"
+        return None
+
+    return lines(map(write, chat))
+
+
+def in_video(entry):
+    """Return what a recording of the chat holds of an entry, under the name of its user: "" or more."""
+    return {"message": entry.text, "sub": f"{entry.notice} {entry.text}"}.get(entry.kind)
+
+
+def recorded(chat):
+    return [entry for entry in chat if in_video(entry) is not None]
+
+
+def hours(entry):
+    return f"{entry.seconds // 3600}:{entry.seconds // 60 % 60:02}:{entry.seconds % 60:02}"
+
+
+def downloader_utc(chat):
+    return lines(
+        (f"[{entry.when:%Y-%m-%d %H:%M:%S} UTC] {entry.display}: {in_video(entry)}" for entry in recorded(chat)), "\r\n"
+    )
+
+
+def downloader_relative(chat):
+    return lines(f"[{hours(entry)}] {entry.display}: {in_video(entry)}" for entry in recorded(chat))
+
+
+def tcd(chat):
+    def write(number, entry):
+        name = f"{['', '%', '@~'][number % 3]}{entry.display}{' ' if number == 4 else ''}"
+        return f"[{timedelta(seconds=entry.seconds)}] <{name}> {in_video(entry)}"
+
+    return lines(write(number, entry) for number, entry in enumerate(recorded(chat)))
+
+
+def chatty(chat):
+    def write(number, entry):
+        name = entry.display if entry.display.isascii() else f"{entry.display} ({entry.login})"
+        said = {
+            "message": f"<{['', '@%', '+'][number % 3]}{name}> {entry.text}",
+            "sub": f"[Notification] {entry.display} just subscribed!" + (f" [{entry.text}]" if entry.text else ""),
+            "timeout": f"BAN: {entry.login} (600s)",
+            "ban": f"BAN: {entry.login}",
+            "deletion": f"DELETED: {entry.login} ({entry.text})",
+        }
+        return f"[{entry.when.astimezone(CHINA):%H:%M:%S}] {said[entry.kind]}" if entry.kind in said else None
+
+    # Nobody wrote for a day, so the program was closed: this is its second session.
+    began = START.astimezone(CHINA)
+    heads = {0: f"# Log started: {began:%Y-%m-%d %H:%M:%S %z}"}
+    for number, (before, entry) in enumerate(itertools.pairwise(chat), 1):
+        if entry.seconds - before.seconds > 12 * 3600:
+            close = f"# Log closed: {before.when.astimezone(CHINA):%Y-%m-%d %H:%M:%S %z}"
+            heads[number] = f"{close}\n-\n# Log started: {entry.when.astimezone(CHINA):%Y-%m-%d %H:%M:%S %z}"
+    written = [line for number, entry in enumerate(chat) for line in (heads.get(number), write(number, entry))]
+    text = lines(written).replace("\n[", "\r\n[")
+    return f"\ufeff{text}" if chat else lines([heads[0]])
+
+
+def chat_downloader_text(chat):
+    def write(entry):
+        clock = hours(entry) if entry.seconds >= 3600 else f"{entry.seconds // 60}:{entry.seconds % 60:02}"
+        badge = "(Subscriber) " if entry.display == DUCK[1] else ""
+        return f"{clock} | {badge}{entry.display}: {entry.text}"
+
+    return lines(write(entry) for entry in chat if entry.kind == "message")
+
+
+def chatterino(chat, blank=""):
+    def write(entry):
+        other = not entry.display.isascii()
+        name = f"{entry.display} {entry.login}" if other else f"{blank}{entry.login}"
+        return {
+            "message": [f"{name}: {entry.text}"],
+            "sub": [f"{name}: {entry.text}"] * bool(entry.text) + [entry.notice],
+            "timeout": [f"{entry.login} has been timed out for 10m. "],
+            "ban": [f"{entry.login} has been permanently banned. "],
+            "clear": ["Chat has been cleared by a moderator."],
+            "deletion": [f"A message from {entry.login} was deleted: {entry.text}"],
+        }[entry.kind]
+
+    written, day = [], None
+    for entry in chat:
+        local = entry.when.astimezone(BERLIN)
+        if local.date() != day:  # a file a day, here one after the other
+            day = local.date()
+            written += [f"# Start logging at {local:%Y-%m-%d %H:%M:%S} Central Europe Standard Time"]
+            written += [f"[{local:%H:%M:%S}] {local:%A, %B} {local.day}, {local.year}"]
+        written += [f"[{local:%H:%M:%S}] {line}" for line in write(entry)]
+    return lines(written)
+
+
+def chatterino_old(chat):
+    return chatterino(chat, " ")
+
+
+def bare(chat):
+    return lines(f"{entry.display}: {in_video(entry)}" for entry in recorded(chat))
+
+
+def stamp(entry, digits):
+    fraction = f".{digits}" if digits else ""
+    return f"{entry.when:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def comment(number, entry):
+    badges = [{"_id": "subscriber", "version": "3"}] if number % 2 else None
+    return {
+        "_id": f"c{number}",
+        "created_at": stamp(entry, ["", "5", "74506207"][number % 3]),
+        "channel_id": "77",
+        "content_offset_seconds": entry.seconds + number % 2 / 4,
+        "commenter": {"display_name": entry.display, "_id": "1", "name": entry.login, "logo": None},
+        "message": {
+            "body": in_video(entry),
+            "fragments": [{"text": in_video(entry), "emoticon": None}],
+            "user_badges": badges,
+        },
+    }
+
+
+def comments(chat):
+    return [comment(number, entry) for number, entry in enumerate(recorded(chat))]
+
+
+def downloader_json(chat):
+    document = {
+        "FileInfo": {"Version": {"Major": 1, "Minor": 4, "Patch": 0}},
+        "streamer": {"name": "Some_Channel", "login": CHANNEL, "id": 77},
+        "clipper": None,
+        "video": {"title": "a title", "id": "1", "created_at": f"{START:%Y-%m-%dT%H:%M:%SZ}"},
+        "comments": comments(chat),
+        "embeddedData": None,
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def v5_array(chat):
+    return json.dumps(comments(chat))
+
+
+def camel(value):
+    """Return JSON with keys in camel case."""
+    if isinstance(value, dict):
+        value = {
+            key.split("_")[0] + key.title().replace("_", "")[len(key.split("_")[0]) :]: value[key] for key in value
+        }
+        return {key: camel(each) for key, each in value.items()}
+    return [camel(each) for each in value] if isinstance(value, list) else value
+
+
+def twitch_dl(chat):
+    written = [
+        camel({key.strip("_"): value for key, value in each.items()})
+        | {"commenter": {"login": each["commenter"]["name"], "displayName": each["commenter"]["display_name"]}}
+        for each in comments(chat)
+    ]
+    return json.dumps({"video": {"createdAt": f"{START:%Y-%m-%dT%H:%M:%SZ}"}, "video_comments": 1, "comments": written})
+
+
+def justlog_json(chat, raw=True):
+    def write(entry):
+        tags, text = {"room-id": "77"}, entry.text
+        if entry.kind == "timeout":
+            tags |= {"ban-duration": "600", "target-user-id": "1"}
+            text = f"{entry.login} has been timed out for 600 seconds"
+        elif entry.kind == "ban":
+            tags |= {"target-user-id": "1"}
+            text = f"{entry.login} has been banned"
+        elif entry.kind == "clear":
+            text = "chat has been cleared"
+        elif entry.kind == "sub":
+            tags |= {"system-msg": entry.notice, "login": entry.login}
+        return {
+            "text": text,
+            "systemText": entry.notice,
+            "displayName": entry.display,
+            "timestamp": stamp(entry, ""),
+            "id": "1",
+            "tags": tags,
+            "username": entry.login,
+            "channel": CHANNEL,
+            "raw": raw_line(entry) if raw else "",
+            "type": {"message": 1, "sub": 4}.get(entry.kind, 2),
+        }
+
+    return json.dumps({"messages": [write(entry) for entry in chat if entry.kind != "deletion"]}, ensure_ascii=False)
+
+
+def justlog_json_without_raw(chat):
+    return justlog_json(chat, raw=False)
+
+
+def rustlog_ndjson(chat):
+    def write(entry):
+        tags, text, display = {"room-id": "77"}, entry.text, entry.display
+        if entry.kind == "sub":
+            tags |= {"system-msg": entry.notice, "login": entry.login}
+            text = f"{entry.notice} {entry.text}".rstrip(" ")
+        elif entry.kind in ("timeout", "ban"):
+            tags |= {"target-user-id": "1"} | ({"ban-duration": "600"} if entry.kind == "timeout" else {})
+            text, display = (
+                f"{entry.login} has been {'timed out for 600 seconds' if entry.kind == 'timeout' else 'banned'}",
+                "",
+            )
+        elif entry.kind == "clear":
+            text, display = "Chat has been cleared", ""
+        return {"text": text, "displayName": display, "timestamp": stamp(entry, "123"), "id": "1", "tags": tags}
+
+    written = (write(entry) for entry in chat if entry.kind != "deletion")
+    return lines((json.dumps(each, ensure_ascii=False) for each in written), "\r\n")
+
+
+def chat_downloader_json(chat):
+    """Write what it wrote before 2021, when the names of users stood for them."""
+    written = [
+        {
+            "author": entry.display,
+            "message": in_video(entry),
+            "time_in_seconds": float(entry.seconds),
+            "time_text": hours(entry),
+            "timestamp": int(entry.when.timestamp() * 1e6) + 129857,
+        }
+        for entry in recorded(chat)
+    ]
+    return json.dumps(written, sort_keys=True)
+
+
+def chat_downloader_lines(chat):
+    def write(entry):
+        author = {"author": {"name": entry.display.lower(), "display_name": entry.display, "id": "1"}}
+        what = {
+            "message": author | {"message": entry.text, "message_type": "text_message"},
+            "sub": author
+            | {"message": entry.text or None, "message_type": "resubscription", "system_message": entry.notice},
+            "timeout": {"message_type": "ban_user", "banned_user": entry.login, "ban_duration": 600},
+            "ban": {"message_type": "ban_user", "banned_user": entry.login, "ban_type": "permanent"},
+            "clear": {"message_type": "clear_chat"},
+            "deletion": {"message_type": "delete_message", "message": entry.text},
+        }
+        return what[entry.kind] | {"timestamp": int(entry.when.timestamp() * 1e6) + 129857}
+
+    return lines(json.dumps(write(entry), sort_keys=True) for entry in chat)
+
+
+def table(chat, delimiter=",", end="\r\n"):
+    file = io.StringIO()
+    rows = csv.writer(
+        file, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL if end == "\n" else csv.QUOTE_MINIMAL
+    )
+    rows.writerow(["Time", "user_name", "user_color", "message"])
+    rows.writerows(
+        [stamp(entry, "123"), entry.login, "#ff0000", entry.text] for entry in chat if entry.kind == "message"
+    )
+    return file.getvalue()
+
+
+def tsv(chat):
+    return table(chat, "\t", "\n")
+
+
+LOGIN, DISPLAY = attrgetter("login"), attrgetter("display")
+
+
+def chatty_name(entry):
+    return entry.display if entry.display.isascii() else entry.login
+
+
+def login_with_sub(entry):
+    return entry.login if entry.kind == "sub" else entry.display
+
+
+def display_with_sub(entry):
+    return entry.display if entry.kind == "sub" else entry.login
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What the file of a program says."""
+
+    file: str  # its name, which may say more than its lines
+    write: Callable
+    form: str  # a key of DIALECTS or EXPORTS, or CSV
+    when: str  # "UTC", "+0100" for the time of the writer, "offset" into the video, or "" for nothing
+    name: Callable = LOGIN  # of the user of an entry
+    channel: str = CHANNEL  # what it says of it
+    subs: bool = False  # whether what users typed with a sub stands apart from the sub
+    moderation: bool = False  # whether it has timeouts and bans
+
+
+WRITERS = {
+    "justlog": Writer("log.txt", justlog_text, "justlog and rustlog", "UTC", moderation=True),
+    "rustlog": Writer("log.txt", rustlog_text, "justlog and rustlog", "UTC", moderation=True),
+    "raw IRC": Writer("log.txt", raw_irc, "raw IRC", "UTC", subs=True, moderation=True),
+    "OverRustle": Writer("2024-03-07.txt", overrustle, "OverRustle", "UTC", display_with_sub, "", subs=True),
+    "UTC": Writer("log.txt", downloader_utc, "TwitchDownloader (UTC)", "UTC", DISPLAY, ""),
+    "relative": Writer(
+        "[3-7-24] Some_Channel - title - Chat.txt",
+        downloader_relative,
+        "TwitchDownloader (relative)",
+        "offset",
+        DISPLAY,
+    ),
+    "tcd": Writer(f"{CHANNEL}-{START:%Y-%m-%dT%H%M%SZ}.tcd", tcd, "tcd", "UTC", DISPLAY),
+    "Chatty": Writer(f"#{CHANNEL}.log", chatty, "Chatty", "UTC", chatty_name, subs=True, moderation=True),
+    "chat-downloader": Writer("log.txt", chat_downloader_text, "chat-downloader", "offset", DISPLAY, ""),
+    "Chatterino": Writer(f"{CHANNEL}-2024-03-07.log", chatterino, "Chatterino", "+0100", subs=True, moderation=True),
+    "old Chatterino": Writer(
+        f"{CHANNEL}-2024-03-07.log", chatterino_old, "Chatterino", "+0100", subs=True, moderation=True
+    ),
+    "bare": Writer("log.txt", bare, "bare", "", DISPLAY, ""),
+    "TwitchDownloader 1.4.0": Writer("log.json", downloader_json, "TwitchDownloader JSON", "UTC"),
+    "v5 array": Writer("log.json", v5_array, "TwitchDownloader JSON", "UTC", channel="77"),
+    "twitch-dl": Writer(f"{CHANNEL}_2024-03-07.json", twitch_dl, "TwitchDownloader JSON", "UTC"),
+    "justlog JSON": Writer("log.json", justlog_json, "justlog and rustlog JSON", "UTC", subs=True, moderation=True),
+    "justlog JSON without raw": Writer(
+        "log.json", justlog_json_without_raw, "justlog and rustlog JSON", "UTC", subs=True, moderation=True
+    ),
+    "rustlog NDJSON": Writer(
+        "log.ndjson",
+        rustlog_ndjson,
+        "justlog and rustlog JSON",
+        "UTC",
+        login_with_sub,
+        "77",
+        subs=True,
+        moderation=True,
+    ),
+    "chat-downloader JSON": Writer("log.json", chat_downloader_json, "chat-downloader JSON", "UTC", DISPLAY, ""),
+    "chat-downloader lines": Writer(
+        "log.jsonl",
+        chat_downloader_lines,
+        "chat-downloader JSON",
+        "UTC",
+        lambda entry: entry.display.lower(),
+        "",
+        subs=True,
+        moderation=True,
+    ),
+    "CSV": Writer("log.csv", table, "CSV", "UTC", channel=""),
+    "TSV": Writer("log.tsv", tsv, "CSV", "UTC", channel=""),
+}
+
+
+def expected_rows(writer, chat):
+    """Return the rows that a file should become."""
+    rows = []
+    for entry in chat:
+        if entry.kind == "message" or (entry.kind == "sub" and entry.text and writer.subs):
+            local = entry.when.astimezone({"+0100": BERLIN}.get(writer.when, UTC))
+            when = f"{local:%Y-%m-%d %H:%M:%S}".split() if writer.when else ["", ""]
+            if writer.when == "offset":
+                when = ["2024-03-07" if "3-7-24" in writer.file else "", f"{hours(entry):0>8}"]
+            rows.append([*when, writer.channel, writer.name(entry), entry.text])
+    return rows
