@@ -3,6 +3,7 @@
 # make lint   ruff alone
 # make bench  time all stages beside other tools and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
 # make bench-quality   compare the chatter with n-grams and a Markov chain
+# make gpu    prove on a GPU, in ten minutes, what no CPU shows; without one a rehearsal; RUN=python3 takes no .venv
 # make soak   kill the scripts, fill their disk and damage their input
 # make bench QUICK=1   run all benches on small inputs, to see that they work; make soak QUICK=1: a few tries of each fault
 # make notebook   runs notebook.ipynb from top to bottom, in place, in three minutes
@@ -12,7 +13,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test lint bench soak notebook sample constraints clean
+.PHONY: demo test lint bench gpu soak notebook sample constraints clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -20,7 +21,7 @@ demo: .venv/installed
 	$(RUN) tokenize_logs.py --input-dir data/demo/raw --output-dir data/demo/tokenized_datasets \
 		--model models/tiny-gpt2 --block-size 128
 	$(RUN) train.py --dataset-dir data/demo/tokenized_datasets --model models/tiny-gpt2 \
-		--output-dir models/demo/gpt2-twitch-chatter --batch-size 12 --micro-batch-size 12 --learning-rate 3e-3
+		--output-dir models/demo/gpt2-twitch-chatter --batch-size 12 --micro-batch-size 12 --learning-rate 3e-3 --device cpu
 	$(RUN) generate.py "what game is this?" --model models/demo/gpt2-twitch-chatter -n 5
 
 test: lint
@@ -36,6 +37,9 @@ bench: bench-parse bench-tokenize bench-train bench-generate $(if $(QUICK),bench
 
 bench-%: .venv/installed-tests
 	$(RUN) bench/bench_$*.py $(if $(QUICK),--quick)
+
+gpu: $(if $(filter .venv/%,$(RUN)),.venv/installed)
+	$(RUN) bench/gpu.py
 
 soak: .venv/installed-tests
 	$(RUN) bench/soak.py $(if $(QUICK),--quick)

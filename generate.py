@@ -19,19 +19,22 @@ import json
 import os
 import re
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO
 
-from chatter.chat import clean, decode_message, encode, encode_chat
+from chatter.banned import has_banned
+from chatter.channels import CurrentChannel, read_channels
+from chatter.chat import begin_chat, clean, decode_message, encode, encode_chat
 from chatter.command import InputError, make_parser, number, positive_int
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
 from chatter.exits import plain_errors
 from chatter.forms import parse_any_line
 from chatter.lines import UNTIMED
 from chatter.lookalikes import fold, visible
+from chatter.said import open_said
 from chatter.wordlists import read_words
 
 MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or banned words
@@ -60,16 +63,19 @@ def read_lines(file: IO[bytes]) -> Iterator[str]:
         yield line.decode(errors="replace").rstrip("\r\n")
 
 
-def read_typed(lines: Iterable[str]) -> Iterator[str]:
+def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channel: None) -> Iterator[str]:
     """Yield what somebody typed in each line, which is all of it or the message if it is a line of a log.
 
-    Yield "" for events, and for lines of a log in an unknown form, which are reported once.
+    `hear` gets the channel of each line of a log before its message is yielded. Yield "" for events, and for lines of a
+    log in an unknown form, which are reported once.
     """
     reported = False
     for line in lines:
         kind, row = parse_any_line(line)
         if kind in ("messages", UNTIMED):
-            yield row[4]
+            _, _, channel, _, message = row
+            hear(channel)
+            yield message
         elif kind not in ("unreadable lines", "blank lines"):
             yield ""
         elif STAMPED.fullmatch(line):
@@ -89,11 +95,13 @@ def generate(
     num_messages: int = 1,
     sampling: Sampling = Sampling(),
     banned_words: frozenset[str] = frozenset(),
+    said: Container[str] = (),
+    header: str = "",
 ) -> list[Message]:
     """Sample `num_messages` messages that could come next in the chat, whose lines are `chat`, the oldest first.
 
-    With `begin` they begin with this text. `banned_words` are as `fold` returns them. Raises InputError if MAX_ATTEMPTS
-    in a row have nothing visible or contain a banned word.
+    With `begin` they begin with this text. `banned_words` are as `read_words` returns them; no message is in `said`;
+    `header` is the line that begins the chat. Raises InputError if MAX_ATTEMPTS in a row give no such message.
     """
     positions = engine.format.block_size
     [begin_ids] = encode(engine.tokenizer, [visible(begin)])
@@ -103,46 +111,54 @@ def generate(
         top_k=min(sampling.top_k, engine.tokenizer.get_vocab_size()),
     )
     room = positions - sampling.max_new_tokens - len(begin_ids)
-    if room < 1:
+    if room < len(begin_chat(engine.tokenizer, engine.format.start, engine.format.newline, header)):
         raise InputError(
             f"--complete has {len(begin_ids)} tokens, but the model only {positions} positions. Shorten it."
         )
-    prompt = encode_chat(engine.tokenizer, engine.format, chat, room) + begin_ids
+    prompt = encode_chat(engine.tokenizer, engine.format, chat, room, header) + begin_ids
     messages, attempts = [], 0
     while len(messages) < num_messages:
         if attempts == (1 if sampling.greedy else MAX_ATTEMPTS):
+            barred = [*(["banned words"] if banned_words else []), *(["copies"] if said else [])]
+            without = f"without {' and '.join(barred)} " if barred else ""
             raise InputError(
-                f"no printable message {'without banned words ' if banned_words else ''}in {attempts} attempt(s). "
+                f"no printable message {without}in {attempts} attempt(s). "
                 "Pass a higher --temperature, or train the model for longer."
             )
+        # Most of what a model says may be barred, so that later attempts draw more at once.
+        missing = num_messages - len(messages)
+        size = missing if sampling.greedy else min(max(missing, 1 << attempts), MAX_BATCH)
         attempts += 1
-        for ids in engine.sample(prompt, min(num_messages - len(messages), MAX_BATCH), sampling):
+        for ids in engine.sample(prompt, size, sampling):
             text = decode_message(engine.tokenizer, begin_ids + ids)
-            folded = fold(text)
-            if decode_message(engine.tokenizer, ids) and not any(word in folded for word in banned_words):
+            if decode_message(engine.tokenizer, ids) and text not in said and not has_banned(text, banned_words):
                 messages.append(Message(text, ids))
                 attempts = 0
-    return messages
+    return messages[:num_messages]
 
 
 def answer(
-    engine: Engine, lines: Iterable[str], trigger: str, **options: object
+    engine: Engine, lines: Iterable[str], trigger: str, channel: CurrentChannel | None = None, **options: object
 ) -> Iterator[tuple[str, Message | None, str]]:
     """Answer each line that somebody typed and that contains `trigger`, in any case. The answers join the chat.
 
-    Yield for each line what was typed, the answer or None, and why there is none.
+    A model of several channels answers in the one that a line is from, and sees the chat of that one. Yield for each
+    line what was typed, the answer or None, and why there is none.
     """
-    chat = deque(maxlen=engine.format.block_size // 2)  # more lines do not fit
-    for text in read_typed(lines):
+    channel = channel or CurrentChannel()
+    chats = defaultdict(lambda: deque(maxlen=engine.format.block_size // 2))  # more lines do not fit
+    for text in read_typed(lines, channel.hear):
         if not clean(text):
             yield text, None, "not a message"
             continue
+        header = channel.header()
+        chat = chats[header]
         chat.append(text)
         if fold(trigger) not in fold(text):
             yield text, None, "no trigger"
             continue
         try:
-            [message] = generate(engine, chat, **options)
+            [message] = generate(engine, chat, header=header, **options)
         except InputError as error:
             print(f"no answer: {error}", file=sys.stderr)
             yield text, None, str(error)
@@ -176,6 +192,7 @@ def parse_args() -> argparse.Namespace:
     add("--trigger", default="", metavar="NAME", help="with --stream: answer only lines that contain NAME, in any case")
     add("-n", "--num-messages", type=positive_int, default=1, help="number of messages, independent of each other")
     add("--json", action="store_true", help="print one JSON object per line: message, prompt, seed, tokens")
+    add("--channel", default="", metavar="NAME", help="the channel to speak in, of those that the model knows")
     add("--seed", type=number(int, at_least=0, below=2**63), help="random seed, for the same messages each time")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="auto is a GPU if there is one")
     add(
@@ -201,8 +218,9 @@ def parse_args() -> argparse.Namespace:
         "--banned-words",
         type=Path,
         metavar="FILE",
-        help="words that no message may contain, in any case or as a part; one a line",
+        help="words that no message may contain, one a line, also within other words; =word is a whole word",
     )
+    add("--no-copies", action="store_true", help="never say a message of 4 or more words of the training chat")
     argv = sys.argv[1:]
     end = argv.index("--") if "--" in argv else len(argv)  # what follows is chat, even if it looks like an option
     args = parser.parse_intermixed_args(argv[:end])  # lines of chat may stand before and after options
@@ -223,17 +241,22 @@ def main() -> None:
             if args.banned_words:
                 options["banned_words"] = read_words(args.banned_words)
             engine = load_engine(args.model, args.device, args.engine)
+            if args.no_copies:
+                options["said"] = open_said(Path(args.model))
             seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
             engine.seed(seed)
+        channel = CurrentChannel(read_channels(Path(args.model)), from_argument(args.channel))
         lines = read_lines(sys.stdin.buffer)
         if args.stream:
             with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-                for text, message, reason in answer(engine, lines, from_argument(args.trigger), **options):
+                for text, message, reason in answer(engine, lines, from_argument(args.trigger), channel, **options):
                     print_message(text, message, seed, args.json, reason)
             return
-        given = [read_typed(lines) if text == "-" else from_argument(text).splitlines() for text in args.chat]
+        given = [
+            read_typed(lines, channel.hear) if text == "-" else from_argument(text).splitlines() for text in args.chat
+        ]
         chat = [line for some in given for line in some if clean(line)]
-        for message in generate(engine, chat, num_messages=args.num_messages, **options):
+        for message in generate(engine, chat, num_messages=args.num_messages, header=channel.header(), **options):
             print_message("\n".join(chat), message, seed, args.json)
 
 

@@ -15,6 +15,7 @@ Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one 
     python parse_logs.py
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
     python parse_logs.py --exclude-bots --exclude-users somebody optouts.txt --drop-moderated --mask-mentions
+    python parse_logs.py --only-users agreed.txt
     python parse_logs.py --form bare --columns message=Text,username=Who
     python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw --verbose
 """
@@ -45,6 +46,7 @@ from chatter.tables import find_stale, read_names, read_sources, write_sources
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl
 
+USER_FILTERS = {"exclude_users": "--exclude-users", "only_users": "--only-users"}  # FILTERS that name users
 SUFFIXES = "\U000e0000\u034f"  # invisible; clients append one, and a blank, so that a message can be sent twice
 MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damage
 SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that the summary lists; characters of a line that it shows
@@ -57,7 +59,7 @@ class LogResult:
     counts: Counter = field(default_factory=lambda: Counter(dict.fromkeys(KINDS, 0)))  # of lines and messages, by kind
     unreadable: list[str] = field(default_factory=list)  # places of the first unreadable lines
     cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
-    users: set[str] = field(default_factory=set)  # of those that --exclude-users names
+    users: set[str] = field(default_factory=set)  # of those that USER_FILTERS name
     notes: set[str] = field(default_factory=set)  # what the user should know
     unknown: str = ""  # its first line, if it is in no form that is read
 
@@ -144,8 +146,8 @@ def parse_file(
         for batch in form.read(log_path, progress):
             messages, num_suffixes = strip_suffixes(batch.messages)
             messages, cut = cut_long(messages)
-            if wanted := filters.get("exclude_users"):
-                result.users |= wanted & {name.lower() for name in messages["username"].unique()}
+            if named := frozenset().union(*(filters.get(name, ()) for name in USER_FILTERS)):
+                result.users |= named & {name.lower() for name in messages["username"].unique()}
             messages, left_out = filter_messages(messages, filters, facts)
             if mask:
                 messages = mask_mentions(messages)
@@ -163,8 +165,9 @@ def parse_file(
         result.unknown = first_line(log_path)
     if filters.get("drop_moderated") and not form.has_moderation:
         result.notes.add("--drop-moderated finds no timeouts and bans, which this form does not have")
-    if filters.get("exclude_users") and not form.has_logins:
-        result.notes.add("--exclude-users compares display names, as this form has no logins")
+    for name, option in USER_FILTERS.items():
+        if filters.get(name) and not form.has_logins:
+            result.notes.add(f"{option} compares display names, as this form has no logins")
     return result
 
 
@@ -246,8 +249,9 @@ def main() -> None:
             args.logs_dir, args.output_dir, args.jobs, filters, args.mask_mentions, args.prune, choose_form
         )
         print_summary(results, skipped, args.verbose)
-        unknown = filters.get("exclude_users", frozenset()).difference(*(result.users for result in results.values()))
-        print_some("--exclude-users without messages", sorted(unknown), len(unknown), args.verbose)
+        for name, option in USER_FILTERS.items():
+            unknown = filters.get(name, frozenset()).difference(*(result.users for result in results.values()))
+            print_some(f"{option} without messages", sorted(unknown), len(unknown), args.verbose)
         print_some(
             "deleted" if args.prune else "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them)",
             [*map(str, stale)],

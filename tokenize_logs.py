@@ -1,14 +1,18 @@
 """Stage 2: CSV -> blocks of tokens, a DatasetDict.
 
-Reads   the column `message` of every .csv file below --input-dir (date,time,channel,username,message).
+Reads   the column `message` of every .csv file below --input-dir (date,time,channel,username,message), and `channel`
+        with --with-channel.
 Writes  --output-dir: a datasets.DatasetDict with `train` and `test`, rows of --block-size tokens in two columns,
         `input_ids` (uint16, or int32 for a vocabulary that needs it) and `attention_mask` (int8, 0 on padding); the
-        tokenizer in the folder `tokenizer`; what was counted in summary.json; and a data card, README.md.
+        tokenizer in the folder `tokenizer`; what was counted in summary.json; a data card, README.md; and said.u64,
+        by which generate.py --no-copies knows what was said.
 
-A block is <|endoftext|>, then message after message of one file, each whole and followed by a newline token, then
-[PAD] up to the block size:
+A block is the model's token for a beginning (GPT-2: <|endoftext|>), then message after message of one file, each whole
+and followed by a newline token, then padding up to the block size:
 
     <|endoftext|> hello chat \\n hi @you \\n LUL LUL \\n [PAD] [PAD]
+
+With --with-channel, a block is of one channel, and the line `#channel` follows <|endoftext|>.
 
     python tokenize_logs.py
     python tokenize_logs.py --model gpt2 --block-size 256 --test-size 0.05 --drop-duplicates 3
@@ -22,17 +26,19 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.chat import clean, load_encoder, load_tokenizer, newline_id
+from chatter.channels import all_in_one, channel_header, read_chats
+from chatter.chat import begin_chat, clean, load_encoder, load_tokenizer, newline_id
 from chatter.command import InputError, make_parser, number, positive_int
 from chatter.exits import plain_errors
 from chatter.files import atomic_output, delete, reserved
+from chatter.packing import Packer, truncate
 from chatter.report import write_data_report
-from chatter.tables import READ_BYTES, find_tables, read_messages
+from chatter.said import SAID, hash_messages, write_said
+from chatter.tables import READ_BYTES, find_tables
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np
@@ -40,7 +46,7 @@ if TYPE_CHECKING:  # imported where they are used: --help should not wait for th
     from transformers import PreTrainedTokenizerBase
 
 # Of datasets that were written before there were manifests.
-OLDER_FILES = ("dataset_dict.json", "README.md", "train/*", "test/*", "tokenizer/*", "summary.json*")
+OLDER_FILES = ("dataset_dict.json", "README.md", "train/*", "test/*", "tokenizer/*", "summary.json*", "said.u64*")
 SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
 
 
@@ -52,6 +58,7 @@ def tokenize_logs(
     test_size: float = 0.1,
     seed: int = 42,
     max_copies: int | None = None,
+    with_channel: bool = False,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`; return what was counted."""
     if not input_dir.is_dir():
@@ -61,6 +68,8 @@ def tokenize_logs(
         raise InputError(
             f"no .csv file in {input_dir}. Run parse_logs.py first, or pass another folder with --input-dir."
         )
+    import numpy as np
+
     with reserved(output_dir, OLDER_FILES) as folder, atomic_output(folder) as partial:
         tokenizer = load_tokenizer(model)
         if block_size > tokenizer.model_max_length:
@@ -70,7 +79,7 @@ def tokenize_logs(
             )
         scratch = partial / "scratch"
         scratch.mkdir(parents=True)
-        counts = write_blocks(csv_paths, tokenizer, block_size, max_copies, scratch / "blocks")
+        counts, channels = write_blocks(csv_paths, tokenizer, block_size, max_copies, with_channel, scratch)
         if counts["blocks"] < 2:
             missing = block_size + 1 - counts["tokens"]
             raise InputError(
@@ -80,9 +89,11 @@ def tokenize_logs(
             )
         shape = counts["blocks"], block_size
         dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial)
+        write_said(np.fromfile(scratch / SAID, "<u8"), partial / SAID)
         delete(scratch)
         tokenizer.save_pretrained(partial / "tokenizer")
         summary = {"tokenizer of": model, "block size": block_size, "test size": test_size, "seed": seed}
+        summary |= {"channels": channels} if with_channel else {}
         summary |= {f"{name} blocks": len(split) for name, split in dataset.items()}
         summary |= counts | {"padding": padding(counts, block_size), "versions": versions()}
         write_data_report(partial, summary)
@@ -105,55 +116,6 @@ def count_rows(csv_path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(READ_BYTES), b"")) - 1
 
 
-def truncate(ids: np.ndarray, newline: int, max_tokens: int) -> tuple[np.ndarray, int]:
-    """Cut messages of more than `max_tokens` tokens, including the newline, which stays; count them.
-
-    `ids` is (num_tokens,), the ids of whole messages, each with its newline.
-    """
-    import numpy as np
-
-    ends = np.flatnonzero(ids == newline) + 1
-    lengths = np.diff(ends, prepend=0)
-    num_long = int((lengths > max_tokens).sum())
-    if num_long:
-        places = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)  # (num_tokens,), in their messages
-        ids = ids[(places < max_tokens - 1) | (ids == newline)]
-    return ids, num_long
-
-
-def pack(batches: Iterable[np.ndarray], block_size: int, start: int, newline: int, pad: int) -> Iterator[np.ndarray]:
-    """Group messages, whole and in order, into blocks; yield arrays (num_blocks, block_size).
-
-    A batch is (num_tokens,), the ids of whole messages of less than `block_size` tokens, each with its newline.
-
-    >>> list(pack([np.array([1, 2, 91, 3, 91, 4, 91])], block_size=6, start=90, newline=91, pad=92))
-    [array([[90,  1,  2, 91,  3, 91]]), array([[90,  4, 91, 92, 92, 92]])]
-    """
-    import numpy as np
-
-    def frame(contents: list[np.ndarray]) -> np.ndarray:
-        blocks = np.full((len(contents), block_size), pad, ids.dtype)
-        blocks[:, 0] = start
-        for block, content in zip(blocks, contents, strict=True):
-            block[1 : 1 + len(content)] = content
-        return blocks
-
-    rest = None  # messages of the block that is not full yet
-    for ids in batches:
-        ids = ids if rest is None else np.concatenate([rest, ids])
-        ends = np.flatnonzero(ids == newline) + 1
-        contents, first = [], 0
-        while len(ids) - first >= block_size:
-            last = ends[np.searchsorted(ends, first + block_size - 1, side="right") - 1]
-            contents.append(ids[first:last])
-            first = last
-        rest = ids[first:]
-        if contents:
-            yield frame(contents)
-    if rest is not None and len(rest):
-        yield frame([rest])
-
-
 def drop_duplicates(messages: list[str], copies: Counter, max_copies: int) -> list[str]:
     """Keep the first `max_copies` of identical messages; `copies` remembers those of earlier calls."""
     kept = []
@@ -172,11 +134,17 @@ def block_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype:
 
 
 def write_blocks(
-    csv_paths: list[Path], tokenizer: PreTrainedTokenizerBase, block_size: int, max_copies: int | None, output: Path
-) -> Counter:
-    """Write the blocks of all files, one after the other, to the file `output`; return what was counted.
+    csv_paths: list[Path],
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    max_copies: int | None,
+    with_channel: bool,
+    folder: Path,
+) -> tuple[Counter, list[str]]:
+    """Write the blocks of all files, one after the other, to the file `blocks`, and the hashes of messages to SAID.
 
-    At most `max_copies` identical messages of a file are kept (None: all).
+    At most `max_copies` identical messages of a file are kept (None: all). `with_channel` makes blocks of one channel
+    each, which begin with its header. Return what was counted, and the channels.
     """
     from tqdm import tqdm
 
@@ -186,32 +154,48 @@ def write_blocks(
     if max_copies:
         counts["duplicate messages dropped"] = 0
     counts.update(dict.fromkeys(["truncated messages", "blocks", "tokens"], 0))
+    begins = {}  # channel -> how its blocks begin
 
-    def encoded(csv_path: Path) -> Iterator[np.ndarray]:
-        copies = Counter()
-        for messages in read_messages(csv_path):
-            progress.update(len(messages))
-            texts = [text for text in map(clean, messages) if text]
-            counts["empty messages skipped"] += len(messages) - len(texts)
-            if max_copies:
-                num_texts, texts = len(texts), drop_duplicates(texts, copies, max_copies)
-                counts["duplicate messages dropped"] += num_texts - len(texts)
-            counts["messages"] += len(texts)
-            ids, num_truncated = truncate(encoder(texts), newline, block_size - 1)
-            counts["truncated messages"] += num_truncated
-            yield ids.astype(block_dtype(tokenizer))
+    def make_packer(channel: str) -> Packer:
+        if channel not in begins:
+            header = channel_header(channel) if channel else ""
+            begins[channel] = begin_chat(tokenizer, tokenizer.bos_token_id, newline, header)
+            if len(begins[channel]) > block_size - 2:
+                raise InputError(
+                    f"the header of channel {channel} leaves no room for a message in a block of {block_size} tokens. "
+                    "Pass a larger --block-size."
+                )
+        return Packer(block_size, begins[channel], newline, tokenizer.pad_token_id)
+
+    def write(blocks: np.ndarray) -> None:
+        file.write(blocks)
+        counts["blocks"] += len(blocks)
+        counts["tokens"] += int((blocks != tokenizer.pad_token_id).sum())
 
     num_rows = sum(map(count_rows, csv_paths))
     with (
-        output.open("wb") as file,
+        (folder / "blocks").open("wb") as file,
+        (folder / SAID).open("wb") as said,
         tqdm(desc="tokenizing", total=num_rows, unit=" messages", unit_scale=True, disable=None) as progress,
     ):
         for csv_path in csv_paths:
-            for blocks in pack(encoded(csv_path), block_size, tokenizer.eos_token_id, newline, tokenizer.pad_token_id):
-                file.write(blocks)
-                counts["blocks"] += len(blocks)
-                counts["tokens"] += int((blocks != tokenizer.pad_token_id).sum())
-    return counts
+            copies, packers = Counter(), {}
+            for channel, messages in read_chats(csv_path) if with_channel else all_in_one(csv_path):
+                progress.update(len(messages))
+                texts = [text for text in map(clean, messages) if text]
+                counts["empty messages skipped"] += len(messages) - len(texts)
+                if max_copies:
+                    num_texts, texts = len(texts), drop_duplicates(texts, copies, max_copies)
+                    counts["duplicate messages dropped"] += num_texts - len(texts)
+                counts["messages"] += len(texts)
+                said.write(hash_messages(texts))
+                packer = packers[channel] = packers.get(channel) or make_packer(channel)
+                ids, num_truncated = truncate(encoder(texts), newline, packer.room)
+                counts["truncated messages"] += num_truncated
+                write(packer.add(ids.astype(block_dtype(tokenizer))))
+            for packer in packers.values():
+                write(packer.finish())
+    return counts, [*begins]
 
 
 def save_dataset(
@@ -288,6 +272,7 @@ def parse_args() -> argparse.Namespace:
     add("--test-size", type=number(float, above=0, below=1), default=0.1, help="share of the blocks to use for testing")
     add("--seed", type=number(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")
     add("--drop-duplicates", type=positive_int, metavar="N", help="keep N copies of an identical message per file")
+    add("--with-channel", action="store_true", help="begin each block with the line #channel")
     add("--verbose", action="store_true", help="list the CSVs, with size and date")
     add("--jobs", type=positive_int, default=os.cpu_count(), help="threads")
     return parser.parse_args()
@@ -308,6 +293,7 @@ def main() -> None:
             args.test_size,
             args.seed,
             args.drop_duplicates,
+            args.with_channel,
         )
         for name, count in counts.items():
             print(f"{name:26} {count:>12,}", file=sys.stderr)

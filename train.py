@@ -1,12 +1,14 @@
-"""Stage 3: fine-tune GPT-2 on the blocks, with the Hugging Face Trainer on DeepSpeed ZeRO-3.
+"""Stage 3: fine-tune a language model on the blocks, with the Hugging Face Trainer on DeepSpeed ZeRO-3.
 
 Reads   --dataset-dir, the DatasetDict and tokenizer that tokenize_logs.py wrote, and the pretrained --model.
 Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrained, and a report: a model card
         (README.md), learning_curve.png and metrics.json. A checkpoint after each epoch goes to
-        <output-dir>-checkpoints/. Ctrl-C and SIGTERM save one too; --resume continues from the newest.
+        <output-dir>-checkpoints/. Ctrl-C and SIGTERM save one too; --resume continues from the newest. The model is
+        that of the checkpoint with the lowest test loss.
 
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
     deepspeed --num_gpus 2 train.py --batch-size 32      # several GPUs; torchrun --nproc_per_node 2 works as well
+    python train.py --model HuggingFaceTB/SmolLM2-360M --lora-rank 16 --eval-every 0.25 --patience 3
     python train.py --model models/tiny-gpt2 --dataset-dir data/demo/tokenized_datasets --output-dir models/demo
 """
 
@@ -17,37 +19,60 @@ import contextlib
 import logging
 import math
 import os
-import shutil
 import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from chatter.adapters import add_adapters
 from chatter.blocks import load_blocks
+from chatter.channels import opening_header
+from chatter.chat import ChatFormat
 from chatter.checkpoints import (
-    copy_model,
     delete_incomplete,
     describe_run,
     find_checkpoint,
-    precision_of,
     prepare_checkpoints,
     read_state,
 )
 from chatter.command import InputError, log, make_parser, number, positive_int
+from chatter.devices import choose_device, is_ampere
 from chatter.exits import plain_errors
-from chatter.files import atomic_output, delete, reserved
+from chatter.files import reserved
+from chatter.fused import choose_optimizer, fuse_gelu
+from chatter.hub import fetched_folder
 from chatter.loss import MeanTokenLoss, collate, sum_token_losses
+from chatter.memory import log_peak
 from chatter.models import load_model
-from chatter.processes import join_process_group, leave_process_group, load_deepspeed_config, plain_library_errors
-from chatter.report import read_data_summary, write_model_report
+from chatter.plan import print_plan
+from chatter.processes import (
+    join_process_group,
+    leave_process_group,
+    left_on_error,
+    load_deepspeed_config,
+    plain_library_errors,
+)
+from chatter.report import read_data_summary
+from chatter.said import find_sources, open_said
+from chatter.saving import save_model
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
-    from datasets import DatasetDict
-    from transformers import PreTrainedModel, Trainer, TrainingArguments
+    import torch
+    from transformers import TrainingArguments
 
+HIGH = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
 # Of models that were written before there were manifests.
-OLDER_FILES = ("config.json", "metrics.json", "README.md", "*.json", "*.png", "*.safetensors", "ctranslate2/*")
+OLDER_FILES = (
+    "config.json",
+    "metrics.json",
+    "README.md",
+    "*.json",
+    "*.png",
+    "*.safetensors",
+    "ctranslate2/*",
+    "said.u64*",
+)
 
 
 def train(args: argparse.Namespace, output_dir: Path) -> int:
@@ -57,14 +82,11 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     """
     from functools import partial
 
-    import torch
     from transformers import PrinterCallback, Trainer, set_seed
     from transformers.utils.logging import set_verbosity_error
 
-    from chatter.callbacks import CompleteCheckpoints, Progress, Reschedule, StopOnSignal
+    from chatter.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
 
-    if not torch.cuda.is_available():
-        os.environ["DS_ACCELERATOR"] = "cpu"  # or DeepSpeed would warn that it looked for others
     set_verbosity_error()  # the warnings are about what is intended here: a new token, no attention mask
 
     checkpoints = Path(f"{args.output_dir}-checkpoints").resolve()
@@ -75,11 +97,19 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     blocks, tokenizer = load_blocks(args.dataset_dir)
     data = read_data_summary(args.dataset_dir)
     block_size = len(blocks["train"][0]["input_ids"])
+    chat_format = ChatFormat.of(tokenizer, block_size)
     set_seed(args.seed)
-    model = load_model(args.model, tokenizer, block_size)
+    model = fuse_gelu(load_model(args.model, tokenizer, block_size))
+    if model.config.model_type != "gpt2" and args.learning_rate >= HIGH and not args.lora_rank:
+        log(f"a learning rate of {args.learning_rate:g} is high for most models but GPT-2: 1e-5 to 1e-4 is usual")
+    if args.lora_rank:
+        model = add_adapters(model, args.lora_rank)
+    start = fetched_folder(args.model)
+    sources = find_sources(args.dataset_dir, start)
+    said = open_said(*sources) if sources else ()
     if not args.no_deepspeed:
         join_process_group()
-    settings = training_arguments(args, len(blocks["train"]), checkpoints)
+    settings = training_arguments(args, len(blocks["train"]), checkpoints, model.config.dtype)
     run = describe_run(args, settings)
     checkpoint = find_checkpoint(checkpoints, run) if args.resume else None
     settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
@@ -87,37 +117,37 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     if checkpoint and is_finished(checkpoint, settings.max_steps):
         log("this run is finished: saving its model again. Pass more --epochs to train further.")
         if is_first:
-            with atomic_output(output_dir) as folder:
-                copy_model(checkpoint, folder)
-                write_model_report(folder, read_state(checkpoint)["log_history"], run, data)
+            save_model(args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
         return 0
     if is_first:
         print_plan(model, blocks, settings, args)
         prepare_checkpoints(checkpoints, keep_complete=bool(checkpoint))
 
-    trainer = Trainer(
-        model=model,
-        args=settings,
-        data_collator=partial(collate, pad=tokenizer.pad_token_id),
-        train_dataset=blocks["train"],
-        eval_dataset=blocks["test"],
-        processing_class=tokenizer,
-        preprocess_logits_for_metrics=sum_token_losses,
-        compute_metrics=MeanTokenLoss(),
-    )
-    stop = StopOnSignal()
-    trainer.remove_callback(PrinterCallback)
-    for callback in (
-        *([Reschedule()] if checkpoint else []),
-        Progress(args.batch_size * block_size),
-        CompleteCheckpoints(checkpoints, run, args.keep_checkpoints),
-        stop,
-    ):
-        trainer.add_callback(callback)
     try:
+        trainer = Trainer(
+            model=model,
+            args=settings,
+            data_collator=partial(collate, pad=tokenizer.pad_token_id),
+            train_dataset=blocks["train"],
+            eval_dataset=blocks["test"],
+            processing_class=tokenizer,
+            preprocess_logits_for_metrics=sum_token_losses,
+            compute_metrics=MeanTokenLoss(),
+        )
+        stop = StopOnSignal()
+        trainer.remove_callback(PrinterCallback)
+        for callback in (
+            *([Reschedule()] if checkpoint else []),
+            Progress(args.batch_size * block_size, chat_format, opening_header(data), said),
+            Evaluations(round(args.eval_every * math.ceil(len(blocks["train"]) / args.batch_size)), args.patience),
+            CompleteCheckpoints(checkpoints, run, args.keep_checkpoints),
+            stop,
+        ):
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        if not stop.received:
-            save_model(trainer, output_dir, run, data)
+        log_peak()
+        if not stop.received and is_first:
+            save_model(args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
     except Exception:
         if is_first:
             delete_incomplete(checkpoints)
@@ -138,15 +168,14 @@ def is_finished(checkpoint: Path, max_steps: int) -> bool:
     return step == max_steps
 
 
-def training_arguments(args: argparse.Namespace, num_train_blocks: int, checkpoints: Path) -> TrainingArguments:
-    """Build the TrainingArguments."""
-    import torch
+def training_arguments(
+    args: argparse.Namespace, num_train_blocks: int, checkpoints: Path, dtype: torch.dtype | None = None
+) -> TrainingArguments:
+    """Build the TrainingArguments for a model that came in `dtype`."""
     from transformers import TrainingArguments
 
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        log("no CUDA GPU found: training on the CPU")
-    precision = choose_precision(args, cuda)
+    cuda = args.device == "cuda"
+    precision = choose_precision(args, cuda, dtype)
     if args.report_to == "tensorboard" and not find_spec("tensorboard"):
         raise InputError("--report-to tensorboard needs tensorboard. Run pip install tensorboard.")
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -165,7 +194,9 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int, checkpoi
         use_cpu=not cuda,
         fp16=precision == "fp16",
         bf16=precision == "bf16",
-        optim="adamw_torch",
+        tf32=(cuda and precision == "fp32" and is_ampere()) or None,
+        optim=choose_optimizer(precision, cuda, deepspeed=not args.no_deepspeed),
+        activation_checkpointing=args.gradient_checkpointing,
         learning_rate=args.learning_rate,
         lr_scheduler_type="linear",  # up during the warm-up, then down to 0 at the last step
         warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the learning rate would stay near 0
@@ -181,6 +212,7 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int, checkpoi
         batch_eval_metrics=True,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
+        label_names=["labels"],  # which the Trainer cannot know of a model with adapters
         report_to=args.report_to,
         disable_tqdm=True,  # chatter.callbacks.Progress is used instead
         log_level_replica="error",  # as in the first process, see train()
@@ -188,10 +220,13 @@ def training_arguments(args: argparse.Namespace, num_train_blocks: int, checkpoi
     )
 
 
-def choose_precision(args: argparse.Namespace, cuda: bool) -> str:
+def choose_precision(args: argparse.Namespace, cuda: bool, dtype: torch.dtype | None) -> str:
     """Return fp16, bf16 or fp32 for what --precision says. Raises InputError if the device cannot train in it."""
+    import torch
+
     if args.precision == "auto":
-        return "fp16" if cuda else "fp32"
+        in_bf16 = dtype == torch.bfloat16 and cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if in_bf16 else "fp16" if cuda else "fp32"
     can_fp16 = cuda
     if not args.no_deepspeed:
         from deepspeed.accelerator import get_accelerator
@@ -200,47 +235,6 @@ def choose_precision(args: argparse.Namespace, cuda: bool) -> str:
     if args.precision == "fp16" and not can_fp16:
         raise InputError("this device cannot train in fp16. Pass --precision bf16 or fp32.")
     return args.precision
-
-
-def print_plan(
-    model: PreTrainedModel, blocks: DatasetDict, settings: TrainingArguments, args: argparse.Namespace
-) -> None:
-    """Print what will be trained, on what and how. Raises InputError if the disk has no room for a checkpoint."""
-    parameters, block_size = model.num_parameters(), model.config.n_positions
-    precision = precision_of(settings)
-    zero = (settings.deepspeed or {}).get("zero_optimization", {})
-    offloaded = [part for part in ("param", "optimizer") if zero.get(f"offload_{part}", {}).get("device") == "cpu"]
-    # weights in the precision of training, and float32 weights with Adam's two moments
-    checkpoint = parameters * ((4 if precision == "fp32" else 2) + 12)
-    rows = {
-        "model": f"{args.model}, {parameters:,} parameters",
-        "train, test": f"{len(blocks['train']):,} and {len(blocks['test']):,} blocks of {block_size} tokens",
-        "steps": f"{settings.max_steps:,}, each of {args.batch_size} blocks: {settings.world_size} process(es) x "
-        f"{args.micro_batch_size} x {settings.gradient_accumulation_steps} accumulated",
-        "training": f"{precision} on {settings.device}, with "
-        + (f"DeepSpeed ZeRO stage {zero.get('stage', 0)}" if settings.deepspeed else "the plain Trainer"),
-        "in CPU memory": " and ".join(offloaded) or "nothing",
-        "a checkpoint": f"about {checkpoint / 1e9:.2g} GB, {args.keep_checkpoints or 'all'} are kept",
-    }
-    for name, value in rows.items():
-        log(f"{name:18} {value}")
-    disk = next(folder for folder in Path(settings.output_dir).absolute().parents if folder.exists())
-    free = shutil.disk_usage(disk).free
-    if free < checkpoint:
-        raise InputError(
-            f"a checkpoint takes about {checkpoint:,} bytes, but only {free:,} are free in {disk}. Free some space, or "
-            "pass another --output-dir."
-        )
-
-
-def save_model(trainer: Trainer, output_dir: Path, run: dict[str, Any], data: dict[str, Any]) -> None:
-    """Save the whole model, the tokenizer and a report. ZeRO-3 gathers the weights, the first process writes."""
-    is_first = trainer.is_world_process_zero()
-    with atomic_output(output_dir) if is_first else contextlib.nullcontext(output_dir) as folder:
-        trainer.save_model(str(folder))
-        if is_first:
-            delete(folder / "training_args.bin")  # a pickle, of no use to readers of the model
-            write_model_report(folder, trainer.state.log_history, run, data)
 
 
 def parse_args() -> argparse.Namespace:
@@ -252,16 +246,18 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("models/gpt2-twitch-chatter"), help="folder for the fine-tuned model")
     add("--overwrite", action="store_true", help="replace an existing --output-dir and its checkpoints")
     add("--resume", action="store_true", help="continue from the newest checkpoint of the same run, if there is one")
-    add("--keep-checkpoints", type=positive_int, metavar="N", help="keep only the newest N checkpoints")
+    add("--keep-checkpoints", type=positive_int, metavar="N", help="keep only the newest N checkpoints, and the best")
     config = Path(__file__).with_name("ds_config.json")
     add("--deepspeed", type=Path, default=config, metavar="FILE", help="DeepSpeed's config")
     add("--no-offload", dest="offload", action="store_false", help="keep parameters and optimizer on the GPU")
+    add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
+    add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, and less memory")
     add("--no-deepspeed", action="store_true", help="train with the plain Trainer")
     add(
         "--precision",
         choices=["auto", "fp16", "bf16", "fp32"],
         default="auto",
-        help="auto is fp16 on a GPU and fp32 on a CPU",
+        help="auto is fp32 on a CPU, and on a GPU bf16 for models that come in it, where the GPU has it, else fp16",
     )
     add("--epochs", type=number(float, above=0, at_most=1e6), default=3.0, help="passes over the training blocks")
     add("--batch-size", type=positive_int, default=24, help="blocks per optimizer step, over all processes")
@@ -275,6 +271,19 @@ def parse_args() -> argparse.Namespace:
     add(
         "--warmup-epochs", type=number(float, at_least=0, at_most=1e6), default=0.1, help="length of the linear warm-up"
     )
+    add(
+        "--lora-rank",
+        type=number(int, at_least=0, at_most=4096),
+        default=0,
+        help="train adapters of this rank; 0: none",
+    )
+    add(
+        "--eval-every",
+        type=number(float, at_least=0, at_most=1),
+        default=0.0,
+        help="evaluate after this part of an epoch",
+    )
+    add("--patience", type=positive_int, metavar="N", help="stop after N evaluations without a lower test loss")
     add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs says")
     add(
         "--report-to",
@@ -290,6 +299,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     # Deprecations inside the libraries, advice on threads, a CUDA compiler without a GPU: for each process and step.
     warnings.filterwarnings("ignore", module="torch.distributed|accelerate.state")
+    warnings.filterwarnings("ignore", module="transformers.modeling_utils", category=FutureWarning)
     for library in ("accelerate", "torch.utils.cpp_extension"):
         logging.getLogger(library).setLevel(logging.ERROR)
     with plain_errors():
@@ -300,12 +310,14 @@ def main() -> None:
             raise InputError(
                 f"{args.output_dir} already exists. Pass another --output-dir, or --overwrite to replace it."
             )
+        args.device = choose_device(args.device, args.precision)
         with contextlib.ExitStack() as stack:
             output_dir = args.output_dir
             if os.environ.get("RANK", "0") == "0":  # the first of the processes that a launcher started
                 output_dir = stack.enter_context(reserved(output_dir, OLDER_FILES))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
             stack.enter_context(plain_library_errors(output_dir))
+            stack.enter_context(left_on_error())
             signal_number = train(args, output_dir)
             leave_process_group()
     sys.exit(signal_number and 128 + signal_number)

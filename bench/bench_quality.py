@@ -24,8 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from channel_figures import STEPS, compare_headers
 from harness import ROOT, find_chats, parse_args, run, save, table
 from peers.kneser_ney import KneserNey
+from sampling_figures import compare_sampling
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -36,8 +38,6 @@ from chatter.report import METRICS
 from generate import generate
 
 EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart
-# Many small steps, because there is little chat. DeepSpeed trains the same weights, in three times the time.
-STEPS = ["--batch-size", "8", "--learning-rate", "2e-3", "--no-deepspeed"]
 MAX_MESSAGES = 48_000  # of each chat: as many as the sample has
 NUM_SAMPLES = 500
 END = "\n"  # of a message, as a word
@@ -91,7 +91,7 @@ def train_chatter(raw: Path, epochs: int, dataset: Path, chatter: Path) -> float
     return run([sys.executable, *train, *STEPS]).seconds
 
 
-def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int) -> dict:
+def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int, quick: bool = False) -> dict:
     """Train the chatter and its peers on the CSVs in `raw`, and evaluate them on the test blocks."""
     dataset, chatter = scratch / "dataset", scratch / "chatter"
     train_seconds = train_chatter(raw, epochs, dataset, chatter)
@@ -127,7 +127,7 @@ def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int) -> d
 
     engine = load_engine(chatter, "cpu")
     engine.seed(0)
-    compute_bits = partial(token_bits, load_weights(chatter, "cpu"), tokenizer.eos_token_id)
+    compute_bits = partial(token_bits, load_weights(chatter, "cpu"), tokenizer.bos_token_id)
     sampled = (message.text for message in generate(engine, num_messages=num_samples))
     evaluate(
         f"train.py, {epochs} epoch{'s' * (epochs > 1)}", train_seconds, compute_bits, ids["test"], newline, sampled
@@ -161,7 +161,15 @@ def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int) -> d
         f"{sum(map(len, messages['train'])):,} training messages, {len(test_messages):,} test messages; "
         f"{1 - is_new.mean():.0%} of the test messages also occur in the training data"
     )
-    return {"setting": setting, "rows": rows, "bits per byte by epoch": by_epoch}
+    sampling = compare_sampling(chatter, train_messages, messages["test"], num_samples, quick)
+    headers = compare_headers(raw, chatter.with_name(f"{chatter.name}-tiny"), epochs, scratch, num_samples)
+    return {
+        "setting": setting,
+        "rows": rows,
+        "bits per byte by epoch": by_epoch,
+        "sampling": sampling,
+        "headers": headers,
+    }
 
 
 def copy_first_messages(raw: Path, num_messages: int, output: Path) -> None:
@@ -189,8 +197,10 @@ def main() -> None:
             some = scratch / "some"
             copy_first_messages(scratch / "raw", 4_000 if args.quick else MAX_MESSAGES, some)
             epochs, num_samples = (1, 50) if args.quick else (EPOCHS[chat], NUM_SAMPLES)
-            figures[chat] = compare_models(some, epochs, scratch, num_samples)
+            figures[chat] = compare_models(some, epochs, scratch, num_samples, args.quick)
             print(f"{chat} chat: {figures[chat]['setting']}\n\n{table(figures[chat]['rows'])}\n")
+            print(f"{table(figures[chat]['sampling'])}\n")
+            print(f"{figures[chat]['headers']['setting']}\n\n{table(figures[chat]['headers']['rows'])}\n")
     save("quality", figures, args)
 
 

@@ -1,4 +1,4 @@
-"""Time train.py in its three modes next to the plain Trainer and a hand-written loop: tokens per second, and memory.
+"""Time train.py in its modes next to the plain Trainer and a hand-written loop: tokens per second, memory, checkpoints.
 
 On a GPU: gpt2-medium's shape with random weights, in fp16. On a CPU: models/tiny-gpt2, in float32. Each step has 24
 blocks of 512 tokens in micro-batches of 8. The tokens are random, which takes as long as real ones. Each row is a
@@ -16,19 +16,40 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from harness import ROOT, Run, make_model, parse_args, run, save, table
+from datasets import DatasetDict
+from harness import ROOT, Run, make_model, parse_args, run, save, table, time_in_turns
 
 from chatter.chat import load_tokenizer
+from chatter.fused import fuse_gelu
 from tokenize_logs import save_dataset
 
 BATCH_SIZE = 24
-# Dense half-precision peak in FLOP/s, from NVIDIA's data sheets. For other GPUs there is no MFU (model FLOPs
-# utilization).
-PEAKS = {"V100": 125e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}
+# Words of a GPU's name -> its dense half-precision peak in FLOP/s, from NVIDIA's data sheets; the first that fit count.
+# For other GPUs there is no MFU (model FLOPs utilization).
+PEAKS = {
+    ("V100", "PCIE"): 112e12,
+    ("V100",): 125e12,
+    ("A100",): 312e12,
+    ("H100", "PCIE"): 756e12,
+    ("H100", "NVL"): 835e12,
+    ("H100",): 989e12,
+    ("H200",): 989e12,
+    ("T4",): 65e12,
+    ("L4",): 121e12,
+    ("A10",): 125e12,
+}
+
+
+def peak_of(gpu: str) -> float | None:
+    """Return the peak of a GPU by its name, as in "Tesla V100-PCIE-32GB"; None if it is not in PEAKS."""
+    words = re.split("[^A-Z0-9]+", gpu.upper())
+    return next((peak for signs, peak in PEAKS.items() if all(sign in words for sign in signs)), None)
 
 
 def make_dataset(folder: Path, model: Path, num_blocks: int, block_size: int) -> None:
@@ -59,10 +80,95 @@ def flops_per_token(model: Path, block_size: int) -> float:
     return 6 * num_parameters + 12 * config.n_layer * config.n_embd * block_size
 
 
+def read_gpu_peak(done: Run) -> float:
+    """Return the peak of GPU memory that a run printed, in GB, by PyTorch's own count; 0 without a GPU."""
+    found = re.findall(r"peak of GPU memory: ([\d.]+) GB", done.output)
+    return float(found[-1]) if found else 0.0
+
+
+def make_commands(
+    model: Path, scratch: Path, num_steps: int, precision: str, device: str = "auto"
+) -> dict[str, list[str | Path]]:
+    """Return the commands that train on scratch/dataset."""
+    ours = [sys.executable, "train.py", "--model", model, "--dataset-dir", scratch / "dataset", "--overwrite"]
+    ours += ["--output-dir", scratch / "out", "--max-steps", str(num_steps), "--precision", precision]
+    ours += ["--device", device]
+    peer = [model, scratch / "dataset", str(num_steps), str(BATCH_SIZE), "8", precision]
+    return {
+        "1 train.py": ours,
+        "2 train.py --no-offload": [*ours, "--no-offload"],
+        "3 train.py --no-deepspeed": [*ours, "--no-deepspeed"],
+        "4 plain Trainer": [sys.executable, "bench/peers/train_trainer.py", *peer, scratch / "peer"],
+        "5 hand-written loop": [sys.executable, "bench/peers/train_loop.py", *peer],
+        "6 train.py --lora-rank 16": [*ours, "--lora-rank", "16"],
+    }
+
+
+def measure(
+    model: Path, scratch: Path, num_steps: int, precision: str, rounds: int, device: str, sampled: Sequence[str]
+) -> list[dict]:
+    """Time the six commands in turns, so that a slow minute of the machine slows all of them; return their rows.
+
+    Host memory is sampled in runs of their own, of the rows `sampled`, which are shorter and not timed.
+    """
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    block_size = len(DatasetDict.load_from_disk(scratch / "dataset")["train"][0]["input_ids"])
+    commands = make_commands(model, scratch, num_steps, precision, device)
+    runs, checkpoints = {name: [] for name in commands}, {}
+    for round_ in range(rounds):
+        for name, command in commands.items():
+            runs[name].append(run(command))
+            if "train.py" in name:
+                [*_, checkpoint] = sorted(Path(scratch, "out-checkpoints").glob("checkpoint-*"))
+                files = [path for path in checkpoint.rglob("*") if path.is_file()]
+                checkpoints[name] = sum(path.stat().st_size for path in files) / 1e6
+            speeds = ", ".join(f"{speed:,.0f}" for speed in read_speeds(runs[name][-1]))
+            print(f"{name}: round {round_ + 1} of {rounds}, {speeds} tokens/s", file=sys.stderr)
+    short = make_commands(model, scratch, 10, precision, device)
+    peaks = {name: run(short[name], sample_memory=True).peak / 1e6 for name in sampled}
+    medians = {name: [statistics.median(read_speeds(each)) for each in done] for name, done in runs.items()}
+    loop, rows = medians["5 hand-written loop"], []
+    for name, done in runs.items():
+        speed = statistics.median(medians[name])
+        row = {
+            "name": name,
+            "tokens/s": speed,
+            "min": min(medians[name]),
+            "max": max(medians[name]),
+            "relative speed": statistics.median(a / b for a, b in zip(medians[name], loop, strict=True)),
+            "peak MB": peaks.get(name, ""),
+            "checkpoint MB": checkpoints.get(name, ""),
+        }
+        if gpu:
+            row |= {"GPU peak GB": max(map(read_gpu_peak, done))}
+            row |= {"MFU": speed * flops_per_token(model, block_size) / peak_of(gpu)} if peak_of(gpu) else {}
+        rows.append(row)
+    return rows
+
+
+def measure_gelu(rounds: int) -> list[dict]:
+    """Time forward and backward of the tiny model on the CPU, with gelu_new as it is loaded and with the fused GELU."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(ROOT / "models/tiny-gpt2")
+    input_ids = torch.randint(config.vocab_size, (8, min(512, config.n_positions)))
+    networks = {"gelu_new": AutoModelForCausalLM.from_config(config).train()}
+    networks["fused GELU"] = fuse_gelu(AutoModelForCausalLM.from_config(config).train())
+
+    def step(network: torch.nn.Module) -> None:
+        for _ in range(4):
+            network(input_ids=input_ids, labels=input_ids).loss.backward()
+
+    calls = {name: partial(step, network) for name, network in networks.items()}
+    for call in calls.values():  # the first call sets up threads and buffers
+        call()
+    return time_in_turns(calls, {"tokens": 4 * input_ids.numel()}, rounds)
+
+
 def main() -> None:
     args = parse_args(__doc__, rounds=2)
     cuda = torch.cuda.is_available()
-    precision = "fp16" if cuda else "fp32"
+    precision, device = ("fp16", "cuda") if cuda else ("fp32", "cpu")
     num_steps = 60 if cuda and not args.quick else 20
     block_size = 64 if args.quick else 512
     if args.quick:
@@ -75,45 +181,15 @@ def main() -> None:
         else:
             shutil.copytree(ROOT / "models/tiny-gpt2", model)
         make_dataset(scratch, model, BATCH_SIZE * num_steps, block_size)
-        ours = [sys.executable, "train.py", "--model", model, "--dataset-dir", scratch / "dataset", "--overwrite"]
-        ours += ["--output-dir", scratch / "out", "--max-steps", str(num_steps), "--precision", precision]
-        peer = [model, scratch / "dataset", str(num_steps), str(BATCH_SIZE), "8", precision]
-        commands = {
-            "1 train.py": ours,
-            "2 train.py --no-offload": [*ours, "--no-offload"],
-            "3 train.py --no-deepspeed": [*ours, "--no-deepspeed"],
-            "4 plain Trainer": [sys.executable, "bench/peers/train_trainer.py", *peer, scratch / "peer"],
-            "5 hand-written loop": [sys.executable, "bench/peers/train_loop.py", *peer],
-        }
-        runs = {name: [] for name in commands}
-        for round_ in range(args.rounds):  # in turns, so that a slow minute of the machine slows all of them
-            for name, command in commands.items():
-                runs[name].append(run(command, sample_memory=True))
-                speeds = ", ".join(f"{speed:,.0f}" for speed in read_speeds(runs[name][-1]))
-                print(f"{name}: round {round_ + 1} of {args.rounds}, {speeds} tokens/s", file=sys.stderr)
-        flops = flops_per_token(model, block_size)
-    peak = next((peak for name, peak in PEAKS.items() if cuda and name in torch.cuda.get_device_name()), None)
-    medians = {name: [statistics.median(read_speeds(each)) for each in done] for name, done in runs.items()}
-    rows = []
-    for name, done in runs.items():
-        speed = statistics.median(medians[name])
-        loop = medians["5 hand-written loop"]
-        row = {
-            "name": name,
-            "tokens/s": speed,
-            "min": min(medians[name]),
-            "max": max(medians[name]),
-            "relative speed": statistics.median(a / b for a, b in zip(medians[name], loop, strict=True)),
-            "peak MB": max(each.peak for each in done) / 1e6,
-        }
-        if cuda:
-            row |= {"GPU peak MB": max(each.gpu_peak for each in done) / 1e6}
-            row |= {"MFU": speed * flops / peak} if peak else {}
-        rows.append(row)
-    print(f"{precision}, {block_size} tokens per block, {BATCH_SIZE} blocks per step\n\n{table(rows)}")
+        sampled = [*make_commands(model, scratch, num_steps, precision)]
+        rows = measure(model, scratch, num_steps, precision, args.rounds, device, sampled)
+    print(f"{precision}, {block_size} tokens per block, {BATCH_SIZE} blocks per step\n\n{table(rows)}\n")
+    figures = {"rows": rows}
     if not cuda:
-        print("\nno GPU: training on a GPU was not timed")
-    save("train on a GPU" if cuda else "train", {"rows": rows}, args)
+        print("no GPU: training on a GPU was not timed\n")
+        figures["gelu"] = {"rows": measure_gelu(3 if args.quick else 15)}
+        print(f"forward and backward of the tiny model\n\n{table(figures['gelu']['rows'])}")
+    save("train on a GPU" if cuda else "train", figures, args)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,10 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also for the benches, which import this module first
 
 from chatter.command import make_parser, positive_int
+from chatter.devices import count_gpus, take_one_gpu
+
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers of nvidia-smi
+take_one_gpu(count_gpus())  # for this process and for the commands that it starts: the peers would take all
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
@@ -41,7 +46,7 @@ Command = list[str | Path]
 class Run:
     seconds: float
     peak: int = 0  # memory of all its processes, bytes
-    gpu_peak: int = 0  # used memory of the first NVIDIA GPU, bytes
+    gpu_peak: int = 0  # used memory of the NVIDIA GPU in use, bytes
     output: str = ""  # stdout and stderr
 
 
@@ -69,10 +74,18 @@ def run(command: Command, sample_memory: bool = False) -> Run:
 
 
 def gpu_memory() -> int:
-    """Return the used memory of the first GPU in bytes, according to nvidia-smi; 0 if there is none."""
-    if not shutil.which("nvidia-smi"):
+    """Return the used memory of the GPU in use in bytes, according to nvidia-smi; 0 if there is none.
+
+    Other processes on it count as well. train.py and its peers print PyTorch's own peak, which is theirs alone.
+    """
+    if not shutil.which("nvidia-smi") or not os.environ["CUDA_VISIBLE_DEVICES"]:
         return 0
-    query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    query = [
+        "nvidia-smi",
+        f"--id={os.environ['CUDA_VISIBLE_DEVICES']}",
+        "--query-gpu=memory.used",
+        "--format=csv,noheader,nounits",
+    ]
     return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout) << 20
 
 
@@ -188,8 +201,17 @@ def machine() -> dict:
         "cores": os.cpu_count(),
         "memory GB": round(psutil.virtual_memory().total / 1e9),
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
-    }
+        "versions": {package: version(package) for package in packages if find_spec(package)},
+    } | ({"gpu": gpu_name()} if gpu_name() else {})
+
+
+def gpu_name() -> str:
+    """Return the name of the GPU in use and its driver, according to nvidia-smi; "" if there is none."""
+    if not shutil.which("nvidia-smi") or not os.environ["CUDA_VISIBLE_DEVICES"]:
+        return ""
+    query = ["nvidia-smi", f"--id={os.environ['CUDA_VISIBLE_DEVICES']}", "--query-gpu=name,driver_version"]
+    found = subprocess.run([*query, "--format=csv,noheader"], capture_output=True, text=True)
+    return found.stdout.strip() if not found.returncode else ""
 
 
 def parse_args(docstring: str, rounds: int | None = 3) -> argparse.Namespace:

@@ -39,6 +39,7 @@ TITLES = {
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
     ("tokenize", "encoders"): "Encoding alone, on the real messages",
     ("train", None): "Training the tiny model on the CPU, in float32, 24 blocks of 512 tokens per step",
+    ("train", "gelu"): "Forward and backward of the tiny model on the CPU, before and after fusing GELU",
     ("train on a GPU", None): "Training gpt2-medium on a GPU, in fp16, 24 blocks of 512 tokens per step",
     ("generate", "cold process"): "One message of 20 tokens from a cold start, with gpt2-medium's shape",
     ("generate", "many"): "Many messages in one process",
@@ -63,7 +64,8 @@ reason: the gap is as wide on new messages. `train.py` is meant for a pretrained
 how much better that is has not been measured here. What n-grams cannot do is look back further than a few words.
 
 **With run_clm.py of transformers.** It fine-tunes any causal language model on any text, and can stream datasets and
-push to the hub. These scripts are only for GPT-2 and chat. They read chat logs, keep messages whole where run_clm.py
+push to the hub; it trains on TPUs and with FSDP, from a config of its own or from nothing, and takes tokenizers that
+these scripts refuse. These are only for chat. They read chat logs, keep messages whole where run_clm.py
 cuts one at the end of every block, never put two files into one block, leave padding out of the loss, treat whatever a
 chatter types as text, resume only from complete checkpoints, and generate messages. `datasets.map` and the plain
 Trainer in the tables above are how run_clm.py tokenizes and trains.
@@ -155,6 +157,21 @@ def report_machine(results: dict, name: str) -> list[str]:
             draw_growth(growth, unit, title, BENCH / figure)
             lines += [f"### {title} inputs of growing size", "", growth_table(unit, growth), ""]
             lines += [f"![time and memory against size]({figure})", ""]
+    if memory := results.get("memory"):
+        lines += [
+            "### GPU memory by simulation and by count",
+            "",
+            "Estimates, by `make bench-memory`; no GPU measured them.",
+        ]
+        lines += ["The first table compares train.py's count with a simulation of every tensor, for the default mode,"]
+        lines += [
+            "the second with DeepSpeed's own estimate, in GB. The third has the largest micro-batch of 512 tokens a"
+        ]
+        lines += [
+            "block that fits; a notebook has a GPU of 16 GB and 12.7 GB of host memory. Left out are CUDA's context,"
+        ]
+        lines += ["the allocator's fragments and what kernels need for themselves.", ""]
+        lines += [line for part in ("rows", "states", "fits") for line in (table(memory[part]), "")]
     for chat, figures in results.get("quality", {}).items():
         title = f"Quality beside n-gram models, {'made-up' if chat == 'sample' else 'real'} chat"
         figure = f"figures/{name}-quality-{chat}.png"
@@ -172,6 +189,11 @@ def report_machine(results: dict, name: str) -> list[str]:
             f"![bits per byte over the epochs]({figure})",
             "",
         ]
+        if headers := figures.get("headers"):
+            lines += [f"Blocks with and without the header `#channel`; {headers['setting']}.", ""]
+            lines += [table(headers["rows"]), ""]
+        if sampling := figures.get("sampling"):
+            lines += ["What it says at places of the test chat, by temperature and top-p:", "", table(sampling), ""]
     return lines
 
 

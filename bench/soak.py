@@ -299,7 +299,8 @@ def make_stages(logs: Path, scratch: Path) -> list[Stage]:
     train = Stage(
         "train.py",
         blocks,
-        ("--dataset-dir", blocks, "--model", MODEL, "--micro-batch-size", "24", "--epochs", "2"),
+        # On the CPU: a GPU does not come to the same weights twice.
+        ("--dataset-dir", blocks, "--model", MODEL, "--micro-batch-size", "24", "--epochs", "2", "--device", "cpu"),
         resume=("--resume",),
         replace=("--overwrite",),
     )

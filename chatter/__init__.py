@@ -4,6 +4,7 @@ command      InputError, log lines, the parser whose help is the docstring, type
 exits        how a command ends: exit codes, one line on stderr, signals, closed or full streams
 files        atomic output, locks, and what an output may replace
 lookalikes   invisible characters, and texts that look alike
+banned       banned words, however they are written
 wordlists    text files of users: names and words
 hub          models on the Hugging Face hub, without long waits
 times        stamps, offsets and epochs, as a date and a time
@@ -20,13 +21,22 @@ forms        which form a file has, and its entries in batches
 moderation   timeouts and bans, and the messages that led to them
 filters      which messages are left out
 chat         a chat as tokens and back: tokenizer, encode, decode
+channels     the header that says which channel a block is of, and which of them a model knows
+packing      messages packed into blocks
+devices      which device to take, and the refusals before anything is loaded
 copies       the copy of a model's weights that CTranslate2 reads
 engines      what generates tokens: CTranslate2 or transformers, and which one to take
 models       a pretrained model made ready for chat
+fused        fused kernels in place of many small ones: GELU, AdamW
+adapters     LoRA: matrices beside the layers, trained and merged
 blocks       blocks of tokens on disk, loaded and checked
 loss         labels, the mean loss over tokens, perplexity
 checkpoints  complete checkpoints: mark, find, compare, delete
 processes    the process group, DeepSpeed's config, and the libraries' errors in plain words
+memory       what a run will take, by count: GPU memory and host memory
+plan         what a run is going to take, printed before it begins
 callbacks    what happens during training: progress, samples, checkpoints, stopping, learning rates
 report       model card, data card, learning curve
+said         hashes of what was said in the training chat, which a model need not repeat
+saving       the finished model: the best checkpoint, merged, with its format and report
 """

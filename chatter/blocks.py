@@ -26,9 +26,9 @@ def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase
             f"{dataset_dir} is not a complete dataset. Run tokenize_logs.py first, or pass another folder with "
             "--dataset-dir."
         ) from error
-    if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+    if None in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id):
         raise InputError(
-            f"the tokenizer of {dataset_dir} has no token for padding or for the end. Run tokenize_logs.py."
+            f"the tokenizer of {dataset_dir} has no token for padding, a beginning or an end. Run tokenize_logs.py."
         )
     for name in ("train", "test"):
         if fault := find_fault(blocks[name], tokenizer, len(blocks["train"][0].get("input_ids", ()))):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 
 from chatter.chat import ChatFormat, decode_message, encode_chat
-from chatter.checkpoints import mark_complete
+from chatter.checkpoints import evaluations, mark_complete
 from chatter.command import log
 from chatter.engines import Sampling, TransformersEngine
 from chatter.loss import check_finite, perplexity
 
-NUM_SAMPLES = 3
+NUM_SAMPLES, NUM_DRAWN = 3, 12  # messages to show; to choose them from, if some are copies of what was said
 
 
 class Progress(ProgressCallback):
@@ -30,9 +31,11 @@ class Progress(ProgressCallback):
     It also stops a run whose loss is not a number any more.
     """
 
-    def __init__(self, tokens_per_step: int) -> None:
+    def __init__(
+        self, tokens_per_step: int, chat_format: ChatFormat, header: str = "", said: Container[str] = ()
+    ) -> None:
         super().__init__()
-        self.tokens_per_step = tokens_per_step
+        self.tokens_per_step, self.format, self.header, self.said = tokens_per_step, chat_format, header, said
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -41,7 +44,7 @@ class Progress(ProgressCallback):
     def on_step_end(self, args, state, control, **kwargs):
         super().on_step_end(args, state, control, **kwargs)
         if args.fp16 and getattr(kwargs["optimizer"], "step_was_skipped", False):
-            log(f"step {state.global_step}: overflow in fp16, weights not updated; the loss scale is lowered")
+            log(f"step {state.global_step}: overflow in fp16, weights not updated until the loss scale is low enough")
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" not in logs:
@@ -60,25 +63,57 @@ class Progress(ProgressCallback):
         loss = metrics["eval_loss"]
         check_finite(loss)
         log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}")
-        samples = sample_messages(kwargs["model"], kwargs["processing_class"], args.seed)
+        seed, tokenizer = args.seed, kwargs["processing_class"]
+        samples = sample_messages(kwargs["model"], tokenizer, self.format, seed, self.header, self.said)
         state.log_history[-1]["samples"] = samples
         log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing visible)")
         self.seen = state.global_step, time.perf_counter()
 
 
-def sample_messages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[str]:
-    """Sample messages that open a chat, and leave the random generators as they were.
+def sample_messages(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chat_format: ChatFormat,
+    seed: int,
+    header: str = "",
+    said: Container[str] = (),
+) -> list[str]:
+    """Sample messages that open a chat, none of which was `said`, and leave the random generators as they were.
 
     Under ZeRO-3 every process has to take part in each forward pass, so all sample the same, and once.
     """
-    chat_format = ChatFormat.from_config(model.config.to_dict() | model.generation_config.to_dict())
     engine = TransformersEngine(model.eval(), tokenizer.backend_tokenizer, chat_format)
-    prompt = encode_chat(engine.tokenizer, chat_format, [], max_tokens=1)
+    prompt = encode_chat(engine.tokenizer, chat_format, [], chat_format.block_size, header)
     sampling = Sampling(max_new_tokens=min(40, chat_format.block_size // 2))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
-        sampled = engine.sample(prompt, NUM_SAMPLES, sampling)
-    return [text for ids in sampled if (text := decode_message(engine.tokenizer, ids))]
+        sampled = engine.sample(prompt, NUM_DRAWN if said else NUM_SAMPLES, sampling)
+    texts = [text for ids in sampled if (text := decode_message(engine.tokenizer, ids))]
+    return [text for text in texts if text not in said][:NUM_SAMPLES]
+
+
+class Evaluations(TrainerCallback):
+    """Evaluates every `every` steps (0: only once per epoch), and saves a checkpoint there if it is the best so far.
+
+    It ends a run after `patience` evaluations without a better one (None: never).
+    """
+
+    def __init__(self, every: int, patience: int | None) -> None:
+        self.every, self.patience = every, patience
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.every and state.global_step % self.every == 0 and state.global_step < state.max_steps:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        losses = [entry["eval_loss"] for entry in evaluations(state.log_history)]
+        if not losses:  # before training
+            return
+        since_best = len(losses) - 1 - losses.index(min(losses))
+        control.should_save |= since_best == 0
+        if self.patience and since_best >= self.patience and not control.should_training_stop:
+            log(f"no better test loss in {since_best} evaluations: stopping")
+            control.should_training_stop = True
 
 
 class CompleteCheckpoints(TrainerCallback):
@@ -117,7 +152,7 @@ class StopOnSignal(TrainerCallback):
         control.should_training_stop |= self.received > 0
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_evaluate &= not self.received
+        control.should_evaluate &= not self.received or state.global_step == state.max_steps
 
 
 class Reschedule(TrainerCallback):

@@ -21,12 +21,30 @@ if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
 MARKER = "run.json"  # written last into a checkpoint: the description of its run
 NAME = re.compile("checkpoint-[0-9]+")
 # Options that a resumed run may change: those that do not change the weights, and those of the schedule.
-IRRELEVANT = {"output_dir", "overwrite", "resume", "keep_checkpoints", "report_to", "local_rank"}
+IRRELEVANT = {
+    "output_dir",
+    "overwrite",
+    "resume",
+    "keep_checkpoints",
+    "report_to",
+    "local_rank",
+    "patience",
+    "eval_every",
+}
+IRRELEVANT |= {"device", "gradient_checkpointing"}  # they change how weights are computed, up to rounding
 SCHEDULE = {"--epochs", "--max-steps", "--learning-rate"}
+# What runs had before there were options for it.
+BEFORE = {"--lora-rank": 0}
 # Options that are compared by what they come to; see describe_run.
 RESOLVED = {"dataset_dir", "precision", "deepspeed", "no_deepspeed", "offload"}
 # The files of a checkpoint that make up the model.
-MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*"]
+MODEL_FILES = [
+    "model*.safetensors",
+    "model*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+]
 
 
 def prepare_checkpoints(checkpoints: Path, keep_complete: bool) -> None:
@@ -61,11 +79,16 @@ def complete_checkpoints(checkpoints: Path) -> list[Path]:
 
 
 def mark_complete(checkpoint: Path, run: dict[str, Any], num_kept: int | None) -> None:
-    """Mark a checkpoint that all processes have written, and delete the oldest ones but `num_kept` (None: keep all)."""
+    """Mark a checkpoint that all processes have written, and delete the oldest ones but `num_kept` (None: keep all).
+
+    The best one is kept, too.
+    """
     with atomic_output(checkpoint / MARKER) as partial:
         partial.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    best = find_best(checkpoint.parent)
     for old in complete_checkpoints(checkpoint.parent)[: -num_kept if num_kept else 0]:
-        delete(old)
+        if not best or old != best[0]:
+            delete(old)
 
 
 def delete_incomplete(checkpoints: Path) -> None:
@@ -96,7 +119,7 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
         log(f"no complete checkpoint in {checkpoints}: starting from the beginning")
         return None
     newest = complete[-1]
-    theirs = json.loads((newest / MARKER).read_text(encoding="utf-8"))
+    theirs = BEFORE | read_json(newest / MARKER)
     for name, value in run.items():
         if theirs.get(name) != value and name not in SCHEDULE:
             raise InputError(
@@ -112,7 +135,33 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the Trainer's state in a checkpoint: `global_step`, `log_history`, ..."""
-    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return read_json(checkpoint / "trainer_state.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file of a checkpoint says. Raises InputError if it is damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}). Delete {path.parent} to continue from the checkpoint before it."
+        ) from error
+
+
+def evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the evaluations in the Trainer's log, without the one before training."""
+    return [entry for entry in history if "eval_loss" in entry and entry["step"] > 0]
+
+
+def find_best(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the complete checkpoint with the lowest test loss, and its evaluation; None if none was evaluated."""
+    complete = {int(path.name.rsplit("-")[-1]): path for path in complete_checkpoints(checkpoints)}
+    if not complete:
+        return None
+    history = read_state(complete[max(complete)])["log_history"]
+    found = [entry for entry in evaluations(history) if entry["step"] in complete]
+    best = min(found, key=lambda entry: entry["eval_loss"], default=None)
+    return best and (complete[best["step"]], best)
 
 
 def copy_model(checkpoint: Path, folder: Path) -> None:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from chatter.command import log
 from chatter.files import atomic_output, beside, locked
 
 DIGEST_BYTES = 1 << 16
+# Families whose logits CTranslate2 computes as transformers does: tests/test_families.py compares them. With Llama's it
+# ignores the scaling of rotary positions, with Gemma 2's the soft cap; it fails on Pythia's and on a separate head_dim.
+EXACT = {"gpt2", "qwen2", "qwen3"}
+
+
+def check_exact(config: dict[str, Any]) -> None:
+    """Raise ValueError if CTranslate2 does not compute exactly what a model with this config.json says."""
+    family = config.get("model_type")
+    if family not in EXACT:
+        raise ValueError(f"it is not exact for models of the family {family}")
+    if (config.get("rope_parameters") or {}).get("rope_type", "default") != "default":
+        raise ValueError("it is not exact for scaled rotary positions")
+    if config.get("use_sliding_window"):
+        raise ValueError("it is not exact for sliding windows")
 
 
 def ctranslate2_copy(folder: Path) -> Path:

@@ -5,15 +5,14 @@ in ENGINES.
 from __future__ import annotations
 
 import json
-import platform
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.chat import ChatFormat
 from chatter.command import InputError, log
-from chatter.copies import ctranslate2_copy
+from chatter.copies import check_exact, ctranslate2_copy
+from chatter.devices import DeviceError, find_gpu
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from tokenizers import Tokenizer
@@ -72,6 +71,7 @@ class CTranslate2Engine(Engine):
 
     @classmethod
     def load(cls, folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat) -> Engine:
+        check_exact(json.loads((folder / "config.json").read_bytes()))
         engine = cls(None, tokenizer, chat_format)
         engine.copy = ctranslate2_copy(folder)
         engine.start()
@@ -101,7 +101,7 @@ class CTranslate2Engine(Engine):
             repetition_penalty=sampling.repetition_penalty,
             max_length=sampling.max_new_tokens,
             min_length=1,  # a message is not empty
-            suppress_sequences=[self.tokens([self.format.start]), self.tokens([self.format.pad])],
+            suppress_sequences=[self.tokens([token]) for token in self.format.never],
             end_token=[self.format.newline],
         )
         return result.sequences_ids
@@ -112,6 +112,8 @@ class CTranslate2Engine(Engine):
 
 class TransformersEngine(Engine):
     """Hugging Face transformers, on any device: the reference."""
+
+    may_move = False  # to the CPU, where --device does not say that it must not
 
     @staticmethod
     def supports(device: str) -> bool:
@@ -128,6 +130,18 @@ class TransformersEngine(Engine):
 
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
         import torch
+
+        try:
+            return self.sample_here(prompt, num_messages, sampling)
+        except torch.OutOfMemoryError:
+            if not self.may_move:
+                raise
+            log("out of GPU memory: using the CPU")
+            self.model.to("cpu").float()
+            return self.sample_here(prompt, num_messages, sampling)
+
+    def sample_here(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
+        import torch
         from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
         input_ids = torch.tensor([prompt], device=self.model.device)  # (1, prompt_length) int64
@@ -142,7 +156,7 @@ class TransformersEngine(Engine):
             logits_processor=LogitsProcessorList([penalty]),
             max_new_tokens=sampling.max_new_tokens,
             min_new_tokens=1,  # a message is not empty
-            suppress_tokens=[self.format.start, self.format.pad],
+            suppress_tokens=self.format.never,
             eos_token_id=self.format.newline,
             pad_token_id=self.format.pad,
         )  # (num_messages, prompt_length + longest message) int64
@@ -158,27 +172,35 @@ ENGINES: dict[str, type[Engine]] = {"ctranslate2": CTranslate2Engine, "transform
 def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -> Engine:
     """Load a model that train.py wrote. Raises InputError if there is none, or it cannot be loaded like this.
 
-    `device` auto is a GPU if there is one. `engine` auto is the first of ENGINES that works there.
+    `device` auto is a GPU if torch can use one and the model fits it, or else the CPU. `engine` auto is the first of
+    ENGINES that works there.
     """
     from tokenizers import Tokenizer
 
     folder = Path(model)
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-        config |= json.loads((folder / "generation_config.json").read_bytes())
+        json.loads((folder / "config.json").read_bytes())
         tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
         if not any(folder.glob("model*.safetensors")):
             raise FileNotFoundError(folder / "model.safetensors")
     except Exception as error:  # OSError, ValueError; tokenizers raises nothing more specific
         raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.") from error
     try:
-        chat_format = ChatFormat.from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
+        chat_format = ChatFormat.load(folder)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"the model in {folder} was not written by train.py. Pass another folder with --model."
         ) from error
     if device == "auto":
         device = find_gpu() if engine == "auto" or ENGINES[engine].supports("cuda") else "cpu"
+        if device != "cpu":
+            try:
+                loaded = load_engine(model, device, engine)
+                loaded.may_move = True
+                return loaded
+            except DeviceError as error:
+                log(f"{error} Using the CPU.")
+                device = "cpu"
     names = [name for name, each in ENGINES.items() if engine in ("auto", name) and each.supports(device)]
     if not names:
         raise InputError(f"--engine {engine} does not run on --device {device}. Pass --engine transformers.")
@@ -193,20 +215,6 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
             if not isinstance(error, ImportError):
                 log(f"{name} cannot load {folder} ({error}): using {names[-1]}, which is slower")
     raise AssertionError("unreachable")
-
-
-def find_gpu() -> str:
-    """Return the device to run on. Asks CTranslate2 before torch, whose import takes longer than a short message."""
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        return "mps"
-    try:
-        from ctranslate2 import get_cuda_device_count
-
-        return "cuda" if get_cuda_device_count() else "cpu"
-    except ImportError:
-        from torch.cuda import is_available
-
-        return "cuda" if is_available() else "cpu"
 
 
 def load_weights(folder: Path, device: str) -> PreTrainedModel:
@@ -225,4 +233,4 @@ def load_weights(folder: Path, device: str) -> PreTrainedModel:
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"the weights in {folder} cannot be read ({error}). Run train.py again.") from error
     except (AssertionError, RuntimeError) as error:
-        raise InputError(f"--device {device} cannot be used: {error}") from error
+        raise DeviceError(f"--device {device} cannot be used: {str(error).splitlines()[0]}.") from error

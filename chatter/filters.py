@@ -66,6 +66,12 @@ FILTERS = {
         lambda users, messages, log: column("user").is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
+    "only_users": Filter(
+        "from other users",
+        "messages of all but these users, given in the same way",
+        lambda users, messages, log: ~column("user").is_in(users),
+        {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
+    ),
     "exclude_bots": Filter(
         "from bots",
         "messages of well-known bots: nightbot, streamelements, moobot, ...",

@@ -40,6 +40,15 @@ def fetch_model(model: str, weights: bool) -> str:
         ) from error
 
 
+def fetched_folder(model: str) -> Path:
+    """Return the folder of a model that `fetch_model` returned before, without looking at the hub again."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, local_files_only=True))
+
+
 def is_online(endpoint: str) -> bool:
     """Return whether the hub answers within TIMEOUT seconds; not if the user asked to stay offline."""
     from huggingface_hub import constants, get_session

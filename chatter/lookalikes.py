@@ -14,6 +14,12 @@ INVISIBLE = re.compile(f"[{IGNORABLE}\u2800]")
 # Joiners and variation selectors belong to the characters before them: in emoji, and in Persian or Hindi words.
 JOINING = "\u200c\u200d\ufe00-\ufe0f\U000e0020-\U000e007f\U000e0100-\U000e01ef"
 STRAY = re.compile(f"(?![{JOINING}])[{IGNORABLE}]|(?:^|(?<=\\s))[{JOINING}]+")
+MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
+FANCY = re.compile(r"(?:LATIN LETTER SMALL CAPITAL|NEGATIVE (?:SQUARED|CIRCLED) LATIN CAPITAL LETTER) ([A-Z])")
+SEPARATORS = re.compile(r"[\W_]+")
+SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
+AS_LETTERS = bytes.maketrans(b"013457l", b"oieasti")
+REPEATED = re.compile(rb"(.)\1+", re.DOTALL)
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -30,11 +36,77 @@ def visible(text: str) -> str:
     return text if any(unicodedata.category(character)[0] not in "CZ" for character in shown) else ""
 
 
-def fold(text: str) -> str:
-    """Make texts that look alike equal: case, width and invisible characters do not count.
+class LatinLetters(dict):
+    """For str.translate: the ASCII letter or digit that a letter of another script, or a fancy one, looks like."""
 
-    >>> fold("ＢＡＤ\u200bWord")
-    'badword'
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = character
+        if fancy := FANCY.fullmatch(unicodedata.name(character, "")):
+            self[code] = fancy[1].lower()
+        elif code > 127 and character.isalpha():
+            self[code] = look_up(character) or look_up(character.upper()) or character
+        return self[code]
+
+
+class LatinCapitals(LatinLetters):
+    """The same for capitals alone, of which some look like another letter than their small letter: Greek Η and η."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = look_up(character) or character if code > 127 and character.isupper() else character
+        return self[code]
+
+
+LATIN, CAPITALS = LatinLetters(), LatinCapitals()
+
+
+def look_up(character: str) -> str:
+    """Return the ASCII letter or digit that Unicode's list of confusables has for a character, or ""."""
+    from confusable_homoglyphs.confusables import confusables_data  # takes 40 ms
+
+    for entry in confusables_data.get(character, ()):
+        plain = strip_marks(entry["c"])
+        if len(plain) == 1 and plain.isascii() and plain.isalnum():
+            is_i = plain == "l" and character.isupper() and look_up(character.lower()) == "i"  # Unicode takes I as l
+            return "i" if is_i else plain.lower()
+    return ""
+
+
+def strip_marks(text: str) -> str:
+    """Return the text without combining marks, such as accents; those that make other letters, as in Hindi, stay."""
+    return unicodedata.normalize("NFKC", MARKS.sub("", unicodedata.normalize("NFKD", text)))
+
+
+def fold(text: str, capitals: bool = False) -> str:
+    """Make texts that look alike equal: case, width, script, accents and invisible characters do not count.
+
+    Letters look like their small ones or, with `capitals`, as they are.
+
+    >>> fold("ＢＡＤ\u200bWörd"), fold("Ваԁ wоrԁ")
+    ('badword', 'bad word')
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return INVISIBLE.sub("", text)
+    if text.isascii():
+        return text.lower()
+    folded = strip_marks(INVISIBLE.sub("", text))
+    if capitals:
+        folded = folded.translate(CAPITALS)
+    folded = strip_marks(folded.casefold()).translate(LATIN).lower()
+    return INVISIBLE.sub("", folded) or INVISIBLE.sub("", unicodedata.normalize("NFKC", text))  # a mark alone
+
+
+def letters(folded: str) -> bytes:
+    """Return what is left of a folded text for somebody who tries to say the same in another way, as UTF-8.
+
+    That is its letters, and letters for the digits that stand for them, each only once in a row and without anything in
+    between. i, l and 1 are the same. A text without letters and digits is left as it is.
+
+    >>> letters("he1lo... wooorld!"), letters(":)")
+    (b'heioworid', b':)')
+    """
+    if folded.isascii():
+        raw = folded.encode()
+        found = raw.translate(AS_LETTERS, SIGNS) or raw
+    else:
+        found = (SEPARATORS.sub("", folded) or folded).encode().translate(AS_LETTERS)
+    return REPEATED.sub(rb"\1", found)

@@ -5,39 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.chat import newline_id
+from chatter.chat import ChatFormat, load_tokenizer
 from chatter.command import InputError, log
 from chatter.hub import fetch_model
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# Families with learned positions -> the module with a row for each, the rows before the first position, and the names
+# in the config. Rotary and ALiBi positions need no rows. llama.cpp's converter reads n_ctx.
+POSITIONS = {
+    "gpt2": ("transformer.wpe", 0, ("n_positions", "n_ctx")),
+    "opt": ("model.decoder.embed_positions", 2, ("max_position_embeddings",)),
+}
+MAX_REASON = 200  # characters of a library's error, some of which list every model
 
 
 def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
-    """Load a pretrained GPT-2 in float32, with a row for the padding token and `block_size` positions.
+    """Load a pretrained causal language model in float32, with a row for each token and positions for a block.
 
     Called before DeepSpeed is set up, so that resizing works on whole tensors; ZeRO-3 shards the finished model. A
     folder with a config and no weights gives random weights. Raises InputError if the model does not fit the blocks.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     folder = Path(fetch_model(model, weights=True))
     try:
         config = AutoConfig.from_pretrained(folder)
-        if config.model_type != "gpt2":
-            raise InputError(f"{model} is a {config.model_type} model, but train.py supports only GPT-2.")
-        if block_size > config.n_positions:
-            raise InputError(
-                f"the blocks have {block_size} tokens, but {model} has only {config.n_positions} positions. "
-                "Run tokenize_logs.py with a smaller --block-size."
-            )
-        if config.vocab_size not in (len(tokenizer), len(tokenizer) - 1):  # with and without [PAD]
-            raise InputError(
-                f"the dataset was tokenized for another model: its tokenizer has {len(tokenizer)} tokens including "
-                f"[PAD], but {model} has {config.vocab_size}. Run tokenize_logs.py with --model {model}."
-            )
+        if type(config) not in AutoModelForCausalLM._model_mapping:
+            raise InputError(f"{model} is a {config.model_type} model, which is no language model that generates text.")
+        check_fit(model, folder, config, tokenizer, block_size)
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             log(f"{model} contains no weights: starting from random ones")
             network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -49,27 +48,77 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
                 raise InputError(f"the weights of {model} lack {', '.join(sorted(loaded['missing_keys']))}.")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"the model {model} cannot be read ({error}). Its folder needs a config.json and weights as safetensors."
+            f"the model {model} cannot be read ({str(error)[:MAX_REASON]}). Its folder needs the config.json of a "
+            "causal language model and weights as safetensors."
         ) from error
-    network.resize_token_embeddings(len(tokenizer))  # the new row is drawn around the mean of the others
+    if config.model_type != "gpt2" and not is_causal(network):
+        raise InputError(f"{model} is not a causal language model: later tokens change what it predicts before them.")
+    network.config.dtype = config.dtype  # in which the model came; saving it sets the one that it is saved in
+    if len(network.get_input_embeddings().weight) < len(tokenizer):
+        network.resize_token_embeddings(len(tokenizer))  # the new row is drawn around the mean of the others
     cut_positions(network, block_size)
 
     # Otherwise the Trainer does not know that the loss shifts the labels by one, and divides by one token too many per
     # block.
     network.loss_type = "ForCausalLM"
-    network.generation_config.pad_token_id = tokenizer.pad_token_id
-    # A message ends with its line.
-    network.generation_config.eos_token_id = [newline_id(tokenizer), tokenizer.eos_token_id]
+    chat_format = ChatFormat.of(tokenizer, block_size)
+    network.generation_config = GenerationConfig(  # not that of a model that came with its own way of sampling
+        bos_token_id=chat_format.start,
+        eos_token_id=[chat_format.newline, chat_format.end],  # a message ends with its line
+        pad_token_id=chat_format.pad,
+    )
     return network
 
 
-def cut_positions(network: PreTrainedModel, block_size: int) -> None:
-    """Keep the first `block_size` rows of the learned positions.
+def check_fit(
+    model: str, folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, block_size: int
+) -> None:
+    """Raise InputError if a model has too few positions for the blocks, or another vocabulary."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and block_size > positions:
+        raise InputError(
+            f"the blocks have {block_size} tokens, but {model} has only {positions} positions. Run tokenize_logs.py "
+            "with a smaller --block-size."
+        )
+    tokens = {token for token in tokenizer.get_vocab() if token != tokenizer.pad_token}
+    rows = config.get_text_config().vocab_size
+    theirs = rows
+    if (folder / "tokenizer.json").exists():
+        vocabulary = load_tokenizer(str(folder))
+        theirs = len(vocabulary)
+        fits = tokens == {token for token in vocabulary.get_vocab() if token != vocabulary.pad_token}
+    else:
+        fits = rows in (len(tokenizer), len(tokenizer) - 1)  # with and without [PAD]
+    if not fits or rows < len(tokenizer) - 1:
+        raise InputError(
+            f"the dataset was tokenized for another model: its tokenizer has {len(tokenizer)} tokens including "
+            f"{tokenizer.pad_token}, but {model} has {theirs}. Run tokenize_logs.py with --model {model}."
+        )
 
-    Loading with a smaller n_positions and ignore_mismatched_sizes would re-initialize all of them.
+
+def is_causal(network: PreTrainedModel) -> bool:
+    """Return whether the last token of a text has no influence on what is predicted before it."""
+    import torch
+
+    network.eval()
+    with torch.inference_mode():
+        first, other = (network(torch.tensor([[5, 6, 7, last]])).logits[0, :-1] for last in (8, 9))
+    network.train()
+    return torch.allclose(first, other, atol=1e-4)
+
+
+def cut_positions(network: PreTrainedModel, block_size: int) -> None:
+    """Keep the learned positions of a block alone.
+
+    Loading with fewer positions and ignore_mismatched_sizes would re-initialize all of them.
     """
     from torch import nn
 
-    positions = network.transformer.wpe
-    positions.weight = nn.Parameter(positions.weight[:block_size].detach().clone())
-    positions.num_embeddings = network.config.n_positions = block_size
+    if network.config.model_type in POSITIONS:
+        path, offset, names = POSITIONS[network.config.model_type]
+        positions = network.get_submodule(path)
+        positions.weight = nn.Parameter(positions.weight[: block_size + offset].detach().clone())
+        positions.num_embeddings = block_size + offset
+        for name in names:
+            if hasattr(network.config, name):
+                setattr(network.config, name, block_size)

@@ -7,13 +7,43 @@ import errno
 import gc
 import json
 import os
+import re
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from chatter.command import InputError, log
+
+# Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
+# gpt2-medium: its larger matrices would each be reduced alone.
+BUCKET_SIZE = 50_000_000
+GPU_MEMORY = (  # PyTorch's, cuBLAS's, cuDNN's
+    "out of GPU memory. Pass a lower --micro-batch-size, for which --batch-size can stay as it is, or "
+    "--gradient-checkpointing."
+)
+# A pattern of the type and text of an error -> what it means and what to do. The first that fits counts.
+KNOWN_ERRORS = {
+    r"(CUDA|HIP) out of memory|_STATUS_ALLOC_FAILED|cuda failure.*out of memory": GPU_MEMORY,
+    r"shared memory segment|/dev/shm/nccl|DistBackendError.*No space left": (
+        "NCCL needs more shared memory than is free in /dev/shm (df -h /dev/shm). Start the container with "
+        "--shm-size=2g or --ipc=host, or set NCCL_SHM_DISABLE=1."
+    ),
+    r"(CUDA|HIP) error: out of memory|(cuda|hip)ErrorMemoryAllocation": (
+        "CUDA is out of memory outside of PyTorch's own: mostly pinned host memory, which offloading takes. Pass "
+        "--no-offload if the GPU has room, or take a machine with more RAM; nvidia-smi shows what else uses the GPU."
+    ),
+    r"can't allocate memory|cannot allocate memory|DefaultCPUAllocator": (
+        "out of host memory. Close other programs, or take a machine with more RAM; where the GPU has room, "
+        "--no-offload takes less."
+    ),
+    r"loss scale already at min": "fp16 overflows at every step. Pass a lower --learning-rate, or --precision bf16.",
+    r"connection (closed|reset) by peer|communicator was aborted": (
+        "another process of this run has failed. Its own line says why."
+    ),
+}
 
 
 def join_process_group() -> None:
@@ -29,13 +59,7 @@ def join_process_group() -> None:
     if not torch.cuda.is_available():
         # Its shared-memory operator needs a compiler, and 40 s to compile. Gloo does without.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        try:
-            deepspeed.init_distributed("gloo")  # before TrainingArguments, which would count one process
-        except torch.distributed.DistNetworkError as error:
-            place = "port {MASTER_PORT} of {MASTER_ADDR}".format_map(os.environ)
-            raise InputError(
-                f"{place} is in use or cannot be reached. Pass another --master_port to the launcher."
-            ) from error
+        deepspeed.init_distributed("gloo")  # before TrainingArguments, which would count one process
 
 
 def leave_process_group() -> None:
@@ -51,6 +75,23 @@ def leave_process_group() -> None:
         gc.collect()
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def left_on_error() -> Iterator[None]:
+    """Leave the process group on an error as well, without waiting for the others, who may not come to an end."""
+    try:
+        yield
+    except BaseException as error:
+        distributed = sys.modules.get("torch.distributed")
+        if distributed and distributed.is_available() and distributed.is_initialized():
+            traceback.clear_frames(error.__traceback__)  # models in them refer to the group, see leave_process_group
+            gc.collect()
+            if distributed.get_backend() == "nccl":  # whose end would wait for what the others do not send
+                distributed.distributed_c10d._abort_process_group()
+            else:
+                distributed.destroy_process_group()
+        raise
 
 
 def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
@@ -69,6 +110,8 @@ def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
     if not offload:
         for section in ("offload_optimizer", "offload_param"):
             config["zero_optimization"].pop(section, None)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and config["zero_optimization"].get("reduce_bucket_size") == "auto":
+        config["zero_optimization"]["reduce_bucket_size"] = BUCKET_SIZE
     if "offload_optimizer" not in config["zero_optimization"]:
         return config
     # PyTorch looks for ninja on PATH, where it is not if .venv/bin/python runs without the environment activated.
@@ -86,6 +129,8 @@ def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
 def plain_library_errors(output_dir: Path) -> Iterator[None]:
     """Turn errors of the libraries into plain ones: a full disk, memory that runs out, settings that contradict.
 
+    NCCL says of a full /dev/shm what others say of a full disk, and CUDA of pinned host memory what others say of the
+    GPU's.
     safetensors, tokenizers and torch.save have errors of their own for a full disk, here that of `output_dir`.
     """
     try:
@@ -96,16 +141,16 @@ def plain_library_errors(output_dir: Path) -> Iterator[None]:
         text = str(error)
         if type(error).__module__.startswith("pydantic"):  # which DeepSpeed checks its config with
             raise InputError(f"the --deepspeed config is not valid: {' '.join(text.split())[:300]}.") from error
+        if type(error).__name__ == "DistNetworkError":  # whichever library joins the group
+            place = "port {MASTER_PORT} of {MASTER_ADDR}".format_map(os.environ)
+            raise InputError(
+                f"{place} is in use or cannot be reached. Pass another --master_port to the launcher."
+            ) from error
+        for pattern, message in KNOWN_ERRORS.items():
+            if re.search(pattern, f"{type(error).__name__}: {text}", re.IGNORECASE | re.DOTALL):
+                raise InputError(message) from error
         if any(sign in text for sign in ("No space left", "PytorchStreamWriter", "inline_container")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output_dir.parent)) from error
-        if "out of memory" in text:
-            raise InputError(
-                "out of GPU memory. Pass a lower --micro-batch-size; --batch-size can stay as it is."
-            ) from error
-        if "loss scale already at minimum" in text:
-            raise InputError(
-                "fp16 overflows at every step. Pass a lower --learning-rate, or --precision bf16."
-            ) from error
         if "DeepSpeed config" in text:
             raise InputError(f"the --deepspeed config contradicts the options: {' '.join(text.split())}") from error
         raise

@@ -44,19 +44,22 @@ def read_data_summary(dataset_dir: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged ({error}). Run tokenize_logs.py again, or delete the file.") from error
 
 
-def write_model_report(folder: Path, history: list[dict], run: dict[str, Any], data: dict[str, Any]) -> None:
+def write_model_report(
+    folder: Path, history: list[dict], best: dict[str, Any], run: dict[str, Any], data: dict[str, Any]
+) -> None:
     """Write the metrics of a run as JSON, its learning curve, and a model card, README.md, that shows both and samples.
 
-    `history` is the Trainer's log, `data` the summary of the dataset.
+    `history` is the Trainer's log, `best` the evaluation in it of the model that is saved, `data` the summary of the
+    dataset.
     """
     from huggingface_hub import ModelCardData
 
-    metrics = {"run": run, "history": history, "data": data}
+    metrics = {"run": run, "best": best, "history": history, "data": data}
     (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    draw_learning_curve(history, folder / "learning_curve.png")
+    draw_learning_curve(history, best, folder / "learning_curve.png")
 
     tests = [entry for entry in history if "eval_loss" in entry]
-    before, after = (perplexity(entry["eval_loss"]) for entry in (tests[0], tests[-1]))
+    before, after = (perplexity(entry["eval_loss"]) for entry in (tests[0], best))
     model = run["--model"]
     metadata = ModelCardData(
         library_name="transformers",
@@ -64,12 +67,13 @@ def write_model_report(folder: Path, history: list[dict], run: dict[str, Any], d
         tags=TAGS,
         base_model=None if Path(model).exists() else model,  # a name on the hub
     )
-    samples = "\n".join(f"    {text}" for text in tests[-1].get("samples", []))
+    samples = "\n".join(f"    {text}" for text in best.get("samples", []))
     text = f"""\
 # A chatter
 
-{Path(model).name}, fine-tuned on Twitch chat by train.py. Its test perplexity was {before:.2f} before training and is
-{after:.2f} now.
+{Path(model).name}, fine-tuned on Twitch chat by train.py. Its perplexity on the test split was {before:.2f} before
+training and is {after:.2f} after epoch {best["epoch"]:.2f}, the lowest of {len(tests) - 1}. Since the test split chose
+the model, other chat may surprise it more.
 
 It repeats what people said, and may say it about real people. Do not use it for moderation, and do not let it pass as
 one of them.
@@ -97,17 +101,15 @@ def write_card(folder: Path, metadata: Any, text: str) -> None:
 
 def markdown_table(values: dict[str, Any]) -> str:
     """Return a Markdown table of names and values."""
-    formats = {int: "{:,}", float: "{:.4g}"}
+    formats = {int: "{:,}".format, float: "{:.4g}".format, list: ", ".join}
     rows = [
-        f"| {name} | {formats.get(type(value), '{}').format(value)} |"
-        for name, value in values.items()
-        if value is not None
+        f"| {name} | {formats.get(type(value), str)(value)} |" for name, value in values.items() if value is not None
     ]
     return "\n".join(["| | |", "|---|---|", *rows])
 
 
-def draw_learning_curve(history: list[dict], path: Path) -> None:
-    """Draw training and test loss over the epochs."""
+def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -> None:
+    """Draw training and test loss over the epochs, and a ring around the test loss of the model that is saved."""
     from matplotlib.figure import Figure
 
     steps = [entry for entry in history if "loss" in entry]
@@ -116,6 +118,7 @@ def draw_learning_curve(history: list[dict], path: Path) -> None:
     axes = figure.subplots()
     axes.plot([e["epoch"] for e in steps], [e["loss"] for e in steps], ".-", color="#9a9a9a", label="train")
     axes.plot([e["epoch"] for e in tests], [e["eval_loss"] for e in tests], "o-", color="#0072b2", label="test")
+    axes.plot(best["epoch"], best["eval_loss"], "o", markersize=12, fillstyle="none", color="black", label="saved")
     axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats a token)")
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -59,7 +59,7 @@ def error_of(script, *args, **kwargs):
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr and line.startswith(f"{script}: error: "), done.stderr
-    plan = "model|train, test|steps|training|in CPU memory|a checkpoint"
+    plan = "model|train, test|steps|training|in CPU memory|a checkpoint|GPU memory|host memory|faster"
     said = f"no CUDA|making a copy|loading DeepSpeed|.* no weights|({plan})  |epoch|    |getting |resuming from |--"
     assert not [text for text in before if not re.match(said, text)], done.stderr
     return line
@@ -237,6 +237,7 @@ def dataset_dir(tokenizer, tmp_path_factory):
     import numpy as np
 
     from chatter.report import write_data_report
+    from chatter.said import SAID, hash_messages, write_said
     from tokenize_logs import save_dataset
 
     folder = tmp_path_factory.mktemp("data")
@@ -249,6 +250,7 @@ def dataset_dir(tokenizer, tmp_path_factory):
     folder /= "tokenized_datasets"
     save_dataset(folder.parent / "blocks", blocks.shape, tokenizer, 3 / len(blocks), 0, folder)
     tokenizer.save_pretrained(folder / "tokenizer")
+    write_said(hash_messages(["a message that somebody said"]), folder / SAID)
     write_data_report(folder, {"block size": BLOCK_SIZE, "messages": 12345})
     return folder
 
@@ -362,5 +364,7 @@ def read_history(folder, key):
 def assert_equals_plain_loop(trained, plain_loop):
     """Assert that train.py and the plain loop came to the same weights, with the same mean loss over the ten steps."""
     (folder, _), (model, mean_loss) = trained, plain_loop
-    assert largest_difference(model, folder) < TOLERANCE
+    assert (
+        largest_difference(model, f"{folder}-checkpoints/checkpoint-10") < TOLERANCE
+    )  # the best may be an earlier one
     assert read_history(folder, "loss") == [pytest.approx(mean_loss, rel=1e-5)]

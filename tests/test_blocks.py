@@ -83,5 +83,5 @@ def test_a_tokenizer_without_padding(copy):
     config.write_text(
         json.dumps({key: value for key, value in json.loads(config.read_text()).items() if key != "pad_token"})
     )
-    with pytest.raises(InputError, match="has no token for padding or for the end"):
+    with pytest.raises(InputError, match="has no token for padding, a beginning or an end"):
         load_blocks(copy)

@@ -1,5 +1,6 @@
 """chatter/chat.py: messages become the ids that the model's own tokenizer gives them, and ids become messages."""
 
+import json
 import re
 
 import pytest
@@ -44,7 +45,7 @@ def encoder(tokenizer):
 
 @pytest.fixture(scope="module")
 def chat_format(tokenizer):
-    return ChatFormat(tokenizer.eos_token_id, newline_id(tokenizer), tokenizer.pad_token_id, 64)
+    return ChatFormat.of(tokenizer, 64)
 
 
 def flat(tokenizer, messages):
@@ -55,17 +56,33 @@ def flat(tokenizer, messages):
     return [token for ids in lines for token in ids]
 
 
-def test_the_format_is_read_from_a_models_configs():
-    config = {"eos_token_id": [198, 50256], "pad_token_id": 50257, "n_positions": 512, "n_layer": 24}
-    assert ChatFormat.from_config(config) == ChatFormat(start=50256, newline=198, pad=50257, block_size=512)
+def save_configs(folder, **changes):
+    """Save the configs that train.py wrote before there was chat_format.json."""
+    configs = {"eos_token_id": [198, 50256], "pad_token_id": 50257, "n_positions": 512} | changes
+    for name in ("config.json", "generation_config.json"):
+        (folder / name).write_text(json.dumps(configs))
+
+
+def test_the_format_is_saved_beside_a_model(chat_format, tmp_path):
+    chat_format.save(tmp_path)
+    save_configs(tmp_path)
+    assert ChatFormat.load(tmp_path) == chat_format
+
+
+def test_the_format_of_a_model_of_the_version_before(tmp_path):
+    save_configs(tmp_path)
+    expected = ChatFormat(start=50256, newline=198, pad=50257, block_size=512, end=50256)
+    assert ChatFormat.load(tmp_path) == expected and expected.never == [50256, 50257]
 
 
 @pytest.mark.parametrize("change", [{"eos_token_id": 50256}, {"eos_token_id": [1, 2, 3]}, {"pad_token_id": None}])
-def test_configs_of_another_model_are_refused(change):
+def test_configs_of_another_model_are_refused(change, tmp_path):
+    save_configs(tmp_path, **change)
     with pytest.raises((TypeError, ValueError)):
-        ChatFormat.from_config({"eos_token_id": [1, 2], "pad_token_id": 3, "n_positions": 4} | change)
+        ChatFormat.load(tmp_path)
+    (tmp_path / "generation_config.json").write_text("{}")
     with pytest.raises(KeyError):
-        ChatFormat.from_config({"pad_token_id": 3, "n_positions": 4})
+        ChatFormat.load(tmp_path)
 
 
 def test_padding_is_the_last_token(tokenizer, plain):
@@ -107,8 +124,8 @@ def test_there_is_no_tokenizer(tmp_path):
 @pytest.mark.parametrize(
     ("vocabulary", "error"),
     [
-        ({"<|endoftext|>": 0}, "has no separate token for a line break. Use a GPT-2 model."),
-        ({"\n": 0, "?": 1}, "has no token for the end of a text. Use a GPT-2 model."),
+        ({"<|endoftext|>": 0}, "has no separate token for a line break. Use another model."),
+        ({"\n": 0, "?": 1}, "has no token for the end of a text. Use another model."),
     ],
 )
 def test_a_tokenizer_that_cannot_tell_messages_apart_is_refused(vocabulary, error, tmp_path):

@@ -22,16 +22,19 @@ from chatter.checkpoints import (
     complete_checkpoints,
     delete_incomplete,
     describe_run,
+    find_best,
     find_checkpoint,
     mark_complete,
     precision_of,
     prepare_checkpoints,
+    read_state,
 )
 from chatter.command import InputError
 from chatter.files import MANIFEST
 from train import parse_args, training_arguments
 
 RUN = {"--seed": 42, "--model": "gpt2", "--epochs": 3.0, "--max-steps": None, "--learning-rate": 1e-3}
+LOSSES = {0: 0.5, 6: 3.0, 9: 2.0, 12: 2.5, 15: 1.0}  # before training and at each checkpoint
 
 
 @pytest.fixture
@@ -41,6 +44,9 @@ def checkpoints(tmp_path):
     for step in (6, 9, 12, 15):
         (folder / f"checkpoint-{step}").mkdir(parents=True)
         (folder / f"checkpoint-{step}/weights").touch()
+        history = [{"step": at, "eval_loss": LOSSES[at]} for at in LOSSES if at <= step]
+        state = {"global_step": step, "log_history": history}
+        (folder / f"checkpoint-{step}/trainer_state.json").write_text(json.dumps(state))
         if step < 15:
             mark_complete(folder / f"checkpoint-{step}", RUN, None)
     return folder
@@ -54,14 +60,35 @@ def test_complete_checkpoints_are_in_the_order_of_their_steps(checkpoints):
     assert [path.name for path in complete_checkpoints(checkpoints)] == [f"checkpoint-{n}" for n in (6, 9, 12)]
 
 
-@pytest.mark.parametrize("num_kept", [1, 2, 9])
-def test_the_newest_checkpoints_are_kept(checkpoints, num_kept):
+@pytest.mark.parametrize(("num_kept", "kept"), [(1, [9, 12]), (2, [9, 12]), (3, [6, 9, 12]), (None, [6, 9, 12])])
+def test_the_newest_checkpoints_and_the_best_are_kept(checkpoints, num_kept, kept):
     """What is incomplete is neither counted nor deleted: another process may be writing it."""
-    (checkpoints / "checkpoint-100").mkdir()
-    mark_complete(checkpoints / "checkpoint-100", RUN, num_kept)
-    kept = [path.name for path in complete_checkpoints(checkpoints)]
-    assert kept == [f"checkpoint-{n}" for n in (6, 9, 12, 100)][-num_kept:]
+    mark_complete(checkpoints / "checkpoint-12", RUN, num_kept)
+    assert [path.name for path in complete_checkpoints(checkpoints)] == [f"checkpoint-{n}" for n in kept]
     assert (checkpoints / "checkpoint-15").exists()
+
+
+def test_the_best_checkpoint_is_complete_and_of_a_step(checkpoints):
+    """Not the evaluation before training, nor that of a checkpoint that is not complete."""
+    assert find_best(checkpoints) == (checkpoints / "checkpoint-9", {"step": 9, "eval_loss": 2.0})
+    mark_complete(checkpoints / "checkpoint-15", RUN, None)
+    assert find_best(checkpoints)[0].name == "checkpoint-15"
+
+
+def test_a_checkpoint_of_the_version_before_has_no_adapters(checkpoints):
+    """It knew no --lora-rank, and trained all weights."""
+    newest = checkpoints / "checkpoint-12"
+    assert find_checkpoint(checkpoints, RUN | {"--lora-rank": 0}) == newest
+    with pytest.raises(InputError, match="was made with --lora-rank 0, but this run has 8"):
+        find_checkpoint(checkpoints, RUN | {"--lora-rank": 8})
+
+
+@pytest.mark.parametrize("name", [MARKER, "trainer_state.json"])
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_damaged_checkpoint_is_named(checkpoints, name, content):
+    (checkpoints / "checkpoint-12" / name).write_text(content)
+    with pytest.raises(InputError, match=rf"checkpoint-12/{name} is damaged .*Delete .*checkpoint-12 to continue from"):
+        find_checkpoint(checkpoints, RUN) and read_state(checkpoints / "checkpoint-12")
 
 
 def test_what_is_incomplete_is_deleted(checkpoints):
@@ -287,8 +314,11 @@ def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, datas
 
     resumed = run("train.py", *args, "--resume", "--keep-checkpoints", 2).stderr
     assert f"resuming from {checkpoints / f'checkpoint-{stopped_at}'}\n" in resumed
-    assert names(checkpoints) == [MANIFEST, "checkpoint-42", "checkpoint-48"]
-    weights, expected = (load_file(path / "model.safetensors") for path in (folder, undisturbed))
+    best, evaluation = find_best(checkpoints)
+    assert {*names(checkpoints)} == {MANIFEST, "checkpoint-42", "checkpoint-48", best.name}
+    assert json.loads((folder / "metrics.json").read_text())["best"] == evaluation
+    last = (Path(f"{path}-checkpoints", "checkpoint-48") for path in (folder, undisturbed))
+    weights, expected = (load_file(path / "model.safetensors") for path in last)
     assert weights.keys() == expected.keys()
     assert max((weights[name] - expected[name]).abs().max() for name in weights) < 1e-6
     before = load_file(model_with_dropout / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]

@@ -149,6 +149,49 @@ def test_a_device_that_is_not_there_is_refused(random_model):
         load_engine(random_model, "cuda")
 
 
+class FakeGpu(torch.nn.Module):
+    """A model that says that it has no memory on a GPU, until it is on the CPU."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.moved = model, False
+
+    def to(self, device):
+        self.moved = device == "cpu"
+        return self
+
+    def generate(self, *args, **kwargs):
+        if not self.moved:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.model.generate(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "problem"), [(True, ""), (True, "torch 2.13.0+cpu is the CPU build."), (False, "")]
+)
+def test_auto_ends_with_an_engine(has_gpu, problem, random_model, monkeypatch, capsys):
+    """CTranslate2 sees a GPU: one that torch cannot use, or that turns out to be gone when the model is moved to it."""
+    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: int(has_gpu))
+    monkeypatch.setattr("chatter.devices.find_problem", lambda: problem)
+    engine = load_engine(random_model)
+    said = capsys.readouterr().err
+    assert ("--device cuda cannot be used: " in said and " Using the CPU.\n" in said) == (has_gpu and not problem)
+    assert len(engine.sample([engine.format.start], 2, Sampling(max_new_tokens=3))) == 2
+
+
+def test_gpu_memory_that_runs_out_while_sampling(random_model, capsys):
+    """With --device auto the CPU goes on; with --device cuda, and in train.py, the error stays."""
+    engine = load_engine(random_model, "cpu", "transformers")
+    engine.model = FakeGpu(engine.model)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.sample([engine.format.start], 2, Sampling(max_new_tokens=3))
+    engine.may_move = True
+    assert len(engine.sample([engine.format.start], 2, Sampling(max_new_tokens=3))) == 2
+    assert capsys.readouterr().err == "out of GPU memory: using the CPU\n"
+
+
 @pytest.mark.parametrize("model", ["nowhere", TINY], ids=["no folder", "no weights"])
 def test_there_is_no_model(model):
     with pytest.raises(InputError, match=f"no model in {model}. Run train.py first, or pass another folder with"):

@@ -27,6 +27,12 @@ TABLE = [
     (["--exclude-bots"], [1], {"from bots": 1}),
     (["--exclude-users", "@BOB", "users.txt"], [4, 5, 6, 8], {"from excluded users": 4}),
     (["--exclude-users", "nightbot", "--exclude-bots"], [1], {"from excluded users": 1, "from bots": 0}),
+    (["--only-users", "ann", "@BOB,nobody"], [1, 8, 9, 11], {"from other users": 4}),
+    (
+        ["--only-users", "Cat", "dan", "--exclude-users", "dan", "--drop-links"],
+        [1, 2, 3, 4, 5, 6, 7, 9, 11],
+        {"from excluded users": 2, "from other users": 7, "with links": 0},
+    ),
     (["--drop-commands"], [2, 11], {"commands": 2}),
     (["--drop-links"], [1, 4, 5, 11], {"with links": 4}),
     (["--min-user-messages", "2"], [1, 8], {"from rare users": 2}),

@@ -18,8 +18,27 @@ def test_fold_ignores_case_and_width():
 
 def test_folding_twice_changes_nothing_more():
     characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-    folded = [fold(character) for character in characters]
-    assert [fold(text) for text in folded] == folded
+    changed = [text for character in characters if (text := fold(character)) != character]
+    assert [fold(text) for text in changed] == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("Ваԁ wоrԁ", "bad word"),  # Cyrillic
+        ("ᴀʙᴄ 🅰🅑", "abc ab"),
+        ("b́a̷d̈ ñ Łø", "bad n lo"),
+        ("І Ι ı", "i i i"),
+        ("हिन्दी さくらが 한국", "हिन्दी さくらが 한국"),  # their marks make other words
+        ("\u0301", "\u0301"),  # alone
+    ],
+)
+def test_fold_ignores_script_and_accents(text, folded):
+    assert fold(text) == folded
+
+
+def test_capitals_may_look_like_another_letter_than_their_small_ones():
+    assert (fold("ΗΝ"), fold("ην")) == ("nv", "nv") and fold("ΗΝ", capitals=True) == "hn"
 
 
 # Named in Unicode's list of default-ignorable characters, one of each block, and the blank braille pattern.

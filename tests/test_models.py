@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import BLOCK_SIZE, TINY
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, ViTConfig, set_seed
 
 from chatter.command import InputError
 from chatter.models import load_model
@@ -107,7 +107,14 @@ def test_a_model_of_another_vocabulary_is_refused(small_model, tokenizer, tmp_pa
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
 
 
-def test_a_model_that_is_not_gpt2_is_refused(tokenizer, tmp_path):
-    BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"is a bert model, but train\.py supports only GPT-2"):
+def test_a_model_that_sees_what_comes_later_is_refused(tokenizer, tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertConfig(vocab_size=len(tokenizer), **sizes).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"is not a causal language model: later tokens change"):
+        load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+
+
+def test_a_model_that_generates_no_text_is_refused(tokenizer, tmp_path):
+    ViTConfig().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"is a vit model, which is no language model that generates text"):
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)

@@ -109,6 +109,7 @@ def test_files_of_the_four_commands(four_commands):
         MANIFEST,
         "README.md",
         "dataset_dict.json",
+        "said.u64",
         "summary.json",
         "test",
         "tokenizer",
@@ -117,10 +118,12 @@ def test_files_of_the_four_commands(four_commands):
     assert names("models") == {"gpt2-twitch-chatter", "gpt2-twitch-chatter-checkpoints"}
     assert {
         "README.md",
+        "chat_format.json",
         "config.json",
         "learning_curve.png",
         "metrics.json",
         "model.safetensors",
+        "said.u64",
         "tokenizer.json",
     } < names("models/gpt2-twitch-chatter")
 

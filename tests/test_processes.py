@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import BIN, ROOT, SPIES, TORCHRUN, assert_equals_plain_loop, error_of, run
+from conftest import BIN, ROOT, SPIES, TORCHRUN, assert_equals_plain_loop, ended, error_of, run
 
 from chatter.command import InputError
 from chatter.processes import load_deepspeed_config, plain_library_errors
@@ -127,6 +127,16 @@ def test_without_offloading():
     assert zero["stage"] == 3 and not [name for name in zero if name.startswith("offload")]
 
 
+def test_several_processes_reduce_more_at_once(monkeypatch):
+    """What the width gives is too little for the larger matrices; a config that says another size keeps it."""
+    sizes = []
+    for number in ("1", "2"):
+        monkeypatch.setenv("WORLD_SIZE", number)
+        config = load_deepspeed_config(ROOT / "ds_config.json", offload=False)
+        sizes.append(config["zero_optimization"]["reduce_bucket_size"])
+    assert sizes == ["auto", 50_000_000]
+
+
 @pytest.mark.parametrize("content", ["[]", "3", '{"train_batch_size": "auto"}', '{"zero_optimization": 3}'])
 def test_a_config_without_zero_is_refused(content, tmp_path):
     (tmp_path / "plain.json").write_text(content)
@@ -158,12 +168,14 @@ def test_a_config_that_contradicts_the_options(small_model, dataset_dir, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_port_that_is_in_use(small_model, dataset_dir, tmp_path):
-    args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
+@pytest.mark.parametrize("how", [[], ["--no-deepspeed"]])
+def test_a_port_that_is_in_use(how, small_model, dataset_dir, tmp_path):
+    """Whichever library joins the group."""
+    args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model", *how]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        done = run("train.py", *args, check=False, **group)
+        group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        done = run("train.py", *args, "--micro-batch-size", 4, check=False, **group)
     assert (done.returncode, done.stdout) == (1, "") and "Traceback" not in done.stderr
     assert f"train.py: error: port {port} of 127.0.0.1 is in use" in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
@@ -182,11 +194,34 @@ def test_fp16_that_overflows_at_every_step(small_model, dataset_dir, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ds_config.json"]
 
 
-def test_memory_that_runs_out(tmp_path):
-    message = "out of GPU memory. Pass a lower --micro-batch-size; --batch-size can stay as it is."
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), "out of GPU memory. "),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate"), "out of GPU memory. "),
+        (RuntimeError("ncclUnhandledCudaError: ... Cuda failure 2 'out of memory'"), "out of GPU memory. "),
+        (
+            torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might"),
+            "CUDA is out of memory outside",
+        ),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of host memory. "),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of host memory. "),
+        (
+            torch.distributed.DistBackendError(
+                "NCCL error in: ../NCCLUtils.cpp:94, unhandled system error, ncclSystemError: Last error:\n"
+                "Error while creating shared memory segment /dev/shm/nccl-x5 (size 9637888): No space left on device"
+            ),
+            "NCCL needs more shared memory than is free in /dev/shm",
+        ),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "another process of this run"),
+    ],
+    ids=["PyTorch", "cuBLAS", "NCCL's CUDA", "pinned", "CPU", "ENOMEM", "shared memory", "another process"],
+)
+def test_an_error_of_a_library_has_a_way_out(error, line, tmp_path):
+    """The texts are those in the libraries' sources: no GPU is at hand."""
     with pytest.raises(InputError) as caught, plain_library_errors(tmp_path):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
-    assert str(caught.value) == message
+        raise error
+    assert str(caught.value).startswith(line)
 
 
 @pytest.mark.parametrize("full_disk", ["64k"], indirect=True)
@@ -195,6 +230,45 @@ def test_a_full_disk(full_disk):
     with pytest.raises(OSError) as caught, plain_library_errors(full_disk / "model"):
         torch.save(torch.zeros(100_000), full_disk / "weights")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(full_disk))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["Trainer", "forward"])
+def test_gpu_memory_that_runs_out(when, small_model, dataset_dir, tmp_path):
+    """While the model is moved to the GPU, and in the first pass: one line, and nothing is left. By a spy."""
+    args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
+    error = error_of("train.py", *args, launcher=[sys.executable, SPIES / "out_of_memory.py"], WHEN=when)
+    assert error.startswith("train.py: error: out of GPU memory. Pass a lower --micro-batch-size, for which")
+    assert list(tmp_path.iterdir()) == []
+
+
+LEAVING = """
+import os
+from torch import distributed
+from chatter.processes import join_process_group, left_on_error, plain_library_errors
+with plain_library_errors(Path(".")), left_on_error():
+    join_process_group()
+    if os.environ["RANK"] == os.environ["FAILS"]:
+        raise InputError("this one failed")
+    distributed.barrier()
+"""
+
+
+@pytest.mark.slow
+def test_an_error_ends_the_process_group_in_order(script_with):
+    """One of two processes fails while the other waits for it: each has one line, and none is a traceback."""
+    command = script_with("from pathlib import Path", *LEAVING.strip().splitlines())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "FAILS": "1"}
+    with ThreadPoolExecutor() as pool:
+        ends = pool.map(lambda rank: ended(command, env=group | {"RANK": rank, "LOCAL_RANK": rank}), "01")
+    (code_0, _, waited), (code_1, _, failed) = ends
+    assert (code_0, code_1) == (1, 1), waited + failed
+    assert failed.splitlines()[-1] == "script.py: error: this one failed"
+    assert waited.splitlines()[-1] == "script.py: error: another process of this run has failed. Its own line says why."
+    assert "Traceback" not in waited + failed and "destroy_process_group" not in waited + failed
 
 
 def test_other_errors_stay_as_they_are(tmp_path):

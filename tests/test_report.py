@@ -13,6 +13,7 @@ HISTORY = [
     {"epoch": 0, "step": 0, "eval_loss": 2.0, "samples": ["asdf"]},
     {"epoch": 0.5, "step": 10, "loss": 1.5, "learning_rate": 1e-3},
     {"epoch": 1, "step": 20, "eval_loss": 1.0, "samples": ["hi | chat", "LUL"]},
+    {"epoch": 2, "step": 40, "eval_loss": 1.5, "samples": ["overfitted"]},
 ]
 SUMMARY = {"tokenizer of": "gpt2-medium", "block size": 512, "messages": 12345, "padding": 0.0123456}
 
@@ -30,10 +31,10 @@ def dataset_dir(tmp_path):
 def write_report(dataset_dir, tmp_path):
     """Return a function that writes the report of a run on that dataset, and returns its folder."""
 
-    def write(run=RUN):
+    def write(run=RUN, best=2):
         folder = tmp_path / "model"
         folder.mkdir()
-        write_model_report(folder, HISTORY, run, read_data_summary(dataset_dir))
+        write_model_report(folder, HISTORY, HISTORY[best], run, read_data_summary(dataset_dir))
         return folder
 
     return write
@@ -78,12 +79,12 @@ def test_a_model_in_a_folder_is_not_the_base_model(write_report, tmp_path):
 
 def test_the_model_card_shows_perplexity_before_and_after(write_report):
     text = ModelCard.load(write_report() / "README.md").text
-    assert "test perplexity was 7.39 before training and is\n2.72 now." in text
+    assert "was 7.39 before\ntraining and is 2.72 after epoch 1.00, the lowest of 2." in text
 
 
-def test_the_model_card_shows_the_last_samples(write_report):
+def test_the_model_card_shows_the_best_samples(write_report):
     text = ModelCard.load(write_report() / "README.md").text
-    assert "\n    hi | chat\n    LUL\n" in text and "asdf" not in text
+    assert "\n    hi | chat\n    LUL\n" in text and "asdf" not in text and "overfitted" not in text
 
 
 def test_the_model_card_shows_the_run_and_its_data(write_report):
@@ -94,7 +95,7 @@ def test_the_model_card_shows_the_run_and_its_data(write_report):
 
 def test_metrics_have_the_run_its_history_and_its_data(write_report):
     metrics = json.loads((write_report() / "metrics.json").read_text())
-    assert metrics == {"run": RUN, "history": HISTORY, "data": SUMMARY}
+    assert metrics == {"run": RUN, "best": HISTORY[2], "history": HISTORY, "data": SUMMARY}
 
 
 def test_a_dataset_without_a_summary(write_report, dataset_dir):

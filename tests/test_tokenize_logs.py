@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 from chatter.command import InputError
 from chatter.files import MANIFEST
 from chatter.tables import read_messages
-from tokenize_logs import block_dtype, drop_duplicates, pack, save_dataset, tokenize_logs, truncate
+from tokenize_logs import block_dtype, drop_duplicates, save_dataset, tokenize_logs
 
 
 def read_blocks(dataset_dir):
@@ -41,35 +41,6 @@ def messages_of(block, tokenizer):
     assert (block[length:] == tokenizer.pad_token_id).all()  # padding stands at the end alone
     assert not (block[1:] == tokenizer.eos_token_id).any()
     return tokenizer.decode(block[1 : length - 1]).split("\n")
-
-
-NEWLINE, START, PAD = 91, 90, 92
-token_lists = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), max_size=30)
-
-
-def slow_blocks(encoded, block_size):
-    """The obvious way: a list of messages a block, then padding."""
-    blocks = []
-    for ids in encoded:
-        line = [*ids[: block_size - 2], NEWLINE]
-        if not blocks or len(blocks[-1]) + len(line) > block_size:
-            blocks.append([START])
-        blocks[-1] = blocks[-1] + line
-    return [block + [PAD] * (block_size - len(block)) for block in blocks]
-
-
-@given(st.lists(token_lists, max_size=4), st.integers(3, 16))
-def test_truncate_and_pack(batches, block_size):
-    arrays, num_truncated = [], 0
-    for encoded in batches:
-        ids = np.array([token for ids in encoded for token in [*ids, NEWLINE]], np.uint16)
-        ids, num_long = truncate(ids, NEWLINE, block_size - 1)
-        arrays.append(ids)
-        num_truncated += num_long
-    blocks = [row.tolist() for blocks in pack(arrays, block_size, START, NEWLINE, PAD) for row in blocks]
-    everything = [ids for encoded in batches for ids in encoded]
-    assert blocks == slow_blocks(everything, block_size)
-    assert num_truncated == sum(len(ids) > block_size - 2 for ids in everything)
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"))), st.integers(1, 3))
@@ -306,7 +277,7 @@ def test_a_tokenizer_without_a_line_break(error, tmp_path):
     (tmp_path / "model").mkdir()
     words = Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
     words.save(str(tmp_path / "model/tokenizer.json"))
-    assert "has no separate token for a line break. Use a GPT-2 model." in error("--model", tmp_path / "model")
+    assert "has no separate token for a line break. Use another model." in error("--model", tmp_path / "model")
 
 
 def test_a_block_size_that_is_too_large(error):

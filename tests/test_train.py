@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 from chatter.files import MANIFEST
 from chatter.loss import collate
 from chatter.models import load_model
-from train import parse_args, training_arguments
+from train import choose_precision, parse_args, training_arguments
 
 
 def test_defaults(tmp_path, monkeypatch):
@@ -43,9 +43,26 @@ def test_defaults(tmp_path, monkeypatch):
     settings = training_arguments(args, 2400, tmp_path)
     assert settings.gradient_accumulation_steps * settings.per_device_train_batch_size == 24
     assert settings.per_device_train_batch_size == 8
-    assert (settings.optim, settings.learning_rate, settings.max_steps) == ("adamw_torch", 1e-3, 3 * 100)
+    assert (settings.optim, settings.learning_rate, settings.max_steps) == ("adamw_torch_fused", 1e-3, 3 * 100)
     assert (settings.lr_scheduler_type, settings.warmup_steps) == ("linear", 10)
     assert (settings.save_strategy, settings.eval_strategy) == ("epoch", "epoch")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has_bf16", "expected"),
+    [
+        (torch.bfloat16, True, "bf16"),
+        (torch.bfloat16, False, "fp16"),
+        (torch.float32, True, "fp16"),
+        (None, True, "fp16"),
+    ],
+)
+def test_the_precision_on_a_gpu_is_that_of_the_model(dtype, has_bf16, expected, monkeypatch):
+    """No GPU is at hand: torch.cuda's answer is replaced."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed"])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    assert choose_precision(parse_args(), cuda=True, dtype=dtype) == expected
+    assert choose_precision(parse_args(), cuda=False, dtype=dtype) == "fp32"
 
 
 def test_zero3_with_cpu_offload_is_the_default():
@@ -71,7 +88,7 @@ def loss_of(model, dataset_dir, tokenizer):
 
 @pytest.mark.slow
 def test_zero3_equals_a_plain_loop(zero3, plain_loop, pretrained):
-    assert largest_difference(pretrained, zero3[0]) > 100 * TOLERANCE
+    assert largest_difference(pretrained, f"{zero3[0]}-checkpoints/checkpoint-10") > 100 * TOLERANCE
     assert_equals_plain_loop(zero3, plain_loop)
 
 
@@ -82,10 +99,77 @@ def test_the_first_reported_loss_is_that_of_the_pretrained_model(zero3, pretrain
     assert reported[0] == pytest.approx(loss_of(pretrained, dataset_dir, tokenizer), abs=1e-4)
 
 
+def assert_the_best_is_saved(folder, dataset_dir, tokenizer):
+    """The blocks are random, so that the test loss rises while the model learns the training blocks by heart."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    losses = {entry["step"]: entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry}
+    del losses[0]  # before training
+    assert metrics["best"]["eval_loss"] == min(losses.values()) < losses[max(losses)]
+    assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(min(losses.values()), abs=2e-6)
+
+
 @pytest.mark.slow
-def test_the_last_reported_loss_is_that_of_the_saved_model(zero3, dataset_dir, tokenizer):
-    reported = read_history(zero3[0], "eval_loss")
-    assert loss_of(zero3[0], dataset_dir, tokenizer) == pytest.approx(reported[-1], abs=2e-6)
+def test_the_best_epoch_is_saved(zero3, dataset_dir, tokenizer):
+    """And by transformers alone its loss is the lowest that was reported after training began."""
+    assert_the_best_is_saved(zero3[0], dataset_dir, tokenizer)
+    assert "saving the model of epoch 1.00, which has the lowest test loss\n" in zero3[1]
+
+
+@pytest.mark.slow
+def test_the_best_epoch_is_saved_by_the_plain_trainer_and_after_a_resume(small_model, dataset_dir, tokenizer, tmp_path):
+    """Also if the run is stopped in between, keeps one checkpoint, and evaluates more often than once per epoch."""
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    often = ["--no-deepspeed", "--keep-checkpoints", 1, "--batch-size", 8, "--eval-every", 0.34]
+    run("train.py", *basics, *often, "--max-steps", 6)
+    shutil.rmtree(tmp_path / "model")
+    run("train.py", *basics, *often, "--max-steps", 12, "--resume")
+    assert_the_best_is_saved(tmp_path / "model", dataset_dir, tokenizer)
+    metrics = json.loads((tmp_path / "model/metrics.json").read_text())
+    assert {entry["step"] for entry in metrics["history"] if "eval_loss" in entry} == {*range(13)}
+    kept = {path.name for path in (tmp_path / "model-checkpoints").glob("checkpoint-*")}
+    assert kept == {f"checkpoint-{metrics['best']['step']}", "checkpoint-12"}
+
+
+@pytest.mark.slow
+def test_patience_ends_a_run(small_model, dataset_dir, tmp_path):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    done = run("train.py", *basics, "--no-deepspeed", "--patience", 2)
+    assert "no better test loss in 2 evaluations: stopping\n" in done.stderr
+    metrics = json.loads((tmp_path / "model/metrics.json").read_text())
+    steps = [entry["step"] for entry in metrics["history"] if "eval_loss" in entry]
+    assert steps[-1] == metrics["best"]["step"] + 2 < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--no-deepspeed"]], ids=["ZeRO-3", "plain"])
+def test_lora_saves_base_plus_adapters(options, small_model, dataset_dir, tokenizer, tmp_path):
+    """The merged model has the logits of the base model with its adapters, whose own weights nothing touched."""
+    from peft import PeftModel
+
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    lora = ["--lora-rank", 4, "--learning-rate", "5e-3", *options]
+    run("train.py", *basics, *lora, "--max-steps", 2)
+    shutil.rmtree(tmp_path / "model")
+    run("train.py", *basics, *lora, "--max-steps", 3, "--resume")
+    checkpoints = tmp_path / "model-checkpoints"
+    best = json.loads((tmp_path / "model/metrics.json").read_text())["best"]["step"]
+    set_seed(42)  # for the row of [PAD]
+    base = load_model(str(small_model), tokenizer, BLOCK_SIZE)
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    adapted = PeftModel.from_pretrained(base, str(checkpoints / f"checkpoint-{best}")).eval()
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    ids = torch.tensor([DatasetDict.load_from_disk(dataset_dir)["test"][0]["input_ids"]])
+    with torch.no_grad():
+        assert torch.allclose(merged(ids).logits, adapted(ids).logits, atol=1e-5)
+        with adapted.disable_adapter():
+            assert (merged(ids).logits - adapted(ids).logits).abs().max() > 1e-3
+    weights = merged.state_dict()
+    for name in ("transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.ln_1.weight"):
+        assert torch.equal(weights[name], before[name])
+    assert not (tmp_path / "model/adapter_model.safetensors").exists()
+    trained = sum(path.stat().st_size for path in (checkpoints / "checkpoint-3").rglob("*adapter_model*"))
+    assert trained < 0.2 * (tmp_path / "model/model.safetensors").stat().st_size
+    assert not (checkpoints / "checkpoint-3/model.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -93,11 +177,13 @@ def test_what_is_saved(zero3):
     assert sorted(path.name for path in zero3[0].iterdir()) == [
         MANIFEST,
         "README.md",
+        "chat_format.json",
         "config.json",
         "generation_config.json",
         "learning_curve.png",
         "metrics.json",
         "model.safetensors",
+        "said.u64",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
@@ -130,9 +216,9 @@ def test_the_saved_metrics_are_the_reported_ones(zero3, dataset_dir):
 def test_the_saved_card_shows_what_was_reported(zero3):
     card = ModelCard.load(zero3[0] / "README.md")
     assert card.data.pipeline_tag == "text-generation" and card.data.base_model is None  # it was a folder
-    before, *_, after = map(math.exp, read_history(zero3[0], "eval_loss"))
-    assert f"test perplexity was {before:.2f} before training and is\n{after:.2f} now" in card.text
-    *_, samples = read_history(zero3[0], "samples")
+    before, *after = map(math.exp, read_history(zero3[0], "eval_loss"))
+    assert f"was {before:.2f} before\ntraining and is {min(after):.2f} after epoch 1.00" in card.text
+    samples = read_history(zero3[0], "samples")[1]
     assert samples and all(f"    {text}\n" in card.text for text in samples)
     assert "| --batch-size | 24 |" in card.text and "| messages | 12,345 |" in card.text
     assert (zero3[0] / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -172,7 +258,7 @@ def test_checkpoints_are_not_replaced_silently(trained_before, small_model, data
 def test_overwrite_replaces_a_model_and_its_checkpoints(trained_before, small_model, dataset_dir):
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", trained_before]
     before = (trained_before / "model.safetensors").read_bytes()
-    run("train.py", *basics, "--overwrite", "--max-steps", 2)
+    run("train.py", *basics, "--overwrite", "--max-steps", 2, "--seed", 1)
     checkpoints = Path(f"{trained_before}-checkpoints")
     assert sorted(path.name for path in checkpoints.glob("*")) == [MANIFEST, "checkpoint-1", "checkpoint-2"]
     assert (trained_before / "model.safetensors").read_bytes() != before

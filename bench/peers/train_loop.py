@@ -18,7 +18,8 @@ network.to(device).train()
 compiled = torch.compile(network)
 optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
 scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
-half = torch.autocast(device, torch.float16) if precision == "fp16" else contextlib.nullcontext()
+dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+half = torch.autocast(device, dtype) if dtype else contextlib.nullcontext()
 order = np.random.default_rng(0).permutation(len(blocks))
 accumulation = batch_size // micro_batch_size
 then = None
@@ -39,3 +40,5 @@ for step in range(1, num_steps + 1):
         now = time.perf_counter()
         print(f"tokens/s {10 * batch.numel() / (now - then) if then else 0:.0f}")  # the first stretch is left out
         then = now
+if torch.cuda.is_available():
+    print(f"peak of GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

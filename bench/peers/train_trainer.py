@@ -38,9 +38,12 @@ settings = TrainingArguments(
     gradient_accumulation_steps=batch_size // micro_batch_size,
     max_steps=num_steps,
     fp16=precision == "fp16",
+    bf16=precision == "bf16",
     use_cpu=not torch.cuda.is_available(),
     save_strategy="no",
     logging_steps=10,
     report_to="none",
 )
 Trainer(model=network, args=settings, train_dataset=blocks, data_collator=collate, callbacks=[Speed()]).train()
+if torch.cuda.is_available():
+    print(f"peak of GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

@@ -1,0 +1,148 @@
+"""What the header `#channel` buys: bits per byte with it and without, and how often one channel's words are said in
+another. For bench_quality.py.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from harness import ROOT, run
+from torch.nn import functional as F
+
+from chatter.blocks import load_blocks
+from chatter.channels import channel_header, read_channels
+from chatter.chat import newline_id
+from chatter.engines import Sampling, load_engine, load_weights
+from chatter.report import DATA_SUMMARY
+from chatter.said import SAID
+from generate import generate
+
+NUM_WORDS = 20  # of a channel that count as its own: those with the highest log-odds
+# Many small steps, because there is little chat. DeepSpeed trains the same weights, in three times the time.
+STEPS = ["--batch-size", "8", "--learning-rate", "2e-3", "--no-deepspeed"]
+
+
+def log_odds(counts: dict[str, Counter], channel: str) -> dict[str, float]:
+    """Return how much likelier each word is in a channel than in the others, in standard errors.
+
+    As in the notebook: log-odds with a prior of a tenth of all counts (Monroe, Colaresi and Quinn, 2008).
+    """
+    total = sum(counts.values(), Counter())
+    words = [*total]
+    everywhere = np.array([total[word] for word in words], float)
+    here = np.array([counts[channel][word] for word in words], float)
+    there = everywhere - here + 0.1 * everywhere
+    here += 0.1 * everywhere
+    odds = np.log(here / (here.sum() - here)) - np.log(there / (there.sum() - there))
+    return dict(zip(words, odds / np.sqrt(1 / here + 1 / there), strict=True))
+
+
+def own_words(chats: dict[str, list[str]]) -> dict[str, set[str]]:
+    """Return the words and emotes of each channel by which one knows it."""
+    counts = {
+        channel: Counter(word for text in chat for word in text.split() if word.isascii())
+        for channel, chat in chats.items()
+    }
+    odds = {channel: log_odds(counts, channel) for channel in counts}
+    return {channel: {*sorted(odds[channel], key=odds[channel].get)[-NUM_WORDS:]} for channel in odds}
+
+
+def foreign_share(chats: dict[str, list[str]], words: dict[str, set[str]]) -> float:
+    """Return the share of messages with words of another channel, a mean over channels."""
+    shares = []
+    for channel, chat in chats.items():
+        others = set().union(*(words[other] for other in words if other != channel)) - words[channel]
+        shares.append(sum(not others.isdisjoint(text.split()) for text in chat) / len(chat))
+    return sum(shares) / len(shares)
+
+
+def split_header(row: np.ndarray, newline: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tokens of a block up to its header's newline, and those after it."""
+    end = int(np.argmax(row == newline)) + 1
+    return row[:end], row[end:]
+
+
+def without_headers(dataset: Path, output: Path) -> None:
+    """Write the same blocks without their headers, so that both models learn from and predict the same messages."""
+    blocks, tokenizer = load_blocks(dataset)
+    newline, plain = newline_id(tokenizer), DatasetDict()
+    for name, split in blocks.items():
+        rows = np.full((len(split), len(split[0]["input_ids"])), tokenizer.pad_token_id)
+        for number, row in enumerate(split):
+            _, messages = split_header(row["input_ids"], newline)
+            rows[number, : 1 + len(messages)] = [tokenizer.eos_token_id, *messages]
+        plain[name] = Dataset.from_dict({"input_ids": rows.tolist()})
+    plain.save_to_disk(output)
+    shutil.copytree(dataset / "tokenizer", output / "tokenizer")
+    shutil.copy(dataset / SAID, output / SAID)
+    (output / DATA_SUMMARY).write_text("{}")
+
+
+def bits_per_byte(dataset: Path, chatter: Path, has_headers: bool) -> float:
+    """Return the bits per byte of the messages in the test blocks; a header is given, not predicted."""
+    blocks, tokenizer = load_blocks(dataset)
+    network, newline = load_weights(chatter, "cpu"), newline_id(tokenizer)
+    bits, size = 0.0, 0
+    for row in blocks["test"]:
+        ids = row["input_ids"][row["input_ids"] != tokenizer.pad_token_id].astype(np.int64)
+        first = len(split_header(ids, newline)[0]) if has_headers else 1
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(ids)[None]).logits[0, first - 1 : -1]  # (num_tokens, vocab_size)
+            bits += F.cross_entropy(logits, torch.from_numpy(ids[first:]), reduction="sum").item() / math.log(2)
+        size += len(tokenizer.decode(ids[first:]).encode())
+    return bits / size
+
+
+def chats_of(dataset: Path, split: str) -> dict[str, list[str]]:
+    """Return the messages of each channel in the blocks of a dataset with headers."""
+    blocks, tokenizer = load_blocks(dataset)
+    chats = {}
+    for row in blocks[split]:
+        header, *messages = tokenizer.decode(row["input_ids"][1:], skip_special_tokens=True).split("\n")[:-1]
+        chats.setdefault(header.removeprefix("#"), []).extend(messages)
+    return chats
+
+
+def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_samples: int) -> dict:
+    """Train a chatter with headers and one without on the same blocks of the CSVs in `raw`, and compare them.
+
+    `tiny` is the model that they start from.
+    """
+    dataset, plain = scratch / "with-channel", scratch / "without-channel"
+    tokenize = [sys.executable, "tokenize_logs.py", "--input-dir", raw, "--output-dir", dataset, "--with-channel"]
+    run([*tokenize, "--model", tiny, "--block-size", "128"])
+    without_headers(dataset, plain)
+    words, held_out = own_words(chats_of(dataset, "train")), chats_of(dataset, "test")
+    rows = []
+    for name, folder in {"without": plain, "with": dataset}.items():
+        chatter = scratch / f"chatter-{name}"
+        train = [sys.executable, ROOT / "train.py", "--dataset-dir", folder, "--model", tiny, "--output-dir", chatter]
+        run([*train, "--epochs", str(epochs), *STEPS])
+        engine = load_engine(chatter, "cpu")
+        engine.seed(0)
+        channels = read_channels(chatter)
+        chats = {}
+        for channel in words:
+            header = channel_header(channel) if channels else ""
+            said = generate(engine, header=header, num_messages=num_samples, sampling=Sampling())
+            chats[channel] = [message.text for message in said]
+        rows.append(
+            {
+                "#channel": name,
+                "bits per byte": bits_per_byte(folder, chatter, bool(channels)),
+                "messages with another channel's words": foreign_share(chats, words),
+            }
+        )
+    floor = foreign_share({channel: chat for channel, chat in held_out.items() if chat}, words)
+    setting = (
+        f"{len(words)} channels, {num_samples} messages that open a chat in each. A channel's words are its "
+        f"{NUM_WORDS} with the highest log-odds. Of held-out messages, {floor:.1%} have another channel's words"
+    )
+    return {"setting": setting, "rows": rows}

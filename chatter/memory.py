@@ -1,0 +1,179 @@
+"""What a run will take, by count: GPU memory and host memory.
+
+They leave out CUDA's context, the allocator's fragments, and what a kernel needs for itself: a GPU needs ROOM more.
+bench/bench_memory.py compares them with a simulation of every tensor.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chatter.command import log
+
+if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
+    from transformers import PreTrainedModel, TrainingArguments
+
+ROOM = 1.15, 1.0e9  # what a count is multiplied with, and what is added, to say that it fits
+# Host memory of Python, torch and DeepSpeed in bytes: measured on a CPU, a guess where CUDA's libraries come in.
+LIBRARIES = {False: 1.2e9, True: 2.5e9}
+MAX_LIVE = 1e9  # parameters that ZeRO-3 keeps on the GPU at once: stage3_max_live_parameters
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model and a micro-batch decides how much memory they take."""
+
+    parameters: int
+    largest: int  # parameters of its largest matrix
+    layers: int
+    width: int
+    inner: int  # width inside the MLP
+    vocabulary: int
+    tokens: int  # of a micro-batch
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a run trains. `processes` share what ZeRO-3 splits; `local` of them are on this machine."""
+
+    half: bool  # fp16 or bf16
+    deepspeed: bool = True
+    offload_param: bool = True
+    offload_optimizer: bool = True
+    checkpointing: bool = False
+    processes: int = 1
+    local: int = 1
+
+
+def count_gpu(shape: Shape, mode: Mode) -> dict[str, float]:
+    """Return the peak of a process's GPU memory in bytes, part by part: when the backward pass has begun."""
+    bytes_each, share = 2 if mode.half else 4, 1 / mode.processes
+    if not mode.deepspeed:
+        states = {"weights": 4 + 2 * mode.half, "gradients": 4 + 4 * (mode.processes > 1), "optimizer": 8}
+        states = {name: size * shape.parameters for name, size in states.items()}
+    else:
+        live = bytes_each * min(shape.parameters, MAX_LIVE)
+        kept = 0 if mode.offload_param else bytes_each * shape.parameters * share
+        states = {"weights": max(live, kept) if mode.processes == 1 else live + kept}
+        states["gradients"] = bytes_each * shape.largest
+        states["optimizer"] = 0
+        if not mode.offload_optimizer:
+            states["gradients"] = max(states["gradients"], bytes_each * shape.parameters * share)
+            states["optimizer"] = 12 * shape.parameters * share  # float32 weights, and Adam's two moments
+    parts = states | count_activations(shape, mode)
+    if mode.deepspeed and not mode.offload_optimizer:  # gradients in float32 and a temporary, when activations are gone
+        step = 8 * shape.parameters * share
+        parts["step"] = max(0, step - parts["activations"] - parts["loss"])
+    return parts
+
+
+def count_activations(shape: Shape, mode: Mode) -> dict[str, float]:
+    """Return what a micro-batch's forward pass keeps, and the loss at its peak, in bytes.
+
+    A layer keeps: its input, the output of its first norm, queries, keys and values, the output of attention, the sum
+    after it, the output of its second norm; what goes into GELU and what comes out; two dropout masks of a byte each.
+    Under autocast, the plain Trainer's way, the first and the sum are float32. A checkpointed layer keeps its input,
+    and one at a time is computed again.
+    """
+    bytes_each = 2 if mode.half else 4
+    residual = 4 if mode.half and not mode.deepspeed else bytes_each
+    layer = 2 * residual * shape.width + 6 * bytes_each * shape.width + 2 * bytes_each * shape.inner + 2 * shape.width
+    ends = 2 * residual * shape.width + bytes_each * shape.width  # embeddings, and around the last norm
+    loss = 12 * shape.vocabulary  # in float32: logarithms of probabilities, and two gradients
+    if mode.checkpointing:
+        kept = shape.layers * residual * shape.width
+        recomputed = layer + 2 * bytes_each * shape.inner  # with gradients, when those of the loss are gone
+        return {"activations": shape.tokens * (kept + ends), "loss": shape.tokens * max(loss, recomputed)}
+    return {"activations": shape.tokens * (shape.layers * layer + ends), "loss": shape.tokens * loss}
+
+
+def count_host(shape: Shape, mode: Mode, cuda: bool) -> float:
+    """Return the peak of this machine's host memory in bytes, over all processes on it.
+
+    What is offloaded lies in pinned memory, which PyTorch rounds up, by a quarter on average.
+    """
+    bytes_each, on_machine = 2 if mode.half else 4, mode.local / mode.processes
+    offloaded = bytes_each * mode.offload_param + (16 + bytes_each) * mode.offload_optimizer if mode.deepspeed else 0
+    states = (1.25 if cuda else 1) * offloaded * shape.parameters * on_machine
+    loading = 4 * shape.parameters * mode.local  # in float32, before it is split or moved
+    here = 0.0
+    if not cuda:
+        parts = count_gpu(shape, mode)
+        if mode.deepspeed and mode.offload_param:  # they are where they are needed
+            del parts["weights"]
+        here = sum(parts.values()) * mode.local
+    return max(states + here, loading) + LIBRARIES[cuda] * mode.local
+
+
+def describe(model: PreTrainedModel, tokens: int) -> Shape:
+    """Return the shape of a model with micro-batches of this many tokens."""
+    config = model.config
+    sizes = [each.numel() if not hasattr(each, "ds_numel") else each.ds_numel for each in model.parameters()]
+    inner = getattr(config, "n_inner", None) or getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return Shape(sum(sizes), max(sizes), config.num_hidden_layers, config.hidden_size, inner, config.vocab_size, tokens)
+
+
+def fits(needed: float, available: float) -> bool:
+    """Return whether a count fits, with room for what is not counted and for others."""
+    return needed * ROOM[0] + ROOM[1] <= available
+
+
+def plan_memory(model: PreTrainedModel, settings: TrainingArguments, block_size: int) -> dict[str, str]:
+    """Return rows of train.py's plan: what the run will take, and what would be faster or is too much."""
+    import psutil
+    import torch
+
+    zero = (settings.deepspeed or {}).get("zero_optimization", {})
+    offloaded = {part: zero.get(f"offload_{part}", {}).get("device") == "cpu" for part in ("param", "optimizer")}
+    mode = Mode(
+        settings.fp16 or settings.bf16,
+        bool(settings.deepspeed),
+        offloaded["param"],
+        offloaded["optimizer"],
+        settings.activation_checkpointing,
+        settings.world_size,
+        int(os.environ.get("LOCAL_WORLD_SIZE", settings.world_size)),
+    )
+    shape = describe(model, settings.per_device_train_batch_size * block_size)
+    cuda = settings.device.type == "cuda"
+    rows, like = {}, "by count"
+    if model.config.model_type != "gpt2" or not all(each.requires_grad for each in model.parameters()):
+        like = "by count, as if it were a GPT-2 that is trained whole"
+    host, ram = count_host(shape, mode, cuda), psutil.virtual_memory().total
+    if cuda:
+        parts = count_gpu(shape, mode)
+        needed, total = sum(parts.values()), torch.cuda.get_device_properties(settings.device).total_memory
+        named = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items() if size > 5e7)
+        rows["GPU memory"] = f"about {needed / 1e9:.1f} of {total / 1e9:.0f} GB {like} ({named})"
+        if not fits(needed, total):
+            rows["GPU memory"] += ": too much. Pass a lower --micro-batch-size, or --gradient-checkpointing"
+        rows |= advise(shape, mode, total, settings)
+    rows["host memory"] = f"about {host / 1e9:.1f} of {ram / 1e9:.0f} GB {like}"
+    if not fits(host, ram):
+        smaller = "--no-offload, or a smaller --model" if cuda and mode.offload_optimizer else "a smaller --model"
+        rows["host memory"] += f": too much. Pass {smaller}"
+    return rows
+
+
+def advise(shape: Shape, mode: Mode, total: float, settings: TrainingArguments) -> dict[str, str]:
+    """Return a row with an option that would be faster on a GPU of `total` bytes, if there is one."""
+    import torch
+
+    if not mode.offload_optimizer:
+        return {}
+    needed = sum(count_gpu(shape, replace(mode, offload_param=False, offload_optimizer=False)).values())
+    if fits(needed, total):
+        return {"faster": f"--no-offload: about {needed / 1e9:.1f} GB of GPU memory by count"}
+    if settings.fp16 and torch.cuda.is_bf16_supported(including_emulation=False):
+        return {"faster": "--precision bf16, whose gradients the CPU does not search for overflow"}
+    return {}
+
+
+def log_peak() -> None:
+    """Log the peak of this process's GPU memory, by PyTorch's own count; nothing without a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        log(f"peak of GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

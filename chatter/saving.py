@@ -1,0 +1,57 @@
+"""The finished model: the best checkpoint, with its adapters merged, the format of its chat, and a report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chatter.adapters import merge_adapters
+from chatter.channels import write_channels
+from chatter.chat import ChatFormat
+from chatter.checkpoints import complete_checkpoints, copy_model, find_best, read_state
+from chatter.command import log
+from chatter.files import atomic_output
+from chatter.models import load_model
+from chatter.report import write_model_report
+from chatter.said import SAID, unite_said
+
+if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+    from transformers import PreTrainedTokenizerBase
+
+
+def save_model(
+    args: argparse.Namespace,
+    checkpoints: Path,
+    output_dir: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    chat_format: ChatFormat,
+    run: dict[str, Any],
+    data: dict[str, Any],
+    start: Path,
+    sources: list[Path],
+) -> None:
+    """Save the whole model of the best checkpoint, its tokenizer, the format of its chat, and a report.
+
+    `run` and `data` describe the run and its data, `start` is the folder of the model that it started from, and
+    `sources` are those whose files SAID have what it may repeat.
+    """
+    import torch
+    from transformers import set_seed
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    best, evaluation = find_best(checkpoints)
+    log(f"saving the model of epoch {evaluation['epoch']:.2f}, which has the lowest test loss")
+    with atomic_output(output_dir) as folder:
+        copy_model(best, folder)
+        if args.lora_rank:
+            unset_hf_deepspeed_config()  # or transformers would share out what it loads among processes
+            set_seed(args.seed)  # for the same rows and, if there are no weights, the same random ones
+            merged = merge_adapters(load_model(args.model, tokenizer, chat_format.block_size), best)
+            merged.to({"fp16": torch.float16, "bf16": torch.bfloat16}.get(run["precision"])).save_pretrained(folder)
+        chat_format.save(folder)
+        newest = complete_checkpoints(checkpoints)[-1]
+        write_model_report(folder, read_state(newest)["log_history"], evaluation, run, data)
+        write_channels(folder, data.get("channels", []), start)
+        if sources:
+            unite_said(sources, folder / SAID)

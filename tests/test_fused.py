@@ -1,0 +1,66 @@
+"""chatter.fused: fused kernels give the result of those that they replace."""
+
+import pytest
+import torch
+from conftest import BLOCK_SIZE, assert_equals_plain_loop
+from transformers.activations import GELUTanh, NewGELUActivation
+
+from chatter.fused import choose_optimizer, fuse_gelu
+from chatter.models import load_model
+
+
+@pytest.fixture(scope="module")
+def models(small_model, tokenizer):
+    """The same model twice, as transformers loads it and fused."""
+    as_loaded, other = (load_model(str(small_model), tokenizer, BLOCK_SIZE).eval() for _ in range(2))
+    other.load_state_dict(as_loaded.state_dict())  # the row of the padding token is drawn each time
+    return as_loaded, fuse_gelu(other)
+
+
+def test_every_gelu_is_replaced(models):
+    kinds = [[type(module) for module in model.modules()] for model in models]
+    assert kinds[0].count(NewGELUActivation) == 2 and kinds[1].count(NewGELUActivation) == 0
+    assert kinds[1].count(GELUTanh) == 2
+
+
+def test_the_loss_and_its_gradients_stay_what_they_were(models):
+    input_ids = torch.arange(2 * BLOCK_SIZE).reshape(2, BLOCK_SIZE)
+    losses = [model(input_ids=input_ids, labels=input_ids).loss for model in models]
+    assert losses[1].item() == pytest.approx(losses[0].item(), abs=1e-5)
+    for model, loss in zip(models, losses, strict=True):
+        model.zero_grad()
+        loss.backward()
+    for (name, one), two in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(one.grad, two.grad, rtol=1e-4, atol=1e-6), name
+
+
+def test_what_is_saved_stays_what_it_was(models, tmp_path):
+    for model, name in zip(models, ("loaded", "fused"), strict=True):
+        model.save_pretrained(tmp_path / name)
+    for file in ("config.json", "generation_config.json", "model.safetensors"):
+        assert (tmp_path / "loaded" / file).read_bytes() == (tmp_path / "fused" / file).read_bytes()
+    assert '"activation_function": "gelu_new"' in (tmp_path / "fused/config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("precision", "cuda", "deepspeed", "name"),
+    [
+        ("fp32", True, False, "adamw_torch_fused"),
+        ("bf16", True, False, "adamw_torch_fused"),
+        ("fp16", True, False, "adamw_torch"),  # accelerate would miss the steps that are skipped
+        ("fp32", False, False, "adamw_torch_fused"),
+        ("fp16", True, True, "adamw_torch"),
+    ],
+)
+def test_which_adamw(precision, cuda, deepspeed, name):
+    assert choose_optimizer(precision, cuda, deepspeed) == name
+
+
+@pytest.mark.slow
+def test_fused_adamw_and_checkpointing_equal_a_plain_loop(train, plain_loop):
+    assert_equals_plain_loop(train("--no-deepspeed", "--gradient-checkpointing"), plain_loop)
+
+
+@pytest.mark.slow
+def test_checkpointing_under_zero3_equals_a_plain_loop(train, plain_loop):
+    assert_equals_plain_loop(train("--gradient-checkpointing"), plain_loop)
