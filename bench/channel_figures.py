@@ -45,13 +45,19 @@ def log_odds(counts: dict[str, Counter], channel: str) -> dict[str, float]:
 
 
 def own_words(chats: dict[str, list[str]]) -> dict[str, set[str]]:
-    """Return the words and emotes of each channel by which one knows it."""
+    """Return the words and emotes of each channel by which one knows it: no other channel says them."""
     counts = {
         channel: Counter(word for text in chat for word in text.split() if word.isascii())
         for channel, chat in chats.items()
     }
     odds = {channel: log_odds(counts, channel) for channel in counts}
-    return {channel: {*sorted(odds[channel], key=odds[channel].get)[-NUM_WORDS:]} for channel in odds}
+    alone = {
+        channel: {
+            word for word in counts[channel] if all(word not in counts[other] for other in counts if other != channel)
+        }
+        for channel in counts
+    }
+    return {channel: {*sorted(alone[channel], key=odds[channel].get)[-NUM_WORDS:]} for channel in odds}
 
 
 def foreign_share(chats: dict[str, list[str]], words: dict[str, set[str]]) -> float:

@@ -30,7 +30,8 @@ def hash_messages(messages: list[str]) -> np.ndarray:
     """Return the hashes of the messages of at least NUM_WORDS words, (num_messages,) uint64, sorted, each once."""
     import numpy as np
 
-    return np.unique(np.array([hash_message(text) for text in messages if is_long(text)], np.dtype("<u8")))
+    different = {text for text in messages if is_long(text)}  # many are said again and again
+    return np.unique(np.array([*map(hash_message, different)], np.dtype("<u8")))
 
 
 def is_long(message: str) -> bool:

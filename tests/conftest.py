@@ -368,3 +368,27 @@ def assert_equals_plain_loop(trained, plain_loop):
         largest_difference(model, f"{folder}-checkpoints/checkpoint-10") < TOLERANCE
     )  # the best may be an earlier one
     assert read_history(folder, "loss") == [pytest.approx(mean_loss, rel=1e-5)]
+
+
+def loss_of(model, dataset_dir, tokenizer):
+    """Return the mean loss over all tokens of the test blocks, by transformers alone in float32."""
+    import torch
+    from datasets import DatasetDict
+    from transformers import AutoModelForCausalLM
+
+    from chatter.loss import collate
+
+    if isinstance(model, Path):
+        model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    test = DatasetDict.load_from_disk(dataset_dir)["test"].with_format("numpy")
+    with torch.no_grad():
+        return model.eval()(**collate(list(test), tokenizer.pad_token_id)).loss.item()
+
+
+def assert_the_best_is_saved(folder, dataset_dir, tokenizer):
+    """The blocks are random, so that the test loss rises while the model learns the training blocks by heart."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    losses = {entry["step"]: entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry}
+    del losses[0]  # before training
+    assert metrics["best"]["eval_loss"] == min(losses.values()) < losses[max(losses)]
+    assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(min(losses.values()), abs=2e-6)

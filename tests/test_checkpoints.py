@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SPIES, TEN_STEPS, error_of, run, start, wait_for
+from conftest import SPIES, TEN_STEPS, assert_the_best_is_saved, error_of, run, start, wait_for
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoConfig
@@ -287,7 +287,7 @@ def undisturbed(model_with_dropout, dataset_dir, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, dataset_dir, tmp_path):
+def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, dataset_dir, tokenizer, tmp_path):
     """Killed before the optimizer's part of a checkpoint and before its last file, stopped by Ctrl-C: the same weights.
 
     To 1e-6 in float32, where eight epochs move weights by 1e-2.
@@ -317,6 +317,7 @@ def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, datas
     best, evaluation = find_best(checkpoints)
     assert {*names(checkpoints)} == {MANIFEST, "checkpoint-42", "checkpoint-48", best.name}
     assert json.loads((folder / "metrics.json").read_text())["best"] == evaluation
+    assert_the_best_is_saved(folder, dataset_dir, tokenizer)
     last = (Path(f"{path}-checkpoints", "checkpoint-48") for path in (folder, undisturbed))
     weights, expected = (load_file(path / "model.safetensors") for path in last)
     assert weights.keys() == expected.keys()

@@ -80,9 +80,12 @@ def test_of_several_gpus_one_is_taken(tmp_path):
 @pytest.fixture
 def environment(monkeypatch):
     """The environment, without what decides about devices, and as it was after the test."""
+    before = dict(os.environ)
     for name in ("CUDA_VISIBLE_DEVICES", "RANK", "LOCAL_RANK", "DS_ACCELERATOR", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
+        os.environ.pop(name, None)
+    yield monkeypatch
+    os.environ.clear()  # monkeypatch would leave what the functions under test set
+    os.environ.update(before)
 
 
 @pytest.mark.parametrize(

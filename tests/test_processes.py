@@ -11,7 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import BIN, ROOT, SPIES, TORCHRUN, assert_equals_plain_loop, ended, error_of, run
+from conftest import (
+    BIN,
+    ROOT,
+    SPIES,
+    TORCHRUN,
+    assert_equals_plain_loop,
+    assert_the_best_is_saved,
+    ended,
+    error_of,
+    run,
+)
 
 from chatter.command import InputError
 from chatter.processes import load_deepspeed_config, plain_library_errors
@@ -31,6 +41,11 @@ def two_processes(request, train_once):
 @pytest.mark.slow
 def test_two_processes_equal_a_plain_loop(two_processes, plain_loop):
     assert_equals_plain_loop(two_processes, plain_loop)
+
+
+@pytest.mark.slow
+def test_two_processes_save_the_best_epoch(two_processes, dataset_dir, tokenizer):
+    assert_the_best_is_saved(two_processes[0], dataset_dir, tokenizer)
 
 
 @pytest.mark.slow

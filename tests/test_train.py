@@ -16,8 +16,10 @@ from conftest import (
     TEN_STEPS,
     TOLERANCE,
     assert_equals_plain_loop,
+    assert_the_best_is_saved,
     error_of,
     largest_difference,
+    loss_of,
     read_history,
     run,
     start,
@@ -30,7 +32,6 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from chatter.files import MANIFEST
-from chatter.loss import collate
 from chatter.models import load_model
 from train import choose_precision, parse_args, training_arguments
 
@@ -77,15 +78,6 @@ def pretrained(small_model, tokenizer):
     return load_model(str(small_model), tokenizer, BLOCK_SIZE)
 
 
-def loss_of(model, dataset_dir, tokenizer):
-    """Return the mean loss over all tokens of the test blocks, by transformers alone in float32."""
-    if isinstance(model, Path):
-        model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    test = DatasetDict.load_from_disk(dataset_dir)["test"].with_format("numpy")
-    with torch.no_grad():
-        return model.eval()(**collate(list(test), tokenizer.pad_token_id)).loss.item()
-
-
 @pytest.mark.slow
 def test_zero3_equals_a_plain_loop(zero3, plain_loop, pretrained):
     assert largest_difference(pretrained, f"{zero3[0]}-checkpoints/checkpoint-10") > 100 * TOLERANCE
@@ -97,15 +89,6 @@ def test_the_first_reported_loss_is_that_of_the_pretrained_model(zero3, pretrain
     reported = read_history(zero3[0], "eval_loss")
     assert len(reported) == 11  # before training and after each epoch
     assert reported[0] == pytest.approx(loss_of(pretrained, dataset_dir, tokenizer), abs=1e-4)
-
-
-def assert_the_best_is_saved(folder, dataset_dir, tokenizer):
-    """The blocks are random, so that the test loss rises while the model learns the training blocks by heart."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    losses = {entry["step"]: entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry}
-    del losses[0]  # before training
-    assert metrics["best"]["eval_loss"] == min(losses.values()) < losses[max(losses)]
-    assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(min(losses.values()), abs=2e-6)
 
 
 @pytest.mark.slow
