@@ -139,8 +139,8 @@ DIALECTS = {
             ("bans", rf"{CHANNEL}(?P<username>{NAME})(?:: {NAME})? has been banned"),
             ("bans", rf"{CHANNEL}"),  # newer versions of justlog write no more than this
             ("clears", rf"{CHANNEL}(?: has been banned|Chat has been cleared)"),
+            ("notices", rf"{CHANNEL}.+"),  # subscriptions, gifts, raids
         ],
-        others=("notices", rf"{CHANNEL}.+"),  # subscriptions, gifts, raids
         plain=rf"^{CHANNEL}{NAME}: ",
         columns=text_columns,
         unless=f"ananonymousgifter|{MODERATED}|{PERHAPS_NOTICE}",

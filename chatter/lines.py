@@ -132,12 +132,12 @@ class LineParser:
         for place, dialect in enumerate(self.dialects):
             if place and len(rest) * FEW < len(lines):  # these few are parsed sooner one by one
                 break
-            rest = rest.with_columns(plain=line.str.contains(dialect.plain))
-            found, rest = rest.filter("plain"), rest.filter(~pl.col("plain"))
-            if dialect.unless:
-                found = found.with_columns(plain=~line.str.contains(dialect.unless))
-                doubtful.append(found.filter(~pl.col("plain")))
-                found = found.filter("plain")
+            plainly = pl.col("plain") & ~pl.col("doubtful")
+            is_doubtful = line.str.contains(dialect.unless) if dialect.unless else pl.lit(False)
+            rest = rest.with_columns(plain=line.str.contains(dialect.plain), doubtful=is_doubtful)
+            found, rest = rest.filter(plainly), rest.filter(~plainly)
+            doubtful.append(rest.filter("plain"))
+            rest = rest.filter(~pl.col("plain"))
             if dialect.columns:
                 found = found.select("number", words=line.str.splitn(" ", 5))
                 found = found.select("number", **dict(zip(FIELDS, dialect.columns(words), strict=True)))
