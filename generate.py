@@ -31,7 +31,7 @@ from chatter.chat import begin_chat, clean, decode_message, encode, encode_chat
 from chatter.command import InputError, make_parser, number, positive_int
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
 from chatter.exits import plain_errors
-from chatter.forms import parse_any_line
+from chatter.exports import parse_any_line
 from chatter.lines import UNTIMED
 from chatter.lookalikes import fold, visible
 from chatter.said import open_said

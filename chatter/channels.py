@@ -14,7 +14,6 @@ from typing import Any
 from chatter.chat import FORMAT_FILE
 from chatter.command import InputError
 from chatter.files import atomic_output
-from chatter.tables import COLUMNS, read_columns, read_messages
 
 
 def normal_name(channel: str) -> str:
@@ -33,6 +32,8 @@ def channel_header(channel: str) -> str:
 
 def all_in_one(csv_path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the messages of a CSV as `read_messages` does, each list as that of the channel ""."""
+    from chatter.tables import read_messages  # generate.py does without
+
     for messages in read_messages(csv_path):
         yield "", messages
 
@@ -42,6 +43,8 @@ def read_chats(csv_path: Path) -> Iterator[tuple[str, list[str]]]:
 
     Raises InputError as `read_columns` does, or if a message has no channel.
     """
+    from chatter.tables import COLUMNS, read_columns
+
     for columns in read_columns(csv_path, {"message": ["message"], "channel": COLUMNS["channel"]}):
         messages = columns["message"]
         channels = columns.get("channel", [""] * len(messages))

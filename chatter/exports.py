@@ -9,6 +9,7 @@ A new form is a new entry in EXPORTS. The forms are those of
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,20 @@ def parse_entry(entry: Any, facts: ExportFacts = NO_FACTS) -> tuple[str, list[st
     except (TypeError, ValueError, AttributeError, KeyError, OverflowError, OSError):  # other types than the form has
         return "unreadable lines", None
     return kind, row
+
+
+def load_json(line: str) -> Any:
+    """Return what a line of JSON says, or None if it is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_any_line(line: str) -> tuple[str, list[str] | None]:
+    """Return what `parse_line` does, also for a line of JSON."""
+    kind, row = parse_line(line)
+    return parse_entry(load_json(line)) if kind == "unreadable lines" and line.startswith("{") else (kind, row)
 
 
 def gather_facts(document: Mapping[str, Any], first_entries: Sequence[Any], channel: str) -> ExportFacts:

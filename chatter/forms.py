@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from chatter.exports import (
     ExportFacts,
     find_export,
     gather_facts,
+    load_json,
     parse_entry,
 )
 from chatter.lines import (
@@ -30,7 +30,6 @@ from chatter.lines import (
     LineParser,
     choose_dialects,
     order_dialects,
-    parse_line,
 )
 from chatter.names import NO_NAME, NameFacts, read_name
 from chatter.reading import BlockReader, read_blocks, read_chunks, read_head, split_lines
@@ -179,14 +178,6 @@ def moderation_and_logins(entries: Iterable[Any]) -> tuple[bool, bool]:
     )
 
 
-def load_json(line: str) -> Any:
-    """Return what a line of JSON says, or None if it is none."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
 def find_export_form(path: Path, names: NameFacts) -> ExportForm | UnknownForm:
     """Return the form of a JSON document, from what is around its entries and the first of them."""
     import ijson
@@ -233,9 +224,3 @@ def add_json_lines(batch: Batch, facts: ExportFacts) -> Batch:
     batch.unreadable = dict(sorted((unreadable | found.unreadable).items()))
     batch.notes |= found.notes
     return batch
-
-
-def parse_any_line(line: str) -> tuple[str, list[str] | None]:
-    """Return what `parse_line` does, also for a line of JSON."""
-    kind, row = parse_line(line)
-    return parse_entry(load_json(line)) if kind == "unreadable lines" and line.startswith("{") else (kind, row)

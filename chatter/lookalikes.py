@@ -19,7 +19,8 @@ FANCY = re.compile(r"(?:LATIN LETTER SMALL CAPITAL|NEGATIVE (?:SQUARED|CIRCLED) 
 SEPARATORS = re.compile(r"[\W_]+")
 SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 AS_LETTERS = bytes.maketrans(b"013457l", b"oieasti")
-REPEATED = re.compile(rb"(.)\1+", re.DOTALL)
+SIGNS_IN_LINE = SIGNS.replace(b"\n", b"")
+REPEATED, REPEATED_IN_LINE = re.compile(rb"(.)\1+", re.DOTALL), re.compile(rb"(.)\1+")
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -93,6 +94,14 @@ def fold(text: str, capitals: bool = False) -> str:
         folded = folded.translate(CAPITALS)
     folded = strip_marks(folded.casefold()).translate(LATIN).lower()
     return INVISIBLE.sub("", folded) or INVISIBLE.sub("", unicodedata.normalize("NFKC", text))  # a mark alone
+
+
+def letters_of_lines(lines: bytes) -> bytes:
+    """Return what `letters` does for each of some lines of folded ASCII text; a line without letters is empty.
+
+    It is for many lines at once, which takes a tenth of the time.
+    """
+    return REPEATED_IN_LINE.sub(rb"\1", lines.translate(AS_LETTERS, SIGNS_IN_LINE))
 
 
 def letters(folded: str) -> bytes:

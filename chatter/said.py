@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatter.command import InputError, log
-from chatter.lookalikes import fold, letters, visible
+from chatter.lookalikes import fold, letters, letters_of_lines, visible
 from chatter.report import METRICS
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
@@ -29,9 +29,14 @@ PROBE = "Prоbе: ＷＨＡＴ ııı5 ñot Łetterѕ, ɴor 😂 ẅоrds?"
 def hash_messages(messages: list[str]) -> np.ndarray:
     """Return the hashes of the messages of at least NUM_WORDS words, (num_messages,) uint64, sorted, each once."""
     import numpy as np
+    from xxhash import xxh3_64_intdigest
 
     different = {text for text in messages if is_long(text)}  # many are said again and again
-    return np.unique(np.array([*map(hash_message, different)], np.dtype("<u8")))
+    plain = [text for text in different if text.isascii() and len(text) <= MAX_CHARACTERS and "\n" not in text]
+    lines = letters_of_lines(fold("\n".join(plain)).encode()).split(b"\n") if plain else []
+    hashes = [xxh3_64_intdigest(line) for line in lines if line]
+    others = different.difference(text for text, line in zip(plain, lines, strict=True) if line)
+    return np.unique(np.array([*hashes, *map(hash_message, others)], np.dtype("<u8")))
 
 
 def is_long(message: str) -> bool:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from chatter.command import InputError
 from chatter.engines import Sampling, load_engine
-from chatter.said import SAID, Said, find_sources, hash_messages, is_long, open_said, unite_said, write_said
+from chatter.said import (
+    SAID,
+    Said,
+    find_sources,
+    hash_message,
+    hash_messages,
+    is_long,
+    open_said,
+    unite_said,
+    write_said,
+)
 from generate import answer, generate
 from tokenize_logs import tokenize_logs
 
@@ -153,3 +163,9 @@ def test_the_command(random_model, tmp_path):
     again = done.stdout.splitlines()
     assert len(again) == 15 and not [text for text in again if text in said] and done.stderr == ""
     assert {text for text in first if text not in said} & {*again}  # short ones may be said
+
+
+@given(st.lists(st.text(st.sampled_from("ab1lI50 \n\t.,!LOo\U0001f602\u00e9")) | st.text()))
+def test_many_messages_at_once_have_the_hashes_of_each(messages):
+    messages = [f"{text} and more of it" for text in messages] + messages
+    assert hash_messages(messages).tolist() == sorted({hash_message(text) for text in messages if is_long(text)})
