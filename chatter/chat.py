@@ -27,6 +27,8 @@ START_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "[PAD]"
 FORMAT_FILE = "chat_format.json"  # beside a model
 ENDS = [".", "!", "?!", "...", ")", ":", '"', "'", "]", "}", "*", "~", "\u3002", "\U0001f602"]  # of messages
+# A token that ends a message and its line at once, as Llama 3 has them for punctuation and a line break.
+MERGED = re.compile(r"[^\s\u0109\u010a\u010d\u0120\u2581][\n\u010a]")
 MAX_CHARACTERS = 500  # of a message on Twitch
 
 
@@ -158,7 +160,8 @@ def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np
     try:
         fast = fastokens.Tokenizer.from_json_str(tokenizer.backend_tokenizer.to_str())
         expected = encode_slowly(words)
-        for encoder in (encode_joined, encode_each):
+        merges = any(MERGED.search(token) for token in tokenizer.get_vocab())
+        for encoder in (encode_each,) if merges else (encode_joined, encode_each):
             if np.array_equal(encoder(words), expected):
                 return encoder
         reason = "its ids differ"

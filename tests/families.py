@@ -43,7 +43,7 @@ def byte_level(pattern: str | None, tokens: list[str]) -> Callable[[list[str]], 
         trainer = BpeTrainer(
             vocab_size=VOCABULARY, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
         )
-        tokenizer.train_from_iterator(lines, trainer)
+        tokenizer.train_from_iterator(["\n".join(lines)], trainer)  # so that it merges "!\n" if the pattern allows that
         return tokenizer
 
     return train
