@@ -94,9 +94,13 @@ def read_metrics(folder: Path) -> list[dict]:
 
 def losses_of(folder: Path) -> tuple[float, float, float]:
     """Return what a run reported: the test loss before training, the mean loss in training, the last test loss."""
-    history = read_metrics(folder)
-    tests = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    history, tests = read_metrics(folder), read_test_losses(folder)
     return tests[0], next(entry["loss"] for entry in history if "loss" in entry), tests[-1]
+
+
+def read_test_losses(folder: Path) -> list[float]:
+    """Return the test losses that a run reported, the first before training."""
+    return [entry["eval_loss"] for entry in read_metrics(folder) if "eval_loss" in entry]
 
 
 def load_blocks(place: Place, split: str) -> torch.Tensor:
@@ -195,7 +199,7 @@ def check_out_of_memory(checks: Checks, place: Place) -> None:
 def check_engines(checks: Checks, place: Place) -> None:
     """Compare the loss that a run reported with the saved model's, in both engines of generate.py."""
     folder = place.scratch / "ZeRO-3-fp32"
-    reported, blocks = losses_of(folder)[2], load_blocks(place, "test")
+    reported, blocks = min(read_test_losses(folder)[1:]), load_blocks(place, "test")  # the best model is saved
     engine = load_engine(folder, place.device, "transformers")
     checks.add_near("the saved model in transformers", mean_loss(engine.model.float(), blocks), reported, TF32)
     if not find_spec("ctranslate2"):
@@ -210,7 +214,7 @@ def check_engines(checks: Checks, place: Place) -> None:
 
 
 def check_speed(checks: Checks, place: Place) -> list[dict]:
-    """Time the five rows of bench_train.py on gpt2-medium's shape, and compare them with the bars."""
+    """Time the rows of bench_train.py on gpt2-medium's shape, and compare them with the bars."""
     shape, steps = ("tiny", 20) if place.rehearsal else ("gpt2-medium", 30)
     scratch = place.scratch / "speed"
     scratch.mkdir()
@@ -221,7 +225,7 @@ def check_speed(checks: Checks, place: Place) -> list[dict]:
     precision = "fp32" if place.rehearsal else "bf16" if is_ampere() else "fp16"
     sampled = ["1 train.py"]
     rows = measure(scratch / "model", scratch, steps, precision, 1, place.device, sampled)
-    ours, resident, _, trainer, loop = rows
+    ours, resident, _, trainer, loop, _ = rows
     speed = resident["tokens/s"]
     for row in rows:
         facts = f"{row['tokens/s']:,.0f} tokens/s" + (f", {row['GPU peak GB']:.1f} GB" if gpu else "")
