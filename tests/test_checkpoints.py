@@ -290,7 +290,7 @@ def undisturbed(model_with_dropout, dataset_dir, tmp_path_factory):
 def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, dataset_dir, tokenizer, tmp_path):
     """Killed before the optimizer's part of a checkpoint and before its last file, stopped by Ctrl-C: the same weights.
 
-    To 1e-6 in float32, where eight epochs move weights by 1e-2.
+    To 5e-6 in float32, where eight epochs move weights by 1e-2 and threads add in another order.
     """
     folder, checkpoints = tmp_path / "model", tmp_path / "model-checkpoints"
     args = ["--model", model_with_dropout, "--dataset-dir", dataset_dir, "--output-dir", folder, *EIGHT_EPOCHS]
@@ -321,6 +321,6 @@ def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, datas
     last = (Path(f"{path}-checkpoints", "checkpoint-48") for path in (folder, undisturbed))
     weights, expected = (load_file(path / "model.safetensors") for path in last)
     assert weights.keys() == expected.keys()
-    assert max((weights[name] - expected[name]).abs().max() for name in weights) < 1e-6
+    assert max((weights[name] - expected[name]).abs().max() for name in weights) < 5e-6
     before = load_file(model_with_dropout / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
     assert (before - expected["transformer.h.0.mlp.c_fc.weight"]).abs().max() > 1e-3
