@@ -61,10 +61,10 @@ class ChatFormat:
             ids = json.loads(path.read_bytes())
             return cls(**{field.name: int(ids[field.name]) for field in fields(cls)})
         # GPT-2 as train.py wrote it at first
-        newline, start = json.loads((folder / "generation_config.json").read_bytes())["eos_token_id"]
-        config = json.loads((folder / "config.json").read_bytes())
-        pad = json.loads((folder / "generation_config.json").read_bytes())["pad_token_id"]
-        return cls(start, newline, int(pad), config["n_positions"], start)
+        generation = json.loads((folder / "generation_config.json").read_bytes())
+        newline, start = generation["eos_token_id"]
+        block_size = json.loads((folder / "config.json").read_bytes())["n_positions"]
+        return cls(start, newline, int(generation["pad_token_id"]), block_size, start)
 
     def save(self, folder: Path) -> None:
         """Write the format beside a model."""

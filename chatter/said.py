@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chatter.chat import MAX_CHARACTERS
 from chatter.command import InputError, log
 from chatter.lookalikes import fold, letters, letters_of_lines, visible
 from chatter.report import METRICS
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
 
 SAID = "said.u64"  # beside a dataset, and beside a model
 NUM_WORDS = 4
-MAX_CHARACTERS = 500  # of what a model says, and so of what it can repeat
 # Its hash is in each file. It is another one if letters or hashes are computed in another way.
 PROBE = "Prоbе: ＷＨＡＴ ııı5 ñot Łetterѕ, ɴor 😂 ẅоrds?"
 
@@ -46,7 +46,7 @@ def is_long(message: str) -> bool:
 def hash_message(message: str) -> int:
     from xxhash import xxh3_64_intdigest
 
-    if len(message) > MAX_CHARACTERS:
+    if len(message) > MAX_CHARACTERS:  # what a model says is cut there
         message = visible(message)[:MAX_CHARACTERS]
     return xxh3_64_intdigest(letters(fold(message)))
 
