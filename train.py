@@ -225,8 +225,7 @@ def choose_precision(args: argparse.Namespace, cuda: bool, dtype: torch.dtype | 
     import torch
 
     if args.precision == "auto":
-        in_bf16 = dtype == torch.bfloat16 and cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if in_bf16 else "fp16" if cuda else "fp32"
+        return "fp32" if not cuda else "bf16" if dtype == torch.bfloat16 and is_ampere() else "fp16"
     can_fp16 = cuda
     if not args.no_deepspeed:
         from deepspeed.accelerator import get_accelerator

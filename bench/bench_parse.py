@@ -59,7 +59,7 @@ def main() -> None:
     figures = {}
     with sample_logs(num_messages) as logs, tempfile.TemporaryDirectory() as scratch:
         parse = [sys.executable, "parse_logs.py", "--output-dir", f"{scratch}/raw", "--logs-dir"]
-        for name, logs_dir in find_chats(logs, args.quick).items():
+        for name, logs_dir in find_chats(logs, args).items():
             texts = [log.read_bytes() for log in logs_dir.iterdir()]
             units = {"MB": sum(map(len, texts)) / 1e6, "lines": sum(text.count(b"\n") for text in texts)}
             del texts

@@ -35,9 +35,11 @@ from chatter.blocks import load_blocks
 from chatter.chat import newline_id
 from chatter.engines import load_engine, load_weights
 from chatter.report import METRICS
+from chatter.said import is_long, open_said
 from generate import generate
 
 EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart
+HEADER_EPOCHS = {"sample": 3, "real": 4}  # of three models, to compare blocks with and without headers
 MAX_MESSAGES = 48_000  # of each chat: as many as the sample has
 NUM_SAMPLES = 500
 END = "\n"  # of a message, as a word
@@ -81,6 +83,13 @@ def message_bits(symbols: Sequence[Hashable], bits: Iterable[float], end: Hashab
     return sums[:-1]
 
 
+def share_of_copies(messages: list[str], train_messages: set[str]) -> dict[str, float]:
+    """Return the share of messages that are in the training data, and of those that are long enough for --no-copies."""
+    copied = [message for message in messages if message in train_messages]
+    long = [message for message in copied if is_long(message)]
+    return {"copies": len(copied) / len(messages), "copies of 4 or more words": len(long) / len(messages)}
+
+
 def train_chatter(raw: Path, epochs: int, dataset: Path, chatter: Path) -> float:
     """Train a chatter on the CSVs in `raw`, from random weights; return the seconds of train.py."""
     tiny = chatter.with_name(f"{chatter.name}-tiny")
@@ -91,7 +100,9 @@ def train_chatter(raw: Path, epochs: int, dataset: Path, chatter: Path) -> float
     return run([sys.executable, *train, *STEPS]).seconds
 
 
-def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int, quick: bool = False) -> dict:
+def compare_models(
+    raw: Path, epochs: int, header_epochs: int, scratch: Path, num_samples: int, quick: bool = False
+) -> dict:
     """Train the chatter and its peers on the CSVs in `raw`, and evaluate them on the test blocks."""
     dataset, chatter = scratch / "dataset", scratch / "chatter"
     train_seconds = train_chatter(raw, epochs, dataset, chatter)
@@ -120,7 +131,7 @@ def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int, quic
                 "model": model,
                 "bits per byte": bits.sum() / sizes.sum(),
                 "bits per byte, new messages": bits[is_new].sum() / sizes[is_new].sum(),
-                "copies": sum(message in train_messages for message in sampled) / num_samples,
+                **share_of_copies([*sampled], train_messages),
                 "training seconds": seconds,
             }
         )
@@ -128,10 +139,10 @@ def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int, quic
     engine = load_engine(chatter, "cpu")
     engine.seed(0)
     compute_bits = partial(token_bits, load_weights(chatter, "cpu"), tokenizer.bos_token_id)
-    sampled = (message.text for message in generate(engine, num_messages=num_samples))
-    evaluate(
-        f"train.py, {epochs} epoch{'s' * (epochs > 1)}", train_seconds, compute_bits, ids["test"], newline, sampled
-    )
+    chatter_name = f"train.py, {epochs} epoch{'s' * (epochs > 1)}"
+    for name, said in {chatter_name: (), "the same, --no-copies": open_said(chatter)}.items():
+        sampled = (message.text for message in generate(engine, num_messages=num_samples, said=said))
+        evaluate(name, train_seconds, compute_bits, ids["test"], newline, sampled)
 
     rng = random.Random(0)
     # Name -> how to train it, the test blocks in its symbols, the symbol that ends a message, and symbols -> text
@@ -162,7 +173,7 @@ def compare_models(raw: Path, epochs: int, scratch: Path, num_samples: int, quic
         f"{1 - is_new.mean():.0%} of the test messages also occur in the training data"
     )
     sampling = compare_sampling(chatter, train_messages, messages["test"], num_samples, quick)
-    headers = compare_headers(raw, chatter.with_name(f"{chatter.name}-tiny"), epochs, scratch, num_samples)
+    headers = compare_headers(raw, chatter.with_name(f"{chatter.name}-tiny"), header_epochs, scratch, num_samples)
     return {
         "setting": setting,
         "rows": rows,
@@ -191,13 +202,14 @@ def main() -> None:
     args = parse_args(__doc__, rounds=None)
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        for chat, logs in find_chats(ROOT / "data/sample_logs", args.quick).items():
+        for chat, logs in find_chats(ROOT / "data/sample_logs", args).items():
             scratch = Path(folder, chat)
             run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", scratch / "raw"])
             some = scratch / "some"
             copy_first_messages(scratch / "raw", 4_000 if args.quick else MAX_MESSAGES, some)
-            epochs, num_samples = (1, 50) if args.quick else (EPOCHS[chat], NUM_SAMPLES)
-            figures[chat] = compare_models(some, epochs, scratch, num_samples, args.quick)
+            epochs = (1, 1) if args.quick else (EPOCHS[chat], HEADER_EPOCHS[chat])
+            num_samples = 50 if args.quick else NUM_SAMPLES
+            figures[chat] = compare_models(some, *epochs, scratch, num_samples, args.quick)
             print(f"{chat} chat: {figures[chat]['setting']}\n\n{table(figures[chat]['rows'])}\n")
             print(f"{table(figures[chat]['sampling'])}\n")
             print(f"{figures[chat]['headers']['setting']}\n\n{table(figures[chat]['headers']['rows'])}\n")

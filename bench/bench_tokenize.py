@@ -108,7 +108,7 @@ def main() -> None:
         os.environ["HF_HOME"] = str(scratch / "cache")  # where datasets keeps copies of what it reads
         model = find_model(scratch / "gpt2")
         tokenize = [sys.executable, "tokenize_logs.py", "--output-dir", scratch / "ours", "--model", model]
-        for name, logs_dir in find_chats(logs, args.quick).items():
+        for name, logs_dir in find_chats(logs, args).items():
             raw = scratch / name
             units = parse_and_measure(logs_dir, raw)
             run([*tokenize, "--input-dir", raw])

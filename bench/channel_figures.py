@@ -127,10 +127,15 @@ def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_sampl
     without_headers(dataset, plain)
     words, held_out = own_words(chats_of(dataset, "train")), chats_of(dataset, "test")
     rows = []
-    for name, folder in {"without": plain, "with": dataset}.items():
-        chatter = scratch / f"chatter-{name}"
-        train = [sys.executable, ROOT / "train.py", "--dataset-dir", folder, "--model", tiny, "--output-dir", chatter]
-        run([*train, "--epochs", str(epochs), *STEPS])
+    unlearned = [ROOT / "bench/peers/train_header_unlearned.py"]
+    for name, (folder, launcher) in {
+        "without": (plain, []),
+        "with": (dataset, []),
+        "with, not counted in the loss": (dataset, unlearned),
+    }.items():
+        chatter = scratch / f"chatter-{len(rows)}"
+        train = [sys.executable, *launcher, ROOT / "train.py", "--dataset-dir", folder, "--model", tiny]
+        run([*train, "--output-dir", chatter, "--epochs", str(epochs), *STEPS])
         engine = load_engine(chatter, "cpu")
         engine.seed(0)
         channels = read_channels(chatter)
@@ -148,7 +153,8 @@ def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_sampl
         )
     floor = foreign_share({channel: chat for channel, chat in held_out.items() if chat}, words)
     setting = (
-        f"{len(words)} channels, {num_samples} messages that open a chat in each. A channel's words are its "
-        f"{NUM_WORDS} with the highest log-odds. Of held-out messages, {floor:.1%} have another channel's words"
+        f"{len(words)} channels, {epochs} epoch{'s' * (epochs > 1)}, {num_samples} messages that open a chat in each. "
+        f"Of the words that no other channel says, a channel's own are the {NUM_WORDS} with the highest log-odds. Of "
+        f"held-out messages, {floor:.1%} have another channel's words"
     )
     return {"setting": setting, "rows": rows}

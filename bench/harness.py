@@ -37,7 +37,6 @@ take_one_gpu(count_gpus())  # for this process and for the commands that it star
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
-REAL_LOGS = ROOT.parent / "shared/chat/justlog"  # real chat, on machines that have it
 SHAPES = {"gpt2-medium": (1024, 24, 16), "small": (256, 4, 4)}  # width, layers, heads
 Command = list[str | Path]
 
@@ -225,6 +224,7 @@ def parse_args(docstring: str, rounds: int | None = 3) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="only check that everything works: small inputs, no results saved"
     )
+    parser.add_argument("--logs-dir", type=Path, help="also measure with these logs, where chat matters")
     args = parser.parse_args()
     if rounds:
         args.rounds = args.rounds or (1 if args.quick else rounds)
@@ -251,9 +251,9 @@ def sample_logs(num_messages: int) -> Iterator[Path]:
         yield logs
 
 
-def find_chats(sample: Path, quick: bool) -> dict[str, Path]:
-    """Return folders of logs: the made-up ones in `sample` and, without --quick, real ones if this machine has them."""
-    return {"sample": sample} | ({"real": REAL_LOGS} if REAL_LOGS.is_dir() and not quick else {})
+def find_chats(sample: Path, args: argparse.Namespace) -> dict[str, Path]:
+    """Return folders of logs: the made-up ones in `sample`, and the real ones of --logs-dir."""
+    return {"sample": sample} | ({"real": args.logs_dir.resolve()} if args.logs_dir else {})
 
 
 def make_model(folder: Path, shape: str) -> None:

@@ -120,7 +120,8 @@ def draw_quality(figures: dict, title: str, path: Path) -> None:
     axes = figure.subplots()
     by_epoch = figures["bits per byte by epoch"]  # the first is before training
     axes.plot(range(1, len(by_epoch)), by_epoch[1:], "o-", color=OURS, label="train.py")
-    for row, style in zip(figures["rows"][1:], ("--", "-", ":"), strict=True):
+    peers = [row for row in figures["rows"] if "--no-copies" not in row["model"]][1:]
+    for row, style in zip(peers, ("--", "-", ":"), strict=True):
         axes.axhline(row["bits per byte"], color="black", linewidth=1, linestyle=style, label=row["model"])
     axes.legend()
     axes.set(title=title, xlabel="epoch", ylabel="bits per byte of test messages")

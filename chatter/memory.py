@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chatter.command import log
+from chatter.devices import is_ampere
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from transformers import PreTrainedModel, TrainingArguments
@@ -159,14 +160,12 @@ def plan_memory(model: PreTrainedModel, settings: TrainingArguments, block_size:
 
 def advise(shape: Shape, mode: Mode, total: float, settings: TrainingArguments) -> dict[str, str]:
     """Return a row with an option that would be faster on a GPU of `total` bytes, if there is one."""
-    import torch
-
     if not mode.offload_optimizer:
         return {}
     needed = sum(count_gpu(shape, replace(mode, offload_param=False, offload_optimizer=False)).values())
     if fits(needed, total):
         return {"faster": f"--no-offload: about {needed / 1e9:.1f} GB of GPU memory by count"}
-    if settings.fp16 and torch.cuda.is_bf16_supported(including_emulation=False):
+    if settings.fp16 and is_ampere():
         return {"faster": "--precision bf16, whose gradients the CPU does not search for overflow"}
     return {}
 

@@ -38,6 +38,16 @@ def test_sampling_leaves_the_random_generators_as_they_were(model, tokenizer):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_sampling_forks_the_generator_of_one_gpu(model, tokenizer, monkeypatch):
+    """Of several, the one in use: PyTorch would warn, and fork all. No GPU is at hand: its answers are replaced."""
+    forked, fork = [], torch.random.fork_rng
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: forked.append(devices) or fork([]))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    sample_messages(model, tokenizer, ChatFormat.of(tokenizer, BLOCK_SIZE), seed=42)
+    assert forked == [[1]]
+
+
 @pytest.mark.slow
 def test_each_evaluation_shows_samples(zero3):
     """On stderr, and in the log that becomes metrics.json."""

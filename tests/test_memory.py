@@ -1,14 +1,15 @@
 """chatter.memory: what a run will take, by count."""
 
+import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import BLOCK_SIZE, run
+from conftest import BLOCK_SIZE, ROOT, run
 
-from chatter.memory import Mode, Shape, count_gpu, count_host, describe, fits, plan_memory
+from chatter.memory import MAX_LIVE, Mode, Shape, count_gpu, count_host, describe, fits, plan_memory
 from chatter.models import load_model
 
 MEDIUM = Shape(354_300_000, 50_258 * 1024, 24, 1024, 4096, 50_258, 8 * 512)
@@ -29,6 +30,14 @@ def test_gpt2_medium_in_fp16(mode, weights_and_optimizer, gradients, activations
     assert parts["gradients"] == pytest.approx(gradients, rel=0.03)
     assert parts["activations"] == pytest.approx(activations, rel=0.03)
     assert parts["loss"] == pytest.approx(2.47, rel=0.01)
+
+
+def test_zero3_keeps_as_many_parameters_on_the_gpu_as_counted():
+    """The notebook says so, too: all of gpt2-medium's."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    zero = json.loads((ROOT / "ds_config.json").read_text())["zero_optimization"]
+    assert DeepSpeedZeroConfig(**zero).max_live_parameters == MAX_LIVE > MEDIUM.parameters
 
 
 def test_checkpointing_and_more_processes_take_less():
@@ -59,7 +68,7 @@ def plan_on(small_model, tokenizer, monkeypatch):
         monkeypatch.setattr("chatter.memory.describe", lambda model, tokens: MEDIUM)
         properties = SimpleNamespace(total_memory=gigabytes * 1e9)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gigabytes == 11)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0) if gigabytes == 11 else (7, 0))
         zero = {f"offload_{part}": {"device": "cpu"} for part in ("param", "optimizer")} if offload else {}
         settings = {"fp16": True, "bf16": False, "activation_checkpointing": False, "world_size": 1}
         settings |= {"device": torch.device("cuda"), "per_device_train_batch_size": 8}

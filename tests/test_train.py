@@ -50,20 +50,35 @@ def test_defaults(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "has_bf16", "expected"),
+    ("dtype", "capability", "expected"),
     [
-        (torch.bfloat16, True, "bf16"),
-        (torch.bfloat16, False, "fp16"),
-        (torch.float32, True, "fp16"),
-        (None, True, "fp16"),
+        (torch.bfloat16, (8, 0), "bf16"),
+        (torch.bfloat16, (7, 5), "fp16"),
+        (torch.float32, (8, 0), "fp16"),
+        (None, (8, 0), "fp16"),
     ],
 )
-def test_the_precision_on_a_gpu_is_that_of_the_model(dtype, has_bf16, expected, monkeypatch):
+def test_the_precision_on_a_gpu_is_that_of_the_model(dtype, capability, expected, monkeypatch):
     """No GPU is at hand: torch.cuda's answer is replaced."""
     monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed"])
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     assert choose_precision(parse_args(), cuda=True, dtype=dtype) == expected
     assert choose_precision(parse_args(), cuda=False, dtype=dtype) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("precision", "capability", "mode"),
+    [("fp32", (8, 0), "tf32"), ("fp32", (7, 5), "none"), ("fp16", (8, 0), "none")],
+)
+def test_fp32_computes_in_tf32_from_ampere_on(precision, capability, mode, monkeypatch, tmp_path):
+    """No GPU is at hand: the answers of torch.cuda and transformers are replaced."""
+    options = ["--no-deepspeed", "--device", "cuda", "--precision", precision]
+    monkeypatch.setattr(sys, "argv", ["train.py", *options])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr("transformers.training_args.is_torch_tf32_available", lambda: capability >= (8, 0))
+    monkeypatch.setattr(torch.backends, "fp32_precision", "none")
+    training_arguments(parse_args(), 2400, tmp_path)
+    assert torch.backends.fp32_precision == mode
 
 
 def test_zero3_with_cpu_offload_is_the_default():
