@@ -105,11 +105,7 @@ def generate(
     """
     positions = engine.format.block_size
     [begin_ids] = encode(engine.tokenizer, [visible(begin)])
-    sampling = replace(
-        sampling,
-        max_new_tokens=min(sampling.max_new_tokens, positions // 2),
-        top_k=min(sampling.top_k, engine.tokenizer.get_vocab_size()),
-    )
+    sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, positions // 2))
     room = positions - sampling.max_new_tokens - len(begin_ids)
     if room < len(begin_chat(engine.tokenizer, engine.format.start, engine.format.newline, header)):
         raise InputError(
@@ -210,7 +206,8 @@ def parse_args() -> argparse.Namespace:
         default=0.95,
         help="sample from the likeliest tokens whose probabilities add up to this",
     )
-    add("--top-k", type=number(int, at_least=0), default=0, help="sample from at most this many tokens; 0 is no limit")
+    top_k_help = "sample from at most this many tokens; 0 is no limit, and slower"
+    add("--top-k", type=number(int, at_least=0), default=4000, help=top_k_help)
     add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
     add("--max-new-tokens", type=positive_int, default=100, help="longest message; at most half of the positions")
     add("--greedy", action="store_true", help="always take the likeliest token")

@@ -176,10 +176,11 @@ def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     import polars as pl
 
     message = pl.col("message")
-    suffixed = pl.any_horizontal(message.str.ends_with(suffix) for suffix in SUFFIXES)
-    stripped = message.str.replace(f" ?[{SUFFIXES}]$", "")
-    messages = messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message), suffixed=suffixed)
-    return messages, messages["suffixed"].sum()
+    suffixed = messages.select(pl.any_horizontal(message.str.ends_with(suffix) for suffix in SUFFIXES)).to_series()
+    if suffixed.any():
+        stripped = message.str.replace(f" ?[{SUFFIXES}]$", "")
+        messages = messages.with_columns(pl.when(suffixed).then(stripped).otherwise(message))
+    return messages, suffixed.sum()
 
 
 def cut_long(messages: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:

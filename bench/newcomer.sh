@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Try the project like a newcomer: on a bare Debian, install the packages that README.md names, and run make demo and make test.
+# Try the project like a newcomer: on a bare Debian, install the packages that README.md names, run make demo and make test,
+# and then the commands of README.md's "Your own chat", as they stand there, on a log of each form and the tiny model.
 # It needs root, debootstrap and about 8 GB in /var/tmp, and takes half an hour on two cores. Files and folders that are
 # passed as arguments are visible inside, for example the configuration of a package index, or certificates.
 #
 #     sudo bench/newcomer.sh
-#     sudo SUITE=trixie bench/newcomer.sh /etc/pip.conf
+#     sudo SUITE=trixie TARGETS=demo bench/newcomer.sh /etc/pip.conf
 set -euo pipefail
 suite=${SUITE:-bookworm}
+targets=${TARGETS:-demo test}
 project=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 root=$(mktemp -d /var/tmp/newcomer.XXXXXX)
 chmod 755 "$root"
@@ -41,5 +43,25 @@ git clone --quiet "$project" "$root/srv/gpt2-twitch-chatter"
 packages=$(sed -n 's/^ *sudo apt-get install //p' "$project/README.md")
 inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd /srv; $1"; }
 inside "apt-get update -qq && apt-get install -qq -y --no-install-recommends $packages > /dev/null"
-inside "cd gpt2-twitch-chatter && time make demo" 2>&1 | tail -n 40
-inside "cd gpt2-twitch-chatter && time make test" 2>&1 | tail -n 40
+for target in $targets; do
+    inside "cd gpt2-twitch-chatter && time make $target" 2>&1 | tail -n 40
+done
+
+logs=$root/root/my-logs
+mkdir "$logs"
+for log in "$project"/tests/golden/*; do
+    case "$log" in
+        *.csv | */bare.txt) ;; # what the logs become; a form that needs an option
+        *) cp "$log" "$logs/" ;;
+    esac
+done
+cp "$project/tests/golden/justlog.csv" "$logs/table.csv"
+cp "$(find "$project/data/sample_logs" -type f | sort | head -n 1)" "$logs/"
+# In the cache, the tiny model has the name of the one that the commands take.
+cached=$root/root/.cache/huggingface/hub/models--gpt2-medium
+mkdir -p "$cached/refs" "$cached/snapshots"
+cp -r "$project/models/tiny-gpt2" "$cached/snapshots/tiny"
+printf tiny > "$cached/refs/main"
+commands=$(awk '/^## /{here = /Your own chat/} here && /^    /{found = 1; print; next} found && NF{exit}' "$project/README.md")
+echo "$commands"
+inside "cd gpt2-twitch-chatter && $commands" 2>&1 | tail -n 80

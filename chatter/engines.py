@@ -23,13 +23,14 @@ if TYPE_CHECKING:  # imported where they are used: --help should not wait for th
 class Sampling:
     """How tokens are sampled.
 
-    Nucleus sampling: each token comes from the likeliest ones whose probabilities add up to `top_p`; `top_k` limits
-    their number (0: no limit). `repetition_penalty` divides the scores of tokens that the message already contains.
+    Nucleus sampling: each token comes from the likeliest ones whose probabilities add up to `top_p`. Only the `top_k`
+    likeliest are looked at, which is quicker and rarely leaves out a token of the nucleus; 0 is no limit.
+    `repetition_penalty` divides the scores of tokens that the message already contains.
     """
 
     temperature: float = 0.9
     top_p: float = 0.95
-    top_k: int = 0
+    top_k: int = 4000
     repetition_penalty: float = 1.0
     max_new_tokens: int = 100
     greedy: bool = False  # always the likeliest token
@@ -95,7 +96,7 @@ class CTranslate2Engine(Engine):
             [self.tokens(prompt)],
             include_prompt_in_result=False,
             num_hypotheses=num_messages,
-            sampling_topk=1 if sampling.greedy else sampling.top_k,
+            sampling_topk=1 if sampling.greedy else min(sampling.top_k, self.tokenizer.get_vocab_size()),
             sampling_topp=1 if sampling.greedy else sampling.top_p,
             sampling_temperature=sampling.temperature,
             repetition_penalty=sampling.repetition_penalty,

@@ -125,7 +125,7 @@ def filter_messages(
 
     if not filters:
         return messages, Counter()
-    lower = {name: name.lower() for name in messages["username"].unique()}  # each name once
+    lower = {name: name.lower() for name in messages["username"].unique() if not name.islower()}  # each name once
     messages = messages.with_columns(user=pl.col("username").replace(lower))
     counts = Counter()
     for name, entry in FILTERS.items():

@@ -176,8 +176,8 @@ class LineParser:
         """Return all messages of a dialect, and its events, with what their lines do not say."""
         import polars as pl
 
-        if dialect.stands_alone:
-            padded = {date: f"{date[:8]}{date[8:]:0>2}" for date in plain["date"].unique()}
+        padded = {date: f"{date[:8]}0{date[8:]}" for date in plain["date"].unique() if len(date) == 9}
+        if dialect.stands_alone and padded:
             plain = plain.with_columns(pl.col("date").replace(padded))
         if dialect.columns:
             messages = [(number, *row) for number, kind, *row in rows if kind == "messages"]

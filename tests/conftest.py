@@ -45,10 +45,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
-def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, **env):
+def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):
     """Run a script in a process of its own. `check` fails the test if the script fails, with what it said."""
     command = [*map(str, launcher), str(ROOT / script), *map(str, args)]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=600)
+    env = os.environ | env
+    done = subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=600)
     assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr[-4000:]}"
     return done
 

@@ -226,8 +226,8 @@ def test_the_notebook_runs(tmp_path):
     """From top to bottom in a copy of the project, with a quarter of the chat and fewer steps of training."""
     copy_of_project(tmp_path, "models/tiny-gpt2")
     notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
-    assert "MAX_STEPS = 240 " in notebook.cells[1].source
-    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 240 ", "MAX_STEPS = 40 ")
+    assert "MAX_STEPS = 480 " in notebook.cells[1].source
+    notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 480 ", "MAX_STEPS = 40 ")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
     assert figures_of(notebook)
 

@@ -165,6 +165,19 @@ def test_the_command(random_model, tmp_path):
     assert {text for text in first if text not in said} & {*again}  # short ones may be said
 
 
+def test_a_stream_without_copies(random_model, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(random_model, model)
+    command = ["generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", 15, "--seed", 7, "--stream"]
+    lines = "".join(f"line {number}\n" for number in range(15))
+    first = run(*command, stdin=lines).stdout.splitlines()
+    write_said(hash_messages(first), model / SAID)
+    said = open_said(model)
+    assert sum(text in said for text in first) > 5
+    again = run(*command, "--no-copies", stdin=lines).stdout.splitlines()
+    assert len(again) == 15 and not [text for text in again if text in said]
+
+
 @given(st.lists(st.text(st.sampled_from("ab1lI50 \n\t.,!LOo\U0001f602\u00e9")) | st.text()))
 def test_many_messages_at_once_have_the_hashes_of_each(messages):
     messages = [f"{text} and more of it" for text in messages] + messages
