@@ -2,7 +2,8 @@
 # make test   lint and tests
 # make lint   ruff alone
 # make bench  time all stages beside other tools and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
-# make bench-quality   compare the chatter with n-grams and a Markov chain
+# make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: what fits on which GPU
+# make bench LOGS=data/logs   the same, also on your own chat
 # make gpu    prove on a GPU, in ten minutes, what no CPU shows; without one a rehearsal; RUN=python3 takes no .venv
 # make soak   kill the scripts, fill their disk and damage their input
 # make bench QUICK=1   run all benches on small inputs, to see that they work; make soak QUICK=1: a few tries of each fault
@@ -36,7 +37,7 @@ bench: bench-parse bench-tokenize bench-train bench-generate $(if $(QUICK),bench
 	$(if $(QUICK),,$(RUN) bench/report.py)
 
 bench-%: .venv/installed-tests
-	$(RUN) bench/bench_$*.py $(if $(QUICK),--quick)
+	$(RUN) bench/bench_$*.py $(if $(QUICK),--quick) $(if $(LOGS),--logs-dir $(LOGS))
 
 gpu: $(if $(filter .venv/%,$(RUN)),.venv/installed)
 	$(RUN) bench/gpu.py

@@ -76,7 +76,7 @@ def main() -> None:
             figures[name] = {"units": units, "rows": rows}
             print(f"{name} chat: {units['MB']:.0f} MB, {units['lines']:,} lines\n\n{table(rows)}\n")
         (exports := Path(scratch, "exports")).mkdir()
-        num_image_bytes = 10_000_000 if args.quick else 750_000_000
+        num_image_bytes = 10_000_000 if args.quick else 250_000_000
         some = Path(scratch, "some")
         some.mkdir()
         for log in sorted(logs.iterdir())[:: 4 if args.quick else 5]:

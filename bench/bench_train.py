@@ -124,7 +124,7 @@ def measure(
                 checkpoints[name] = sum(path.stat().st_size for path in files) / 1e6
             speeds = ", ".join(f"{speed:,.0f}" for speed in read_speeds(runs[name][-1]))
             print(f"{name}: round {round_ + 1} of {rounds}, {speeds} tokens/s", file=sys.stderr)
-    short = make_commands(model, scratch, 10, precision, device)
+    short = make_commands(model, scratch, 2, precision, device)
     peaks = {name: run(short[name], sample_memory=True).peak / 1e6 for name in sampled}
     medians = {name: [statistics.median(read_speeds(each)) for each in done] for name, done in runs.items()}
     loop, rows = medians["5 hand-written loop"], []
@@ -156,17 +156,17 @@ def measure_gelu(rounds: int) -> list[dict]:
     networks["fused GELU"] = fuse_gelu(AutoModelForCausalLM.from_config(config).train())
 
     def step(network: torch.nn.Module) -> None:
-        for _ in range(4):
+        for _ in range(2):
             network(input_ids=input_ids, labels=input_ids).loss.backward()
 
     calls = {name: partial(step, network) for name, network in networks.items()}
     for call in calls.values():  # the first call sets up threads and buffers
         call()
-    return time_in_turns(calls, {"tokens": 4 * input_ids.numel()}, rounds)
+    return time_in_turns(calls, {"tokens": 2 * input_ids.numel()}, rounds)
 
 
 def main() -> None:
-    args = parse_args(__doc__, rounds=2)
+    args = parse_args(__doc__, rounds=1)
     cuda = torch.cuda.is_available()
     precision, device = ("fp16", "cuda") if cuda else ("fp32", "cpu")
     num_steps = 60 if cuda and not args.quick else 20
@@ -187,7 +187,7 @@ def main() -> None:
     figures = {"rows": rows}
     if not cuda:
         print("no GPU: training on a GPU was not timed\n")
-        figures["gelu"] = {"rows": measure_gelu(3 if args.quick else 15)}
+        figures["gelu"] = {"rows": measure_gelu(3 if args.quick else 5)}
         print(f"forward and backward of the tiny model\n\n{table(figures['gelu']['rows'])}")
     save("train on a GPU" if cuda else "train", figures, args)
 

@@ -13,20 +13,6 @@ from matplotlib.figure import Figure
 
 BENCH = ROOT / "bench"
 OURS, PEERS = "#0072b2", "#9a9a9a"
-# Names in results/ that were saved before they were renamed. To be deleted when all benches have run again.
-RENAMED = {
-    '"times as long"': '"relative time"',
-    '"times as fast as 5"': '"relative speed"',
-    '"a call a row"': '"one call per row"',
-    '"5 single ones"': '"5 single messages"',
-    '"bare draws"': '"sampling alone"',
-    '"of new messages"': '"bits per byte, new messages"',
-    '"bits a byte': '"bits per byte',
-    '"seconds to train"': '"training seconds"',
-    "messages to learn from": "training messages",
-    "held out;": "test messages;",
-    "of those stand in the former as well": "of the test messages also occur in the training data",
-}
 # (stage, part of its results) -> what the rows compare
 TITLES = {
     ("parse", "sample"): "Parsing {MB:.0f} MB of made-up chat, {lines:,.0f} lines",
@@ -47,9 +33,12 @@ TITLES = {
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench` from `results/`. The commands of a table ran in turns, in one run on one machine. Seconds are
-medians over the rounds. Relative times and speeds are medians of the ratios within each round, and the row with 1 is
-what the others are compared with. Memory is the peak over all processes of a command: their proportional set size,
+Written by `make bench` from `results/`, in at most a quarter of an hour on two cores. Each table names its command.
+Where that says `LOGS=folder`, the folder had real chat, which is not ours to ship: take your own.
+
+The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds, of which there is
+one where it takes a minute. Relative times and speeds are medians of the ratios within each round, and the row with 1
+is what the others are compared with. Memory is the peak over all processes of a command: their proportional set size,
 sampled ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a factor of two
 from one day to another, and ratios by less.
 """
@@ -77,6 +66,11 @@ def find_rows(results: dict, stage: str, part: str | None) -> tuple[list[dict], 
     figures = results.get(stage, {})
     figures = figures.get(part, {}) if part else figures
     return figures.get("rows", []), figures.get("units", {})
+
+
+def made_by(stage: str, part: str | None) -> str:
+    """Return the command that makes a table."""
+    return f"By `make bench-{stage.split()[0]}{' LOGS=folder' if part in ('real', 'encoders') else ''}`."
 
 
 def ratio_column(row: dict) -> str:
@@ -147,7 +141,8 @@ def report_machine(results: dict, name: str) -> list[str]:
         title = title.format_map(units)
         figure = f"figures/{name}-{'-'.join(filter(None, [stage, part])).replace(' ', '-')}.png"
         draw_ratios(rows, title, BENCH / figure)
-        lines += [f"### {title}", "", table([*map(order_columns, rows)]), "", f"![{title}]({figure})", ""]
+        lines += [f"### {title}", "", made_by(stage, part), "", table([*map(order_columns, rows)]), ""]
+        lines += [f"![{title}]({figure})", ""]
     if stream := results.get("generate", {}).get("stream"):
         ratio = stream["relative time"]
         lines += [f"An answer of `--stream` takes {ratio:.2f} times as long as sampling its tokens.", ""]
@@ -156,7 +151,8 @@ def report_machine(results: dict, name: str) -> list[str]:
             title = "Parsing" if stage == "parse" else "Tokenizing"
             figure = f"figures/{name}-{stage}-growth.png"
             draw_growth(growth, unit, title, BENCH / figure)
-            lines += [f"### {title} inputs of growing size", "", growth_table(unit, growth), ""]
+            lines += [f"### {title} inputs of growing size", "", made_by(stage, "growth"), ""]
+            lines += [growth_table(unit, growth), ""]
             lines += [f"![time and memory against size]({figure})", ""]
     if memory := results.get("memory"):
         lines += [
@@ -180,7 +176,7 @@ def report_machine(results: dict, name: str) -> list[str]:
         lines += [
             f"### {title}",
             "",
-            f"By `make bench-quality`: {figures['setting']}.",
+            f"{made_by('quality', chat)} {figures['setting']}.",
             "",
             "Bits per byte are of the test messages; fewer are better. New messages are those that do not occur in the",
             "training data. Copies are the share of sampled messages that do.",
@@ -198,18 +194,11 @@ def report_machine(results: dict, name: str) -> list[str]:
     return lines
 
 
-def load_results(path: Path) -> dict:
-    text = path.read_text(encoding="utf-8")
-    for old, new in RENAMED.items():
-        text = text.replace(old, new)
-    return json.loads(text)
-
-
 def main() -> None:
     (BENCH / "figures").mkdir(exist_ok=True)
     lines = [INTRODUCTION]
     for path in sorted(RESULTS.glob("*.json")):
-        lines += report_machine(load_results(path), path.stem)
+        lines += report_machine(json.loads(path.read_text(encoding="utf-8")), path.stem)
     lines += [COMPARISON]
     (BENCH / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 

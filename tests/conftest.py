@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from warm import run_warm
 
 from chatter.engines import ENGINES
 from chatter.files import MANIFEST
@@ -48,8 +49,11 @@ def pytest_collection_modifyitems(items):
 def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):
     """Run a script in a process of its own. `check` fails the test if the script fails, with what it said."""
     command = [*map(str, launcher), str(ROOT / script), *map(str, args)]
-    env = os.environ | env
-    done = subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=600)
+    if script == "train.py" and launcher == (sys.executable,) and not env:
+        done = run_warm(command[1:], cwd, stdin, timeout=600)
+    else:
+        env = os.environ | env
+        done = subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=600)
     assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr[-4000:]}"
     return done
 

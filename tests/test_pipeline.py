@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SCRIPTS, SHARED, TINY, needs_shared, run
+from conftest import ROOT, SCRIPTS, SHARED, TINY, error_of, needs_shared, run
 from datasets import DatasetDict
 from filelock import FileLock
 from nbclient import NotebookClient
@@ -207,6 +207,22 @@ def test_real_chat_with_the_real_vocabulary(tmp_path):
     run("train.py", "--dataset-dir", tmp_path / "dataset", *options)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight.shape == (50258, 32)
     assert len(run("generate.py", "hello chat", "--model", tmp_path / "out", "-n", 2).stdout.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_dataset_and_a_model_of_the_version_before(zero3, dataset_dir, tmp_path):
+    """They had fewer files, and were recognized by the others. They train, speak, and are replaced."""
+    dataset, model = (shutil.copytree(old, tmp_path / old.name) for old in (dataset_dir, zero3[0]))
+    for name in (MANIFEST, "chat_format.json", "said.u64", "summary.json"):
+        for folder in (dataset, model):
+            (folder / name).unlink(missing_ok=True)
+    assert len(run("generate.py", "hello chat", "--model", model, "--seed", 1).stdout.splitlines()) == 1
+    assert "has no said.u64" in error_of("generate.py", "--model", model, "--no-copies")
+    options = ["--dataset-dir", dataset, "--model", model, "--max-steps", 1, "--no-deepspeed"]
+    run("train.py", *options, "--output-dir", tmp_path / "next")
+    assert len(run("generate.py", "hello chat", "--model", tmp_path / "next").stdout.splitlines()) == 1
+    run("train.py", *options, "--output-dir", model, "--overwrite")
+    assert (model / "chat_format.json").exists()
 
 
 def test_the_packages_take_debians_python():
