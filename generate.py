@@ -224,6 +224,8 @@ def parse_args() -> argparse.Namespace:
     args.chat += argv[end + 1 :]
     if args.stream and (args.chat or args.num_messages > 1):
         parser.error("--stream reads the chat from standard input and answers with one message per line")
+    if args.trigger and not args.stream:
+        parser.error("--trigger says which lines of --stream are answered: pass both")
     if args.greedy and args.num_messages > 1:
         parser.error("--greedy always generates the same message: pass -n without it")
     return args

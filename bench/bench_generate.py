@@ -25,32 +25,35 @@ NUM_TOKENS = 20
 PROMPT = "what game is this?"
 
 
-def time_stream(command: Command, lines: list[str]) -> list[float]:
-    """Time the answer to each line of a --stream. The first, which includes the start, is left out."""
-    pipe = subprocess.PIPE
+def time_stream(command: Command, lines: list[str]) -> tuple[list[float], list[str]]:
+    """Time the answer to each line of a --stream; return the times and the chat with its answers.
+
+    The time of the first answer, which includes the start, is left out.
+    """
+    chat, pipe = [], subprocess.PIPE
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
 
         def ask(line: str) -> None:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            process.stdout.readline()
+            chat.extend([line, process.stdout.readline().rstrip("\n")])
 
         seconds = [time_call(partial(ask, line)) for line in lines]
         process.stdin.close()
-    return seconds[1:]
+    return seconds[1:], chat
 
 
-def time_sampling(engine: Engine, lines: list[str], sampling: Sampling) -> list[float]:
-    """Time the sampling alone, without the first call.
-
-    Samples as many tokens after prompts as long as those of `time_stream`, where each answer joins the chat.
-    """
+def time_sampling(engine: Engine, chat: list[str], sampling: Sampling) -> list[float]:
+    """Time the sampling of as many tokens after each line of `chat` that `time_stream` wrote, without the first."""
 
     def sample(number: int) -> None:
-        prompt = encode_chat(engine.tokenizer, engine.format, lines[: number + 1], engine.format.block_size)
-        engine.sample(prompt + prompt[-1:] * (NUM_TOKENS + 1) * number, 1, sampling)  # newlines instead of answers
+        engine.sample(prompts[number], 1, sampling)
 
-    return [time_call(partial(sample, number)) for number in range(len(lines))][1:]
+    prompts = [
+        encode_chat(engine.tokenizer, engine.format, chat[: number + 1], engine.format.block_size - NUM_TOKENS)
+        for number in range(0, len(chat), 2)
+    ]
+    return [time_call(partial(sample, number)) for number in range(len(prompts))][1:]
 
 
 def main() -> None:
@@ -77,9 +80,9 @@ def main() -> None:
         print(f"one message from a cold start\n\n{table(rows)}\n")
 
         lines = [f"line {number} of a chat that goes on and on" for number in range(9)]
-        answers = time_stream([*ours, "--stream"], lines)
+        answers, chat = time_stream([*ours, "--stream"], lines)
         engine, sampling = load_engine(model, "cpu"), Sampling(max_new_tokens=NUM_TOKENS)
-        samples = time_sampling(engine, lines, sampling)
+        samples = time_sampling(engine, chat, sampling)
         relative = statistics.median(answers) / statistics.median(samples)
         figures["stream"] = {"answers": answers, "sampling alone": samples, "relative time": relative}
         print(f"an answer of --stream takes {relative:.2f} times as long as sampling its tokens\n")

@@ -47,5 +47,8 @@ def read_users(name_or_file: str) -> frozenset[str]:
 
 
 def read_words(path: Path) -> frozenset[str]:
-    """Return the words and phrases in a file, one a line, as `fold` returns them."""
-    return frozenset(filter(None, (fold(line.strip()) for line in read_text(path).splitlines())))
+    """Return the words and phrases in a file, one a line, as `fold` returns them. Raises InputError if it has none."""
+    words = frozenset(filter(None, (fold(line.strip()) for line in read_text(path).splitlines())))
+    if not words:
+        raise InputError(f"{path} contains no words. Write one word or phrase a line.")
+    return words

@@ -42,8 +42,8 @@ typed = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"
 
 
 def pytest_collection_modifyitems(items):
-    """Run the fast tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Run the fast tests first, and then the longest, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, "test_pipeline" not in item.nodeid))
 
 
 def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):

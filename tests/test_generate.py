@@ -298,6 +298,7 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
         (["--stream", "hi"], "--stream reads the chat from standard input and answers with one message per line"),
         (["--stream", "-n", "2"], "--stream reads the chat from standard input and answers with one message per line"),
         (["--greedy", "-n", "2"], "--greedy always generates the same message: pass -n without it"),
+        (["--trigger", "x", "hi"], "--trigger says which lines of --stream are answered: pass both"),
     ],
     ids=" ".join,
 )

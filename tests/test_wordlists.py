@@ -43,6 +43,13 @@ def test_banned_words_are_lines_and_nothing_is_split(tmp_path):
     assert read_words(tmp_path / "words.txt") == {"two words, one line", "#hashtag"}
 
 
+def test_a_file_without_a_word_is_refused(tmp_path):
+    """Rather than banning nothing."""
+    (tmp_path / "words.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"words\.txt contains no words\. Write one word or phrase a line\."):
+        read_words(tmp_path / "words.txt")
+
+
 @pytest.mark.parametrize("content", ["", "#ann\n#bob\n"])
 def test_a_file_without_a_name_is_refused(content, tmp_path):
     """Rather than excluding nobody."""
