@@ -37,10 +37,10 @@ Written by `make bench` from `results/`, in at most a quarter of an hour on two 
 Where that says `LOGS=folder`, the folder had real chat, which is not ours to ship: take your own.
 
 The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds, of which there is
-one where it takes a minute. Relative times and speeds are medians of the ratios within each round, and the row with 1
-is what the others are compared with. Memory is the peak over all processes of a command: their proportional set size,
-sampled ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a factor of two
-from one day to another, and ratios by less.
+one for what takes half a minute. Relative times and speeds are medians of the ratios within each round, and the row
+with 1 is what the others are compared with. Memory is the peak over all processes of a command: their proportional set
+size, sampled ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a factor of
+two from one day to another, and ratios by less.
 """
 COMPARISON = """\
 ## How it compares
