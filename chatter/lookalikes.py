@@ -93,7 +93,8 @@ def fold(text: str, capitals: bool = False) -> str:
     if capitals:
         folded = folded.translate(CAPITALS)
     folded = strip_marks(folded.casefold()).translate(LATIN).lower()
-    return INVISIBLE.sub("", folded) or INVISIBLE.sub("", unicodedata.normalize("NFKC", text))  # a mark alone
+    folded = INVISIBLE.sub("", folded)
+    return folded if folded.strip() else INVISIBLE.sub("", unicodedata.normalize("NFKC", text))  # a mark alone
 
 
 def letters_of_lines(lines: bytes) -> bytes:

@@ -4,7 +4,7 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatter.lookalikes import CONTROL, INVISIBLE, fold, visible
@@ -83,6 +83,7 @@ def test_visible(text, expected):
 
 
 @given(st.text())
+@example("¨")  # nothing but a blank without its mark
 def test_visible_is_one_clean_line(text):
     shown = visible(text)
     assert shown == shown.strip() and not CONTROL.search(shown)

@@ -12,14 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIBRARIES = ["torch", "datasets", "deepspeed", "transformers.trainer", "transformers.models.gpt2.modeling_gpt2"]
 STREAMS = ["stdin", "stdout", "stderr"]
 
 
 def run_warm(command, cwd, stdin, timeout):
     """Run a script as subprocess.run would with captured output; `command` is the script and its arguments."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(LIBRARIES)
+    server.set_forkserver_preload(["libraries"])
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in STREAMS]
         paths[0].write_text(stdin)
