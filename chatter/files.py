@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chatter.command import InputError, log
@@ -190,7 +189,7 @@ def staged_files(folder: Path) -> Iterator[Path]:
                 raise InputError(
                     f"{target} cannot be written. Move what is in its place, or choose another --output-dir."
                 )
-        with ThreadPoolExecutor() as pool:  # replacing a large file takes a while, since the old one is deleted
-            [*pool.map(move, moves, moves.values())]
+        for path, target in moves.items():
+            move(path, target)
     finally:
         delete(staging)

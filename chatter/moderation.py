@@ -87,13 +87,10 @@ def moderated(messages: pl.DataFrame, moderation: dict[str, pl.DataFrame]) -> pl
     number = pl.col("number")
     found = [pl.Series(dtype=pl.UInt32)]
     lowest, highest = messages["number"].min() or 0, messages["number"].max() or 0
-    events = {kind: each.filter(number > lowest, pl.col("first") <= highest) for kind, each in moderation.items()}
-    users = pl.concat([each["user"] for each in events.values()]).unique()
-    candidates = messages.select(number, "channel", "user", "date").filter(pl.col("user").is_in(users.implode()))
     for kind, by in {"timeouts": ["channel", "user"], "bans": ["channel", "user", "date"]}.items():
+        events = moderation[kind].filter(number > lowest, pl.col("first") <= highest).select(number, "first", *by)
+        theirs = messages.select(number, *by).filter(pl.col("user").is_in(events["user"].implode()))
         # The user's next event decides: a later one reaches back less far.
-        theirs = candidates.select(number, *by).join_asof(
-            events[kind].select(number, "first", *by), on="number", by=by, strategy="forward", check_sortedness=False
-        )
+        theirs = theirs.join_asof(events, on="number", by=by, strategy="forward", check_sortedness=False)
         found.append(theirs.filter(pl.col("first") <= number)["number"])
     return number.is_in(pl.concat(found).implode())

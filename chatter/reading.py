@@ -117,15 +117,13 @@ def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
     """
     import polars as pl
 
-    invalid = 0
+    text, invalid = chunk.removesuffix(b"\n"), 0
     try:
-        text = pl.Series("line", [chunk]).cast(pl.String)
+        text = pl.Series("line", [text]).cast(pl.String)
     except pl.exceptions.ComputeError:  # not UTF-8
-        invalid = sum(line.decode(errors="ignore").encode() != line for line in chunk.split(b"\n"))
-        text = pl.Series("line", [chunk.decode(errors="replace")])
+        invalid = sum(line.decode(errors="ignore").encode() != line for line in text.split(b"\n"))
+        text = pl.Series("line", [text.decode(errors="replace")])
     lines = text.str.split("\n").explode()
-    if chunk.endswith(b"\n"):
-        lines = lines[:-1]  # what is behind the last line end is no line
     return (lines.str.strip_suffix("\r") if b"\r" in chunk else lines), invalid
 
 
