@@ -206,8 +206,12 @@ def parse_args() -> argparse.Namespace:
         default=0.95,
         help="sample from the likeliest tokens whose probabilities add up to this",
     )
-    top_k_help = "sample from at most this many tokens; 0 is no limit, and slower"
-    add("--top-k", type=number(int, at_least=0), default=4000, help=top_k_help)
+    add(
+        "--top-k",
+        type=number(int, at_least=0),
+        default=4000,
+        help="sample from at most this many tokens; 0 is no limit, and slower",
+    )
     add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
     add("--max-new-tokens", type=positive_int, default=100, help="longest message; at most half of the positions")
     add("--greedy", action="store_true", help="always take the likeliest token")

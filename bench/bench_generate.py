@@ -45,15 +45,11 @@ def time_stream(command: Command, lines: list[str]) -> tuple[list[float], list[s
 
 def time_sampling(engine: Engine, chat: list[str], sampling: Sampling) -> list[float]:
     """Time the sampling of as many tokens after each line of `chat` that `time_stream` wrote, without the first."""
-
-    def sample(number: int) -> None:
-        engine.sample(prompts[number], 1, sampling)
-
     prompts = [
         encode_chat(engine.tokenizer, engine.format, chat[: number + 1], engine.format.block_size - NUM_TOKENS)
         for number in range(0, len(chat), 2)
     ]
-    return [time_call(partial(sample, number)) for number in range(len(prompts))][1:]
+    return [time_call(partial(engine.sample, prompt, 1, sampling)) for prompt in prompts][1:]
 
 
 def main() -> None:

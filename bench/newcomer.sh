@@ -41,13 +41,13 @@ done
 
 git clone --quiet "$project" "$root/srv/gpt2-twitch-chatter"
 packages=$(sed -n 's/^ *sudo apt-get install //p' "$project/README.md")
-inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd /srv; $1"; }
+inside() { chroot "$root" /usr/bin/env -i HOME=/srv PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd /srv; $1"; }
 inside "apt-get update -qq && apt-get install -qq -y --no-install-recommends $packages > /dev/null"
 for target in $targets; do
     inside "cd gpt2-twitch-chatter && time make $target" 2>&1 | tail -n 40
 done
 
-logs=$root/root/my-logs
+logs=$root/srv/my-logs
 mkdir "$logs"
 for log in "$project"/tests/golden/*; do
     case "$log" in
@@ -58,7 +58,7 @@ done
 cp "$project/tests/golden/justlog.csv" "$logs/table.csv"
 cp "$(find "$project/data/sample_logs" -type f | sort | head -n 1)" "$logs/"
 # In the cache, the tiny model has the name of the one that the commands take.
-cached=$root/root/.cache/huggingface/hub/models--gpt2-medium
+cached=$root/srv/.cache/huggingface/hub/models--gpt2-medium
 mkdir -p "$cached/refs" "$cached/snapshots"
 cp -r "$project/models/tiny-gpt2" "$cached/snapshots/tiny"
 printf tiny > "$cached/refs/main"

@@ -176,8 +176,8 @@ class LineParser:
         """Return all messages of a dialect, and its events, with what their lines do not say."""
         import polars as pl
 
-        padded = {date: f"{date[:8]}0{date[8:]}" for date in plain["date"].unique() if len(date) == 9}
-        if dialect.stands_alone and padded:
+        dates = plain["date"].unique() if dialect.stands_alone else []
+        if padded := {date: f"{date[:8]}0{date[8:]}" for date in dates if len(date) == 9}:
             plain = plain.with_columns(pl.col("date").replace(padded))
         if dialect.columns:
             messages = [(number, *row) for number, kind, *row in rows if kind == "messages"]

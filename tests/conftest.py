@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from warm import run_warm
 
+from chatter.devices import count_gpus
 from chatter.engines import ENGINES
 from chatter.files import MANIFEST
 
@@ -49,7 +50,7 @@ def pytest_collection_modifyitems(items):
 def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):
     """Run a script in a process of its own. `check` fails the test if the script fails, with what it said."""
     command = [*map(str, launcher), str(ROOT / script), *map(str, args)]
-    if script == "train.py" and launcher == (sys.executable,) and not env:
+    if script == "train.py" and launcher == (sys.executable,) and not env and not count_gpus():
         done = run_warm(command[1:], cwd, stdin, timeout=600)
     else:
         env = os.environ | env

@@ -16,7 +16,10 @@ STREAMS = ["stdin", "stdout", "stderr"]
 
 
 def run_warm(command, cwd, stdin, timeout):
-    """Run a script as subprocess.run would with captured output; `command` is the script and its arguments."""
+    """Run a script as subprocess.run would with captured output; `command` is the script and its arguments.
+
+    Not on a machine with a GPU, which the libraries would look for before train.py has chosen one.
+    """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["libraries"])
     with tempfile.TemporaryDirectory() as folder:
