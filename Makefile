@@ -44,6 +44,7 @@ gpu: $(if $(filter .venv/%,$(RUN)),.venv/installed)
 
 soak: .venv/installed-tests
 	$(RUN) bench/soak.py $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(RUN) bench/report.py)
 
 notebook: .venv/installed-tests
 	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb

@@ -18,12 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -53,8 +54,8 @@ class Run:
 def run(command: Command, sample_memory: bool = False) -> Run:
     """Run a command to its end. If it fails, print its output and end the bench.
 
-    With `sample_memory`, memory is sampled ten times a second, as the proportional set size: memory that processes
-    share counts once.
+    With `sample_memory`, memory is sampled at least ten times a second, as the proportional set size: memory that
+    processes share counts once.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
@@ -63,7 +64,7 @@ def run(command: Command, sample_memory: bool = False) -> Run:
         while sample_memory and process.poll() is None:
             done.peak = max(done.peak, process_memory(process))
             done.gpu_peak = max(done.gpu_peak, gpu_memory())
-            time.sleep(0.1)
+            time.sleep(min(0.1, (time.perf_counter() - started) / 10))  # more often at first, for short commands
         code = process.wait()
         done.seconds = time.perf_counter() - started
         output.seek(0)
@@ -216,8 +217,13 @@ def gpu_name() -> str:
     return found.stdout.strip() if not found.returncode else ""
 
 
-def parse_args(docstring: str, rounds: int | None = 3) -> argparse.Namespace:
-    """Parse the options that the benches share. `rounds` is the default of --rounds; None leaves the option out."""
+def parse_args(
+    docstring: str, rounds: int | None = 3, options: Mapping[str, dict[str, Any]] | None = None
+) -> argparse.Namespace:
+    """Parse the options that the benches share, and more `options`, each with its arguments for `add_argument`.
+
+    `rounds` is the default of --rounds; None leaves the option out.
+    """
     parser = make_parser(docstring)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{os.cpu_count()}-cores-{machine()['cpu']}".lower()).strip("-")
     parser.add_argument("--machine", default=slug, help="name of the file of results")
@@ -228,6 +234,8 @@ def parse_args(docstring: str, rounds: int | None = 3) -> argparse.Namespace:
         "--quick", action="store_true", help="only check that everything works: small inputs, no results saved"
     )
     parser.add_argument("--logs-dir", type=Path, help="also measure with these logs, where chat matters")
+    for option, arguments in (options or {}).items():
+        parser.add_argument(option, **arguments)
     args = parser.parse_args()
     if rounds:
         args.rounds = args.rounds or (1 if args.quick else rounds)

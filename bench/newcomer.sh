@@ -10,29 +10,26 @@ set -euo pipefail
 suite=${SUITE:-bookworm}
 targets=${TARGETS:-demo test}
 project=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
-root=$(mktemp -d /var/tmp/newcomer.XXXXXX)
-chmod 755 "$root"
-mounts=() # the newest first
-mount_at() { # mount with these arguments, of which the last is the folder
-    mount "$@"
-    mounts=("${!#}" "${mounts[@]}")
-}
-clean() {
-    for mount in "${mounts[@]}"; do umount -l "$mount"; done
-    rm -rf --one-file-system "$root"
-}
-trap clean EXIT
+if [ -z "${ROOT:-}" ]; then # what is mounted below is mounted for the inner run only, and gone before the folder is removed
+    ROOT=$(mktemp -d /var/tmp/newcomer.XXXXXX)
+    trap 'rm -rf --one-file-system "$ROOT"' EXIT
+    chmod 755 "$ROOT"
+    ROOT=$ROOT unshare --mount "$0" "$@"
+    exit
+fi
+root=$ROOT
 
 mirror=(${MIRROR:-})
 debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "${mirror[@]}" > /dev/null
-mount_at -t proc proc "$root/proc"
-mount_at --bind /dev "$root/dev"
-mount_at -t tmpfs tmpfs "$root/dev/shm"
+mount -t proc proc "$root/proc"
+mount --bind /dev "$root/dev"
+mount -t devpts devpts "$root/dev/pts"
+mount -t tmpfs tmpfs "$root/dev/shm"
 cp /etc/resolv.conf /etc/hosts "$root/etc/" # the installer writes them, but debootstrap does not
 for path in "$@"; do
     if [ -d "$path" ]; then
         mkdir -p "$root$path"
-        mount_at --bind "$path" "$root$path"
+        mount --bind "$path" "$root$path"
     else
         mkdir -p "$root$(dirname "$path")"
         cp "$path" "$root$path"
@@ -41,7 +38,10 @@ done
 
 git clone --quiet "$project" "$root/srv/gpt2-twitch-chatter"
 packages=$(sed -n 's/^ *sudo apt-get install //p' "$project/README.md")
-inside() { chroot "$root" /usr/bin/env -i HOME=/srv PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 bash -euc "cd /srv; $1"; }
+inside() {
+    chroot "$root" /usr/bin/env -i HOME=/srv DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+        bash -euc "cd /srv; $1"
+}
 inside "apt-get update -qq && apt-get install -qq -y --no-install-recommends $packages > /dev/null"
 for target in $targets; do
     inside "cd gpt2-twitch-chatter && time make $target" 2>&1 | tail -n 40

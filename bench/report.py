@@ -169,6 +169,10 @@ def report_machine(results: dict, name: str) -> list[str]:
         ]
         lines += ["the allocator's fragments and what kernels need for themselves.", ""]
         lines += [line for part in ("rows", "states", "fits") for line in (table(memory[part]), "")]
+    if soak := results.get("soak"):
+        lines += ["### What was broken on purpose, and what was lost", ""]
+        lines += ["By `make soak`. Each fault is a function in bench/soak.py, which says what survives it.", ""]
+        lines += [table(soak["rows"]), ""]
     for chat, figures in results.get("quality", {}).items():
         title = f"Quality beside n-gram models, {'made-up' if chat == 'sample' else 'real'} chat"
         figure = f"figures/{name}-quality-{chat}.png"

@@ -6,7 +6,7 @@ no output may be half-written, an error must be one line, and a rerun must give 
 same bytes or, for training, the same weights up to TOLERANCE. The exit code is 1 if anything was lost.
 
     python bench/soak.py
-    python bench/soak.py --quick
+    python bench/soak.py --quick   2 tries of each fault per stage, and 100,000 lines of noise
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from harness import ROOT, Command, run, sample_logs, table
+from harness import ROOT, Command, parse_args, run, sample_logs, save, table
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-from chatter.command import make_parser, number, positive_int
+from chatter.command import number, positive_int
 from chatter.forms import KINDS
 from parse_logs import parse_logs
 
@@ -314,14 +314,10 @@ def make_stages(logs: Path, scratch: Path) -> list[Stage]:
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--tries", type=positive_int, default=20, help="kills per stage; other faults get fewer tries")
-    parser.add_argument("--noise", type=positive_int, default=10_000_000, help="lines of noise to parse")
-    parser.add_argument("--seed", type=number(int, at_least=0), default=0, help="random seed of the faults")
-    parser.add_argument(
-        "--quick", action="store_true", help="2 tries of each fault per stage, and 100000 lines of noise"
-    )
-    args = parser.parse_args()
+    tries = {"type": positive_int, "default": 20, "help": "kills per stage; other faults get fewer tries"}
+    noise = {"type": positive_int, "default": 10_000_000, "help": "lines of noise to parse"}
+    seed = {"type": number(int, at_least=0), "default": 0, "help": "random seed of the faults"}
+    args = parse_args(__doc__, rounds=None, options={"--tries": tries, "--noise": noise, "--seed": seed})
     os.environ["OMP_NUM_THREADS"] = "1"  # the tries share the cores, and torch's threads would wait for each other
     faults: dict[str, tuple[Callable[[Case], None], int]] = {
         "kill -9": (kill, args.tries),
@@ -375,6 +371,7 @@ def main() -> None:
         rows.append({"stage": "parse_logs.py", "fault": "lines of noise", "tries": num_lines, "survived": num_counted})
     rows = [row | {"lost": row["tries"] - row["survived"]} for row in rows]
     print(table(rows))
+    save("soak", {"rows": rows}, args)
     sys.exit(any(row["lost"] for row in rows))
 
 
