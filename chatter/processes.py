@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import json
 import os
@@ -48,9 +49,11 @@ KNOWN_ERRORS = {
 
 def join_process_group() -> None:
     """Join the process group that deepspeed or torchrun describes, or a group of this process alone."""
+    import cpuinfo
     import deepspeed
     import torch
 
+    cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)  # DeepSpeed asks three times, for a second each
     if "RANK" not in os.environ:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -203,7 +203,7 @@ def test_real_chat_with_the_real_vocabulary(tmp_path):
     run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "dataset", "--model", model)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "dataset/tokenizer")
     assert (len(tokenizer), tokenizer.pad_token_id) == (50258, 50257)
-    options = ["--model", model, "--output-dir", tmp_path / "out", "--max-steps", 2]
+    options = ["--model", model, "--output-dir", tmp_path / "out", "--max-steps", 2, "--batch-size", 8]
     run("train.py", "--dataset-dir", tmp_path / "dataset", *options)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight.shape == (50258, 32)
     assert len(run("generate.py", "hello chat", "--model", tmp_path / "out", "-n", 2).stdout.splitlines()) == 2

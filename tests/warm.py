@@ -10,22 +10,28 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
+
+import pytest
 
 STREAMS = ["stdin", "stdout", "stderr"]
 
 
-def run_warm(command, cwd, stdin, timeout):
+def run_warm(command, cwd, stdin, env, timeout):
     """Run a script as subprocess.run would with captured output; `command` is the script and its arguments.
 
     Not on a machine with a GPU, which the libraries would look for before train.py has chosen one.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["libraries"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the server does not take over sys.path
+        forkserver.ensure_running()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in STREAMS]
         paths[0].write_text(stdin)
-        process = server.Process(target=become, args=(command, str(cwd), dict(os.environ), [*map(str, paths)]))
+        process = server.Process(target=become, args=(command, str(cwd), os.environ | env, [*map(str, paths)]))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -37,6 +43,7 @@ def run_warm(command, cwd, stdin, timeout):
 
 def become(command, cwd, environment, paths):
     """Turn this process into one that runs `command`."""
+    assert "libraries" in sys.modules  # the server skips what it cannot import
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
