@@ -114,10 +114,11 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     checkpoint = find_checkpoint(checkpoints, run) if args.resume else None
     settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
     is_first = settings.process_index == 0  # of several processes
+    save = partial(save_model, args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
     if checkpoint and is_finished(checkpoint, settings.max_steps):
         log("this run is finished: saving its model again. Pass more --epochs to train further.")
         if is_first:
-            save_model(args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
+            save()
         return 0
     if is_first:
         print_plan(model, blocks, settings, args)
@@ -147,7 +148,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         log_peak()
         if not stop.received and is_first:
-            save_model(args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
+            save()
     except Exception:
         if is_first:
             delete_incomplete(checkpoints)

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from channel_figures import STEPS, compare_headers
 from harness import ROOT, find_chats, parse_args, run, save, table
 from peers.kneser_ney import KneserNey
-from sampling_figures import compare_sampling
+from quality_channels import STEPS, compare_headers
+from quality_sampling import compare_sampling
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 

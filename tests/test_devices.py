@@ -82,7 +82,7 @@ def environment(monkeypatch):
     """The environment, without what decides about devices, and as it was after the test."""
     before = dict(os.environ)
     for name in ("CUDA_VISIBLE_DEVICES", "RANK", "LOCAL_RANK", "DS_ACCELERATOR", "OMP_NUM_THREADS"):
-        os.environ.pop(name, None)
+        monkeypatch.delenv(name, raising=False)
     yield monkeypatch
     os.environ.clear()  # monkeypatch would leave what the functions under test set
     os.environ.update(before)
