@@ -76,7 +76,7 @@ def parse_logs(
     """Write one CSV per log in `jobs` threads, or none at all.
 
     `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. Return what became of
-    each log, why other files were skipped, and the CSVs in `output_dir` without a log any more; `prune` deletes those.
+    each log, why other files were skipped, and the CSVs in `output_dir` whose logs are gone; `prune` deletes those.
     """
     filters = filters or {}
     logs, skipped = find_logs(logs_dir, output_dir)

@@ -9,7 +9,7 @@ Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrai
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
     deepspeed --num_gpus 2 train.py --batch-size 32      # several GPUs; torchrun --nproc_per_node 2 works as well
     python train.py --model HuggingFaceTB/SmolLM2-360M --lora-rank 16 --eval-every 0.25 --patience 3
-    python train.py --model models/tiny-gpt2 --dataset-dir data/demo/tokenized_datasets --output-dir models/demo
+    python train.py --model models/tiny-gpt2 --dataset-dir data/demo/tokenized_datasets --output-dir models/demo/again
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     run = describe_run(args, settings)
     checkpoint = find_checkpoint(checkpoints, run) if args.resume else None
     settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
+    steps_per_epoch = math.ceil(len(blocks["train"]) / args.batch_size)
+    every = max(1, round(args.eval_every * steps_per_epoch)) if args.eval_every else 0  # steps
     is_first = settings.process_index == 0  # of several processes
     save = partial(save_model, args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
     if checkpoint and is_finished(checkpoint, settings.max_steps):
@@ -140,7 +142,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
         for callback in (
             *([Reschedule()] if checkpoint else []),
             Progress(args.batch_size * block_size, chat_format, opening_header(data), said),
-            Evaluations(round(args.eval_every * math.ceil(len(blocks["train"]) / args.batch_size)), args.patience),
+            Evaluations(every, args.patience),
             CompleteCheckpoints(checkpoints, run, args.keep_checkpoints),
             stop,
         ):
@@ -267,7 +269,7 @@ def parse_args() -> argparse.Namespace:
         default=8,
         help="blocks that a process computes at a time: lower it if memory runs out",
     )
-    add("--learning-rate", type=above_0, default=1e-3, help="its highest value")
+    add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
     add(
         "--warmup-epochs", type=number(float, at_least=0, at_most=1e6), default=0.1, help="length of the linear warm-up"
     )
@@ -281,7 +283,7 @@ def parse_args() -> argparse.Namespace:
         "--eval-every",
         type=number(float, at_least=0, at_most=1),
         default=0.0,
-        help="evaluate after this part of an epoch",
+        help="also evaluate after each such part of an epoch; 0: only at its end",
     )
     add("--patience", type=positive_int, metavar="N", help="stop after N evaluations without a lower test loss")
     add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs says")

@@ -210,7 +210,7 @@ def check_engines(checks: Checks, place: Place) -> None:
     scored = [score for result in scores for score in result.log_probs]
     assert len(scored) == blocks.numel() - len(blocks) and IGNORED_LABEL not in blocks
     loss = -sum(scored) / len(scored)
-    checks.add_near("the saved model in CTranslate2 (int8)", loss, reported, 0.05)
+    checks.add_near("the saved model in CTranslate2", loss, reported, 0.05)
 
 
 def check_speed(checks: Checks, place: Place) -> list[dict]:
@@ -244,12 +244,12 @@ def check_speed(checks: Checks, place: Place) -> list[dict]:
         mfu = resident["MFU"]
         checks.add("MFU of --no-offload", "0.4 or more", f"{mfu:.2f}", mfu >= 0.4, correctness=False)
     if place.rehearsal or resident.get("MFU", 0) < 0.4:
-        for name, share in largest_losses(place, scratch / "model"):
+        for name, share in slowest_operations(place, scratch / "model"):
             checks.add(f"time in {name[:60]}", "", f"{share:.0%}", None)
     return rows
 
 
-def largest_losses(place: Place, model: Path) -> list[tuple[str, float]]:
+def slowest_operations(place: Place, model: Path) -> list[tuple[str, float]]:
     """Return the three operations that take longest in forward and backward, with their share of the time."""
     from torch.profiler import ProfilerActivity, profile
     from transformers import AutoModelForCausalLM

@@ -151,7 +151,7 @@ def report_machine(results: dict, name: str) -> list[str]:
         lines += [f"![{title}]({figure})", ""]
     if stream := results.get("generate", {}).get("stream"):
         ratio = stream["relative time"]
-        lines += [f"An answer of `--stream` takes {ratio:.2f} times as long as sampling its tokens.", ""]
+        lines += [f"An answer of `--stream` takes {ratio:.2f} times as long as sampling its tokens in a bare loop.", ""]
     for stage, unit in {"parse": "MB", "tokenize": "million messages"}.items():
         if growth := results.get(stage, {}).get("growth"):
             title = "Parsing" if stage == "parse" else "Tokenizing"

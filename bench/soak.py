@@ -33,6 +33,7 @@ from safetensors.numpy import load_file
 from tqdm import tqdm
 
 from chatter.command import number, positive_int
+from chatter.files import STAGING
 from chatter.forms import KINDS
 from parse_logs import parse_logs
 
@@ -151,7 +152,7 @@ def terminate(case: Case) -> None:
     if code == 143:
         last_line = stderr.splitlines()[-1]
         expect(last_line == f"{stage.script}: terminated" or last_line.startswith("stopped at step"), stderr[-2000:])
-        expect(not [*case.scratch.glob(".*.partial")] and not (output / ".partial").exists(), "half-written")
+        expect(not [*case.scratch.glob(".*.partial")] and not (output / STAGING).exists(), "half-written")
     found = stage.result(output)
     expect_part(found, case.wanted)
     if stage.resume and found:

@@ -212,7 +212,8 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
             raise
         except Exception as error:  # not installed, a folder that is not writable, a model that it cannot convert
             if name == names[-1]:
-                raise InputError(f"{name} cannot load {folder} ({error}). Pass --engine transformers.") from error
+                advice = "Run train.py again." if name == "transformers" else "Pass --engine transformers."
+                raise InputError(f"{name} cannot load {folder} ({error}). {advice}") from error
             if not isinstance(error, ImportError):
                 log(f"{name} cannot load {folder} ({error}): using {names[-1]}, which is slower")
     raise AssertionError("unreachable")

@@ -25,8 +25,8 @@ def print_plan(
     precision = precision_of(settings)
     zero = (settings.deepspeed or {}).get("zero_optimization", {})
     offloaded = [part for part in ("param", "optimizer") if zero.get(f"offload_{part}", {}).get("device") == "cpu"]
-    # weights in the precision of training, and float32 weights with Adam's two moments
-    checkpoint = trained * ((4 if precision == "fp32" else 2) + 12)
+    # float32 weights with Adam's two moments and, of DeepSpeed, the weights in the precision of training
+    checkpoint = trained * (12 + ((4 if precision == "fp32" else 2) if settings.deepspeed else 0))
     rows = {
         "model": f"{args.model}, {parameters:,} parameters"
         + (f", {trained:,} of them trained" * (trained < parameters)),

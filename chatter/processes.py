@@ -21,13 +21,13 @@ from chatter.command import InputError, log
 # Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
 # gpt2-medium: its larger matrices would each be reduced alone.
 BUCKET_SIZE = 50_000_000
-GPU_MEMORY = (  # PyTorch's, cuBLAS's, cuDNN's
+OUT_OF_GPU_MEMORY = (  # from PyTorch, cuBLAS or cuDNN
     "out of GPU memory. Pass a lower --micro-batch-size, for which --batch-size can stay as it is, or "
     "--gradient-checkpointing."
 )
 # A pattern of the type and text of an error -> what it means and what to do. The first that fits counts.
 KNOWN_ERRORS = {
-    r"(CUDA|HIP) out of memory|_STATUS_ALLOC_FAILED|cuda failure.*out of memory": GPU_MEMORY,
+    r"(CUDA|HIP) out of memory|_STATUS_ALLOC_FAILED|cuda failure.*out of memory": OUT_OF_GPU_MEMORY,
     r"shared memory segment|/dev/shm/nccl|DistBackendError.*No space left": (
         "NCCL needs more shared memory than is free in /dev/shm (df -h /dev/shm). Start the container with "
         "--shm-size=2g or --ipc=host, or set NCCL_SHM_DISABLE=1."

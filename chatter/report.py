@@ -23,8 +23,9 @@ def write_data_report(folder: Path, summary: dict[str, Any]) -> None:
     text = f"""\
 # Blocks of chat
 
-Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: <|endoftext|>, whole messages of
-one file in order, each followed by a newline, and padding. The rows are shuffled.
+Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: the token for a
+beginning, the line `#channel` if channels are named below, whole messages of one file in order, each followed by a
+newline, and padding. The rows are shuffled.
 
 These are other people's words. Do not publish them without their consent.
 
@@ -72,8 +73,8 @@ def write_model_report(
 # A chatter
 
 {Path(model).name}, fine-tuned on Twitch chat by train.py. Its perplexity on the test split was {before:.2f} before
-training and is {after:.2f} after epoch {best["epoch"]:.2f}, the lowest of {len(tests) - 1}. Since the test split chose
-the model, other chat may surprise it more.
+training and is {after:.2f} after epoch {best["epoch"]:.2f}, the lowest of {len(tests) - 1}. The model was
+chosen by its loss on the test split, so it may do worse on other chat.
 
 It repeats what people said, and may say it about real people. Do not use it for moderation, and do not let it pass as
 one of them.

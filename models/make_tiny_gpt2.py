@@ -31,6 +31,8 @@ def main() -> None:
     for path in sorted(args.input_dir.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as rows:
             messages += [row["message"] for row in csv.DictReader(rows)]
+    if not messages:
+        parser.error(f"no messages in {args.input_dir}. Run make sample, or pass another --input-dir.")
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

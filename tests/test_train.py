@@ -129,6 +129,24 @@ def test_the_best_epoch_is_saved_by_the_plain_trainer_and_after_a_resume(small_m
 
 
 @pytest.mark.slow
+def test_evaluations_more_often_than_steps_are_after_each(train):
+    options = ["--epochs", 1, "--warmup-epochs", 0, "--batch-size", 4, "--micro-batch-size", 4, "--no-deepspeed"]
+    _, errors = train(*options, "--eval-every", 0.01)
+    assert len(re.findall("^epoch .* test loss", errors, re.MULTILINE)) == 1 + 6
+
+
+@pytest.mark.slow
+def test_the_plan_knows_what_a_checkpoint_takes(train):
+    """Less under the plain Trainer, which keeps no weights but those that Adam updates."""
+    for options in [], ["--no-deepspeed"]:
+        folder, errors = train("--max-steps", 1, "--epochs", 1, "--warmup-epochs", 0, *options)
+        counted = 1e9 * float(re.search(r"a checkpoint +about ([\d.e-]+) GB", errors)[1])
+        files = [path for path in Path(f"{folder}-checkpoints").glob("checkpoint-*/**/*") if path.is_file()]
+        tensors = [path.stat().st_size for path in files if path.suffix in (".safetensors", ".pt", ".bin")]
+        assert sum(tensors) == pytest.approx(counted, rel=0.15)
+
+
+@pytest.mark.slow
 def test_patience_ends_a_run(small_model, dataset_dir, tmp_path):
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
     done = run("train.py", *basics, "--no-deepspeed", "--patience", 2)
