@@ -47,7 +47,6 @@ Command = list[str | Path]
 class Run:
     seconds: float
     peak: int = 0  # memory of all its processes, bytes
-    gpu_peak: int = 0  # used memory of the NVIDIA GPU in use, bytes
     output: str = ""  # stdout and stderr
 
 
@@ -63,7 +62,6 @@ def run(command: Command, sample_memory: bool = False) -> Run:
         done = Run(0)
         while sample_memory and process.poll() is None:
             done.peak = max(done.peak, process_memory(process))
-            done.gpu_peak = max(done.gpu_peak, gpu_memory())
             time.sleep(min(0.1, (time.perf_counter() - started) / 10))  # more often at first, for short commands
         code = process.wait()
         done.seconds = time.perf_counter() - started
@@ -72,22 +70,6 @@ def run(command: Command, sample_memory: bool = False) -> Run:
         if code:
             sys.exit(f"{' '.join(map(str, command))} failed:\n{done.output}")
     return done
-
-
-def gpu_memory() -> int:
-    """Return the used memory of the GPU in use in bytes, according to nvidia-smi; 0 if there is none.
-
-    Other processes on it count as well. train.py and its peers print PyTorch's own peak, which is theirs alone.
-    """
-    if not shutil.which("nvidia-smi") or not os.environ["CUDA_VISIBLE_DEVICES"]:
-        return 0
-    query = [
-        "nvidia-smi",
-        f"--id={os.environ['CUDA_VISIBLE_DEVICES']}",
-        "--query-gpu=memory.used",
-        "--format=csv,noheader,nounits",
-    ]
-    return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout) << 20
 
 
 def process_memory(process: psutil.Process) -> int:
