@@ -113,7 +113,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     run = describe_run(args, settings)
     checkpoint = find_checkpoint(checkpoints, run) if args.resume else None
     settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
-    steps_per_epoch = math.ceil(len(blocks["train"]) / args.batch_size)
+    steps_per_epoch = count_steps(len(blocks["train"]), args.batch_size)
     every = max(1, round(args.eval_every * steps_per_epoch)) if args.eval_every else 0  # steps
     is_first = settings.process_index == 0  # of several processes
     save = partial(save_model, args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
@@ -171,6 +171,11 @@ def is_finished(checkpoint: Path, max_steps: int) -> bool:
     return step == max_steps
 
 
+def count_steps(num_blocks: int, batch_size: int) -> int:
+    """Return the optimizer steps of an epoch, of which the last may have fewer blocks."""
+    return math.ceil(num_blocks / batch_size)
+
+
 def training_arguments(
     args: argparse.Namespace, num_train_blocks: int, checkpoints: Path, dtype: torch.dtype | None = None
 ) -> TrainingArguments:
@@ -188,7 +193,7 @@ def training_arguments(
             f"--batch-size {args.batch_size} is not a multiple of --micro-batch-size {args.micro_batch_size} times "
             f"{num_processes} process(es). Change one of them."
         )
-    steps_per_epoch = math.ceil(num_train_blocks / args.batch_size)
+    steps_per_epoch = count_steps(num_train_blocks, args.batch_size)
     max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
     warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
     return TrainingArguments(

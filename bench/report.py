@@ -39,8 +39,8 @@ Where that says `LOGS=folder`, the folder had real chat, which is not ours to sh
 The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds, of which there is
 one for what takes half a minute. Relative times and speeds are medians of the ratios within each round, and the row
 with 1 is what the others are compared with. Memory is the peak over all processes of a command: their proportional set
-size, sampled ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a factor of
-two from one day to another, and ratios by less.
+size, sampled at least ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
+factor of two from one day to another, and ratios by less.
 """
 MEMORY = """\
 Estimates, by `make bench-memory`; no GPU measured them. The first table compares train.py's count with a simulation of

@@ -126,6 +126,17 @@ def wait(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, stderr
 
 
+def expect_recovery(case: Case, output: Path) -> None:
+    """Raise Lost unless what a stopped run left is right, and another run completes it."""
+    stage = case.stage
+    found = stage.result(output)
+    expect_part(found, case.wanted)
+    if stage.resume and found:  # it had ended
+        return
+    code, stderr = wait(start(stage.command(output, *stage.resume)))
+    expect(code == 0 and is_same(stage.result(output), case.wanted), f"another result: {stderr[-2000:]}")
+
+
 def kill(case: Case) -> None:
     """Kill a run with all its processes at a random moment, check what is there, and run it again."""
     stage, output = case.stage, case.scratch / "out"
@@ -133,12 +144,7 @@ def kill(case: Case) -> None:
     time.sleep(case.rng.uniform(0, case.seconds))
     os.killpg(process.pid, 9)
     wait(process)
-    found = stage.result(output)
-    expect_part(found, case.wanted)
-    if stage.resume and found:  # it had ended
-        return
-    code, stderr = wait(start(stage.command(output, *stage.resume)))
-    expect(code == 0 and is_same(stage.result(output), case.wanted), f"another result: {stderr[-2000:]}")
+    expect_recovery(case, output)
 
 
 def terminate(case: Case) -> None:
@@ -153,12 +159,7 @@ def terminate(case: Case) -> None:
         last_line = stderr.splitlines()[-1]
         expect(last_line == f"{stage.script}: terminated" or last_line.startswith("stopped at step"), stderr[-2000:])
         expect(not [*case.scratch.glob(".*.partial")] and not (output / STAGING).exists(), "half-written")
-    found = stage.result(output)
-    expect_part(found, case.wanted)
-    if stage.resume and found:
-        return
-    code, stderr = wait(start(stage.command(output, *stage.resume)))
-    expect(code == 0 and is_same(stage.result(output), case.wanted), f"another result: {stderr[-2000:]}")
+    expect_recovery(case, output)
 
 
 def close_streams(case: Case) -> None:
