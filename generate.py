@@ -26,17 +26,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO
 
-from chatter.banned import has_banned
 from chatter.channels import CurrentChannel, read_channels
 from chatter.chat import begin_chat, clean, decode_message, encode, encode_chat
-from chatter.command import InputError, make_parser, number, positive_int
+from chatter.cli import InputError, make_parser, number, plain_errors, positive_int
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
-from chatter.exits import plain_errors
 from chatter.exports import parse_any_line
 from chatter.lines import UNTIMED
-from chatter.lookalikes import fold, visible
-from chatter.said import open_said
-from chatter.wordlists import read_words
+from chatter.wording.banned import has_banned, read_words
+from chatter.wording.lookalikes import fold, visible
+from chatter.wording.training_messages import open_said
 
 MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or banned words
 MAX_BATCH = 50  # messages sampled at once

@@ -32,9 +32,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.command import InputError, make_parser, one_line, positive_int
+from chatter.cli import InputError, make_parser, one_line, plain_errors, positive_int
 from chatter.dialects import DIALECTS, FIELDS
-from chatter.exits import plain_errors
 from chatter.files import LOCK, locked, staged_files
 from chatter.filters import LogFacts, add_filter_options, chosen_filters, filter_messages, mask_mentions
 from chatter.folders import find_logs, name_csvs

@@ -32,13 +32,12 @@ from typing import TYPE_CHECKING
 
 from chatter.channels import all_in_one, channel_header, read_chats
 from chatter.chat import begin_chat, clean, load_encoder, load_tokenizer, newline_id
-from chatter.command import InputError, make_parser, number, positive_int
-from chatter.exits import plain_errors
+from chatter.cli import InputError, make_parser, number, plain_errors, positive_int
 from chatter.files import atomic_output, delete, reserved
 from chatter.packing import Packer, truncate
 from chatter.report import write_data_report
-from chatter.said import SAID, hash_messages, write_said
 from chatter.tables import READ_BYTES, find_tables
+from chatter.wording.training_messages import SAID, hash_messages, write_said
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import numpy as np

@@ -29,16 +29,9 @@ from chatter.adapters import add_adapters
 from chatter.blocks import load_blocks
 from chatter.channels import opening_header
 from chatter.chat import ChatFormat
-from chatter.checkpoints import (
-    delete_incomplete,
-    describe_run,
-    find_checkpoint,
-    prepare_checkpoints,
-    read_state,
-)
-from chatter.command import InputError, log, make_parser, number, positive_int
+from chatter.checkpoints import delete_incomplete, describe_run, find_checkpoint, prepare_checkpoints, read_state
+from chatter.cli import InputError, log, make_parser, number, plain_errors, positive_int
 from chatter.devices import choose_device, is_ampere
-from chatter.exits import plain_errors
 from chatter.files import reserved
 from chatter.fused import choose_optimizer, fuse_gelu
 from chatter.hub import fetched_folder
@@ -54,8 +47,8 @@ from chatter.processes import (
     plain_library_errors,
 )
 from chatter.report import read_data_summary
-from chatter.said import find_sources, open_said
-from chatter.saving import save_model
+from chatter.saving import find_sources, save_model
+from chatter.wording.training_messages import open_said
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import torch

@@ -35,7 +35,7 @@ from chatter.blocks import load_blocks
 from chatter.chat import newline_id
 from chatter.engines import load_engine, load_weights
 from chatter.report import METRICS
-from chatter.said import is_long, open_said
+from chatter.wording.training_messages import is_long, open_said
 from generate import generate
 
 EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart

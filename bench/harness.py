@@ -30,7 +30,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also for the benches, which import this module first
 
-from chatter.command import make_parser, positive_int
+from chatter.cli import make_parser, positive_int
 from chatter.devices import count_gpus, take_one_gpu
 
 os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers of nvidia-smi

@@ -21,7 +21,7 @@ from chatter.channels import channel_header, read_channels
 from chatter.chat import newline_id
 from chatter.engines import Sampling, load_engine, load_weights
 from chatter.report import DATA_SUMMARY
-from chatter.said import SAID
+from chatter.wording.training_messages import SAID
 from generate import generate
 
 NUM_WORDS = 20  # of a channel that count as its own: those with the highest log-odds

@@ -32,7 +32,7 @@ from harness import ROOT, Command, parse_args, run, sample_logs, save, table
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-from chatter.command import number, positive_int
+from chatter.cli import number, positive_int
 from chatter.files import STAGING
 from chatter.forms import KINDS
 from parse_logs import parse_logs

@@ -1,11 +1,8 @@
 """The concepts behind the four scripts, one a module. A module imports only those above it in this list.
 
-command      InputError, log lines, the parser whose help is the docstring, types for numbers
-exits        how a command ends: exit codes, one line on stderr, signals, closed or full streams
+cli          errors that the user can fix, log lines, options, exit codes
 files        atomic output, locks, and what an output may replace
-lookalikes   invisible characters, and texts that look alike
-banned       banned words, however they are written
-wordlists    text files of users: names and words
+wording      what texts look like, and what must not be said
 hub          models on the Hugging Face hub, without long waits
 times        stamps, offsets and epochs, as a date and a time
 names        what the name of a log says: channel, day, start of the video
@@ -37,6 +34,5 @@ memory       what a run will take, by count: GPU memory and host memory
 plan         what a run is going to take, printed before it begins
 callbacks    what happens during training: progress, samples, checkpoints, stopping, learning rates
 report       model card, data card, learning curve
-said         hashes of what was said in the training chat, which a model need not repeat
 saving       the finished model: the best checkpoint, merged, with its format and report
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.command import InputError
+from chatter.cli import InputError
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from datasets import Dataset, DatasetDict

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallb
 
 from chatter.chat import ChatFormat, decode_message, encode_chat
 from chatter.checkpoints import evaluations, mark_complete
-from chatter.command import log
+from chatter.cli import log
 from chatter.engines import Sampling, TransformersEngine
 from chatter.loss import check_finite, perplexity
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chatter.chat import FORMAT_FILE
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.files import atomic_output
 
 

@@ -2,7 +2,7 @@
 
 What a chatter types is always text: "<|endoftext|>" in a message becomes the tokens of these letters, never the control
 token, which would let a chatter forge the borders of a chat. Each message is tokenized for itself, since some models
-have tokens such as "!\\n" that the end of a message would disappear in.
+have tokens such as "!\n" that the end of a message would disappear in.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 from chatter.hub import fetch_model
-from chatter.lookalikes import visible
+from chatter.wording.lookalikes import MAX_CHARACTERS, visible
 
-if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
+if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +29,6 @@ FORMAT_FILE = "chat_format.json"  # beside a model
 ENDS = [".", "!", "?!", "...", ")", ":", '"', "'", "]", "}", "*", "~", "\u3002", "\U0001f602"]  # of messages
 # A token that ends a message and its line at once, as Llama 3 has them for punctuation and a line break.
 MERGED = re.compile(r"[^\s\u0109\u010a\u010d\u0120\u2581][\n\u010a]")
-MAX_CHARACTERS = 500  # of a message on Twitch
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 from chatter.files import MANIFEST, atomic_output, delete
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it

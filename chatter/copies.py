@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from chatter.command import log
+from chatter.cli import log
 from chatter.files import atomic_output, beside, locked
 
 DIGEST_BYTES = 1 << 16

@@ -9,7 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 
 WHEELS = "https://download.pytorch.org/whl"
 NVIDIA = "0x10de"  # in PCI's list of vendors

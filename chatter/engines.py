@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.chat import ChatFormat
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 from chatter.copies import check_exact, ctranslate2_copy
 from chatter.devices import DeviceError, find_gpu
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -11,7 +12,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 
 MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that it wrote there
 STAGING, LOCK = ".chatter.partial", ".chatter.lock"  # in a folder of files that are replaced one by one
@@ -193,3 +194,14 @@ def staged_files(folder: Path) -> Iterator[Path]:
             move(path, target)
     finally:
         delete(staging)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Raises InputError if it is something else."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line} is not in UTF-8. Save the file in UTF-8.") from error

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.command import positive_int
+from chatter.cli import InputError, positive_int
+from chatter.files import read_text
 from chatter.moderation import TIMEOUT_LINES, moderated
-from chatter.wordlists import read_users
 
-if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+if TYPE_CHECKING:
     import polars as pl
 
 BOTS = frozenset(
@@ -56,6 +58,31 @@ class UnionAction(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, (getattr(namespace, self.dest) or frozenset()).union(*values))
+
+
+def read_users(name_or_file: str) -> frozenset[str]:
+    """Return the user names, in lower case, that an argument stands for: a name, or a file of names.
+
+    A file has names in lines or separated by commas; a # begins a comment. Raises InputError on what is not a name.
+    """
+    path = Path(name_or_file)
+    if path.is_file():
+        lines = {f"{path}:{number}": line for number, line in enumerate(read_text(path).splitlines(), 1)}
+    elif re.fullmatch(r"[@\w,]+", name_or_file):
+        lines = {"the option": name_or_file}
+    else:
+        raise InputError(f"{name_or_file} is neither a file nor a user name. Check the spelling.")
+    users = set()
+    for place, line in lines.items():
+        for name in filter(None, (name.strip().removeprefix("@") for name in line.split("#")[0].split(","))):
+            if not re.fullmatch(r"\w+", name):
+                raise InputError(
+                    f"{name!r} in {place} is not a user name. Write one name a line, without quotes or blanks."
+                )
+            users.add(name.lower())
+    if not users:
+        raise InputError(f"{name_or_file!r} contains no user name. Write one name a line; a # begins a comment.")
+    return frozenset(users)
 
 
 # Option (with _ for -) -> filter. A message that several filters leave out is counted by the first of them.

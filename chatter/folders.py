@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.tables import is_ours
 
 SUFFIXES = ("txt", "log", "tcd", "json", "jsonl", "ndjson", "csv", "tsv")

@@ -23,14 +23,7 @@ from chatter.exports import (
     load_json,
     parse_entry,
 )
-from chatter.lines import (
-    STAND_ALONE,
-    UNTIMED,
-    Batch,
-    LineParser,
-    choose_dialects,
-    order_dialects,
-)
+from chatter.lines import STAND_ALONE, UNTIMED, Batch, LineParser, choose_dialects, order_dialects
 from chatter.names import NO_NAME, NameFacts, read_name
 from chatter.reading import BlockReader, read_blocks, read_chunks, read_head, split_lines
 from chatter.sessions import OFFSETS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 
 TIMEOUT = 5  # seconds to wait for the hub
 FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]

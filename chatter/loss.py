@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from chatter.command import InputError
+from chatter.cli import InputError
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import torch

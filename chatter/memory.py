@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chatter.command import log
+from chatter.cli import log
 from chatter.devices import is_ampere
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them

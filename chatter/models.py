@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatter.chat import ChatFormat, load_tokenizer
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 from chatter.hub import fetch_model
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them

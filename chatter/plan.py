@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatter.checkpoints import precision_of
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 from chatter.memory import plan_memory
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them

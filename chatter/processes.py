@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatter.command import InputError, log
+from chatter.cli import InputError, log
 
 # Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
 # gpt2-medium: its larger matrices would each be reduced alone.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chatter.command import InputError
+from chatter.cli import InputError
 
 if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
     import polars as pl

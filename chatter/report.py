@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.loss import perplexity
 
 TAGS = ["twitch", "chat"]
 DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
-METRICS = "metrics.json"  # beside a model: its run, the Trainer's log, and the summary of its data
 
 
 def write_data_report(folder: Path, summary: dict[str, Any]) -> None:
@@ -123,3 +122,6 @@ def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -
     axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats a token)")
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+METRICS = "metrics.json"  # beside a model: its run, the Trainer's log, and the summary of its data

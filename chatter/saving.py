@@ -10,13 +10,13 @@ from chatter.adapters import merge_adapters
 from chatter.channels import write_channels
 from chatter.chat import ChatFormat
 from chatter.checkpoints import complete_checkpoints, copy_model, find_best, read_state
-from chatter.command import log
+from chatter.cli import log
 from chatter.files import atomic_output
 from chatter.models import load_model
-from chatter.report import write_model_report
-from chatter.said import SAID, unite_said
+from chatter.report import METRICS, write_model_report
+from chatter.wording.training_messages import SAID, unite_said
 
-if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
@@ -55,3 +55,17 @@ def save_model(
         write_channels(folder, data.get("channels", []), start)
         if sources:
             unite_said(sources, folder / SAID)
+
+
+def find_sources(dataset_dir: Path, start: Path) -> list[Path]:
+    """Return the folders whose files SAID have what a model may repeat: a dataset, and the chatter it starts from.
+
+    If one of them has none, the other would not be enough: say so, and return nothing.
+    """
+    is_chatter = (start / SAID).exists() or (start / METRICS).exists()
+    sources = [dataset_dir, start] if is_chatter else [dataset_dir]
+    for source in sources:
+        if not (source / SAID).exists():
+            log(f"{source} has no {SAID}: generate.py --no-copies will not work with the new model")
+            return []
+    return sources

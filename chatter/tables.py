@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.dialects import FIELDS
 from chatter.files import MANIFEST, atomic_output
 from chatter.lines import Batch

@@ -80,7 +80,7 @@ def script_with(tmp_path):
     def write(*lines):
         script = tmp_path / "script.py"
         body = "".join(f"    {line}\n" for line in lines)
-        imports = "from chatter.command import InputError, log\nfrom chatter.exits import plain_errors\n"
+        imports = "from chatter.cli import InputError, log, plain_errors\n"
         script.write_text(f"{imports}with plain_errors():\n{body}")
         return [sys.executable, script]
 
@@ -245,7 +245,7 @@ def dataset_dir(tokenizer, tmp_path_factory):
     import numpy as np
 
     from chatter.report import write_data_report
-    from chatter.said import SAID, hash_messages, write_said
+    from chatter.wording.training_messages import SAID, hash_messages, write_said
     from tokenize_logs import save_dataset
 
     folder = tmp_path_factory.mktemp("data")

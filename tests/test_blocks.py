@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from chatter.blocks import load_blocks
-from chatter.command import InputError
+from chatter.cli import InputError
 
 
 def test_blocks_come_as_arrays_with_their_tokenizer(dataset_dir, tokenizer):

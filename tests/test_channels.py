@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from chatter.channels import FORMAT_FILE, CurrentChannel, read_channels, write_channels
 from chatter.chat import encode_chat, newline_id
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.engines import Sampling
 from generate import answer, generate, read_typed
 from tokenize_logs import tokenize_logs

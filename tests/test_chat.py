@@ -22,9 +22,9 @@ from chatter.chat import (
     load_tokenizer,
     newline_id,
 )
-from chatter.command import InputError
-from chatter.lookalikes import visible
+from chatter.cli import InputError
 from chatter.tables import read_messages
+from chatter.wording.lookalikes import visible
 from parse_logs import parse_logs
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(

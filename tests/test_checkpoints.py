@@ -29,7 +29,7 @@ from chatter.checkpoints import (
     prepare_checkpoints,
     read_state,
 )
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.files import MANIFEST
 from train import parse_args, training_arguments
 

@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT, TINY, contents, error_of, run, start
 
 from chatter.chat import decode_message, encode_chat
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.copies import ctranslate2_copy, digest_weights
 from chatter.engines import ENGINES, Sampling, load_engine
 
@@ -289,7 +289,7 @@ def test_a_copy_that_cannot_be_loaded_leaves_it_to_transformers(folder, capsys):
 WITHOUT = """
 import sys
 sys.modules["ctranslate2"] = None  # as if it were not installed
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.engines import load_engine
 print(type(load_engine(sys.argv[1])).__name__)
 try:

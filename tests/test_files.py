@@ -11,8 +11,20 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, contents, error_of, run, start, wait_for, without_manifest, write_csv
 
-from chatter.command import InputError
-from chatter.files import MANIFEST, atomic_output, beside, delete, locked, other_files, reserved, staged_files
+from chatter.cli import InputError
+from chatter.files import (
+    MANIFEST,
+    atomic_output,
+    beside,
+    delete,
+    locked,
+    other_files,
+    read_text,
+    reserved,
+    staged_files,
+)
+from chatter.filters import read_users
+from chatter.wording.banned import read_words
 
 
 def test_delete_takes_files_folders_and_what_does_not_exist(tmp_path):
@@ -81,7 +93,7 @@ def test_what_a_killed_run_left_is_deleted_and_its_lock_is_free(tmp_path):
 
 LOCKED = """
 import pathlib, sys
-from chatter.exits import plain_errors
+from chatter.cli import plain_errors
 from chatter.files import locked
 with plain_errors(), locked(pathlib.Path("lock"), pathlib.Path("out"), wait=sys.argv[1:] == ["wait"]):
     print("locked", flush=True)
@@ -347,3 +359,17 @@ def test_names_of_255_bytes(tmp_path):
         with atomic_output(tmp_path / name) as partial:
             partial.write_text(name)
         assert contents(tmp_path)[name].decode() == name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings(encoding, tmp_path):
+    (tmp_path / "users.txt").write_text("Ann\r\nさくら\n", encoding=encoding, newline="")
+    assert read_users(str(tmp_path / "users.txt")) == {"ann", "さくら"}
+    assert read_words(tmp_path / "users.txt") == {"ann", "さくら"}
+
+
+@pytest.mark.parametrize("data", ["käse\n".encode("latin-1"), b"\xff\xfe\x00"])
+def test_other_encodings_are_refused(data, tmp_path):
+    (tmp_path / "words.txt").write_bytes(b"fine\n" * (data[0] != 255) + data)
+    with pytest.raises(InputError, match=r"words\.txt:\d is not in UTF-8\. Save the file in UTF-8\."):
+        read_text(tmp_path / "words.txt")

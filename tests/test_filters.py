@@ -5,7 +5,8 @@ import re
 import pytest
 from conftest import run
 
-from chatter.filters import FILTERS
+from chatter.cli import InputError
+from chatter.filters import FILTERS, read_users
 from parse_logs import parse_logs
 
 CHAT = """\
@@ -97,3 +98,29 @@ def test_mentions_are_masked(two_logs):
 def test_mask_mentions_as_an_option(two_logs):
     run("parse_logs.py", "--logs-dir", two_logs, "--output-dir", two_logs, "--mask-mentions")
     assert "@user @user" in (two_logs / "b.csv").read_text()
+
+
+def test_users_stand_in_lines_or_between_commas_with_comments(tmp_path):
+    (tmp_path / "users.txt").write_text("# asked on Monday\n@Ann, bob,\n\n  Cat_9  # twice\n")
+    assert read_users(str(tmp_path / "users.txt")) == {"ann", "bob", "cat_9"}
+    assert read_users("@Ann,bob") == {"ann", "bob"} and read_users("somebody") == {"somebody"}
+
+
+def test_a_line_that_is_not_a_name_is_refused_with_its_number(tmp_path):
+    (tmp_path / "users.txt").write_text("ann\nuser0 user1\n")
+    with pytest.raises(InputError, match=r"'user0 user1' in .*users\.txt:2 is not a user name"):
+        read_users(str(tmp_path / "users.txt"))
+
+
+@pytest.mark.parametrize("name", ["nobody.txt", "two words", "no/where"])
+def test_what_is_neither_a_file_nor_a_name_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} is neither a file nor a user name"):
+        read_users(name)
+
+
+@pytest.mark.parametrize("content", ["", "#ann\n#bob\n"])
+def test_a_file_without_a_name_is_refused(content, tmp_path):
+    """Rather than excluding nobody."""
+    (tmp_path / "users.txt").write_text(content)
+    with pytest.raises(InputError, match=r"users\.txt' contains no user name"):
+        read_users(str(tmp_path / "users.txt"))

@@ -15,7 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from writers import CHAT, CHERRY, DUCK, OTTER, START, WRITERS, Entry, comments, expected_rows
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.dialects import DIALECTS
 from chatter.exports import EXPORTS, find_export
 from chatter.forms import KINDS, ExportForm, LineForm, UnknownForm, find_form

@@ -16,9 +16,9 @@ from conftest import ROOT, TINY, error_of, run
 
 import generate as script
 from chatter.chat import clean, encode
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.engines import ENGINES, Sampling, load_engine
-from chatter.lookalikes import fold
+from chatter.wording.lookalikes import fold
 from generate import answer, generate, read_lines, read_typed
 
 WILD = Sampling(temperature=3.0, top_p=1.0, max_new_tokens=20)

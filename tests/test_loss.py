@@ -9,7 +9,7 @@ from conftest import BLOCK_SIZE
 from torch.nn.functional import cross_entropy
 from transformers import EvalPrediction
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.loss import MeanTokenLoss, check_finite, collate, perplexity, sum_token_losses
 from chatter.models import load_model
 

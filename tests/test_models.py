@@ -8,7 +8,7 @@ from conftest import BLOCK_SIZE, TINY
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, ViTConfig, set_seed
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.models import load_model
 
 

@@ -23,7 +23,7 @@ from conftest import (
     run,
 )
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.processes import load_deepspeed_config, plain_library_errors
 
 TWO_PROCESSES = {

@@ -11,7 +11,7 @@ from conftest import parse
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.forms import KINDS
 from chatter.reading import CHUNK_BYTES, map_logs, read_chunks, split_lines
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.report import read_data_summary, write_data_report, write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}

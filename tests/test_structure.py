@@ -8,10 +8,25 @@ import numpy as np
 import pytest
 from conftest import ROOT, SCRIPTS
 
-MODULES = sorted(path.stem for path in (ROOT / "chatter").glob("*.py") if path.stem != "__init__")
-DOCSTRING = ast.get_docstring(ast.parse((ROOT / "chatter/__init__.py").read_text(encoding="utf-8")))
-LISTED = [line.split()[0] for line in DOCSTRING.split("\n\n")[1].splitlines()]  # one line a module
+PACKAGE = ROOT / "chatter"
 SCRIPT_NAMES = {script.removesuffix(".py") for script in SCRIPTS}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def listed(room):
+    """The names that the docstring of a package lists, one a line, each with what it is for; a folder's in its own."""
+    docstring = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    names = []
+    for line in docstring.split("\n\n")[1].splitlines():
+        path = room / line.split()[0]
+        names += [".".join(path.relative_to(ROOT).parts)] if not path.is_dir() else [*listed(path)]
+    return [*names, ".".join(room.relative_to(ROOT).parts)]
+
+
+LISTED = listed(PACKAGE)
 
 
 def imports(path):
@@ -27,7 +42,7 @@ def imports(path):
 
 
 def modules_of_package(path):
-    return {name.split(".")[1] for name in imports(path) if name.startswith("chatter.")} & {*MODULES}
+    return imports(path) & MODULES.keys() - {"chatter"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -37,33 +52,34 @@ def test_a_script_imports_no_other_script(script):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_no_script(module):
-    assert not imports(ROOT / f"chatter/{module}.py") & SCRIPT_NAMES
+    assert not imports(MODULES[module]) & SCRIPT_NAMES
 
 
-def test_every_module_is_listed_once_in_the_docstring_of_the_package():
-    assert sorted(LISTED) == MODULES
+def test_every_module_is_listed_once_in_the_docstring_of_its_package():
+    assert sorted(LISTED) == sorted(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_modules_listed_above_it(module):
-    assert modules_of_package(ROOT / f"chatter/{module}.py") <= {*LISTED[: LISTED.index(module)]}
+    """Rooms come in the order of the package's docstring, and the modules of a room in the order of its own."""
+    assert modules_of_package(MODULES[module]) <= {*LISTED[: LISTED.index(module)]}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [name for name in MODULES if MODULES[name].name != "__init__.py"])
 def test_a_module_is_used(module):
     """By a script, or by another module that one uses."""
-    files = [*map(ROOT.joinpath, SCRIPTS), *(ROOT / f"chatter/{other}.py" for other in MODULES if other != module)]
+    files = [*map(ROOT.joinpath, SCRIPTS), *(path for other, path in MODULES.items() if other != module)]
     assert any(module in modules_of_package(path) for path in files)
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [(script, 350) for script in SCRIPTS] + [(f"chatter/{module}.py", 250) for module in MODULES]
+    ("path", "most"), [(ROOT / name, 350) for name in SCRIPTS] + [(p, 250) for p in MODULES.values()]
 )
-def test_a_file_is_read_at_one_sitting(name, most):
-    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= most
+def test_a_file_is_read_at_one_sitting(path, most):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= most
 
 
-@pytest.mark.parametrize("name", [*sorted(SCRIPT_NAMES), *(f"chatter.{module}" for module in MODULES)])
+@pytest.mark.parametrize("name", [*sorted(SCRIPT_NAMES), *MODULES])
 def test_examples_in_docstrings_are_right(name):
     module = importlib.import_module(name)
     assert doctest.testmod(module, extraglobs={"np": np}).failed == 0

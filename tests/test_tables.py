@@ -6,7 +6,7 @@ import os
 import pytest
 from conftest import write_csv
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.tables import find_tables, is_ours, read_messages
 
 

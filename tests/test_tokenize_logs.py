@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.files import MANIFEST
 from chatter.tables import read_messages
 from tokenize_logs import block_dtype, drop_duplicates, save_dataset, tokenize_logs

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 17.0), and the blank braille pattern U+2800.
 IGNORABLE = (
@@ -120,3 +124,6 @@ def letters(folded: str) -> bytes:
     else:
         found = (SEPARATORS.sub("", folded) or folded).encode().translate(AS_LETTERS)
     return REPEATED.sub(rb"\1", found)
+
+
+MAX_CHARACTERS = 500  # of a message on Twitch

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.banned import has_banned
-from chatter.lookalikes import fold
+from chatter.cli import InputError
+from chatter.wording.banned import has_banned, read_words
+from chatter.wording.lookalikes import fold
 
 WORDS = frozenset(
     "=ass =hell =tit =dick =cock =penis =cunt =cum =rape =retard =anal =sex =boobs shit fuck bitch idiot nazi".split()
@@ -92,3 +93,15 @@ def test_long_texts_that_almost_contain_a_word():
     words = frozenset(f"word{number}x" for number in range(1000)) | WORDS
     texts = ["s h i " * 80, "!" * 500, "a " * 250, "ß" * 500, "sh.i." * 100, "s5$" * 160 + "hi"]
     assert not any(has_banned(text, words) for text in texts)
+
+
+def test_banned_words_are_lines_and_nothing_is_split(tmp_path):
+    (tmp_path / "words.txt").write_text("\n Two Words, one line \n#hashtag\n")
+    assert read_words(tmp_path / "words.txt") == {"two words, one line", "#hashtag"}
+
+
+def test_a_file_without_a_word_is_refused(tmp_path):
+    """Rather than banning nothing."""
+    (tmp_path / "words.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"words\.txt contains no words\. Write one word or phrase a line\."):
+        read_words(tmp_path / "words.txt")

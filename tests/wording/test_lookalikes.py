@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatter.lookalikes import CONTROL, INVISIBLE, fold, visible
+from chatter.wording.lookalikes import CONTROL, INVISIBLE, fold, visible
 
 
 def test_fold_ignores_case_and_width():

@@ -6,8 +6,11 @@ import re
 from collections.abc import Collection
 from functools import cached_property, lru_cache
 from itertools import groupby
+from pathlib import Path
 
-from chatter.lookalikes import fold, letters
+from chatter.cli import InputError
+from chatter.files import read_text
+from chatter.wording.lookalikes import fold, letters
 
 SIGNS = str.maketrans("!|$@€", "11543")  # they stand for the same letters as these digits
 STANDS_FOR = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t"}
@@ -89,3 +92,11 @@ def has_banned(text: str, lines: Collection[str]) -> bool:
         if any(word.is_in(variant, text_letters) for word in compile_words(frozenset(lines))):
             return True
     return False
+
+
+def read_words(path: Path) -> frozenset[str]:
+    """Return the words and phrases in a file, one a line, as `fold` returns them. Raises InputError if it has none."""
+    words = frozenset(filter(None, (fold(line.strip()) for line in read_text(path).splitlines())))
+    if not words:
+        raise InputError(f"{path} contains no words. Write one word or phrase a line.")
+    return words

@@ -9,12 +9,12 @@ from conftest import TINY, error_of, run, write_csv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.command import InputError
+from chatter.cli import InputError
 from chatter.engines import Sampling, load_engine
-from chatter.said import (
+from chatter.saving import find_sources
+from chatter.wording.training_messages import (
     SAID,
     Said,
-    find_sources,
     hash_message,
     hash_messages,
     is_long,

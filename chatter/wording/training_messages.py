@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.chat import MAX_CHARACTERS
-from chatter.command import InputError, log
-from chatter.lookalikes import fold, letters, letters_of_lines, visible
-from chatter.report import METRICS
+from chatter.cli import InputError
+from chatter.wording.lookalikes import MAX_CHARACTERS, fold, letters, letters_of_lines, visible
 
-if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
+if TYPE_CHECKING:
     import numpy as np
 
 SAID = "said.u64"  # beside a dataset, and beside a model
@@ -64,20 +62,6 @@ def unite_said(folders: Sequence[Path], output: Path) -> None:
     import numpy as np
 
     write_said(np.concatenate([np.fromfile(folder / SAID, "<u8") for folder in folders]), output)
-
-
-def find_sources(dataset_dir: Path, start: Path) -> list[Path]:
-    """Return the folders whose files SAID have what a model may repeat: a dataset, and the chatter it starts from.
-
-    If one of them has none, the other would not be enough: say so, and return nothing.
-    """
-    is_chatter = (start / SAID).exists() or (start / METRICS).exists()
-    sources = [dataset_dir, start] if is_chatter else [dataset_dir]
-    for source in sources:
-        if not (source / SAID).exists():
-            log(f"{source} has no {SAID}: generate.py --no-copies will not work with the new model")
-            return []
-    return sources
 
 
 class Said:
