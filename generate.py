@@ -30,8 +30,8 @@ from chatter.channels import CurrentChannel, read_channels
 from chatter.chat import begin_chat, clean, decode_message, encode, encode_chat
 from chatter.cli import InputError, make_parser, number, plain_errors, positive_int
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
-from chatter.exports import parse_any_line
-from chatter.lines import UNTIMED
+from chatter.logs.batch import UNTIMED
+from chatter.logs.entries import parse_any_line
 from chatter.wording.banned import has_banned, read_words
 from chatter.wording.lookalikes import fold, visible
 from chatter.wording.training_messages import open_said

@@ -30,13 +30,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.channels import all_in_one, channel_header, read_chats
+from chatter.channels import channel_header
 from chatter.chat import begin_chat, clean, load_encoder, load_tokenizer, newline_id
 from chatter.cli import InputError, make_parser, number, plain_errors, positive_int
 from chatter.files import atomic_output, delete, reserved
+from chatter.logs.folders import find_tables
+from chatter.logs.tables import read_chats
 from chatter.packing import Packer, truncate
 from chatter.report import write_data_report
-from chatter.tables import READ_BYTES, find_tables
 from chatter.wording.training_messages import SAID, hash_messages, write_said
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
@@ -109,12 +110,6 @@ def list_inputs(csv_paths: list[Path]) -> None:
         )
 
 
-def count_rows(csv_path: Path) -> int:
-    """Count the rows of a CSV, for the progress bar: quickly, and too many if messages contain line breaks."""
-    with csv_path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(READ_BYTES), b"")) - 1
-
-
 def drop_duplicates(messages: list[str], copies: Counter, max_copies: int) -> list[str]:
     """Keep the first `max_copies` of identical messages; `copies` remembers those of earlier calls."""
     kept = []
@@ -171,16 +166,15 @@ def write_blocks(
         counts["blocks"] += len(blocks)
         counts["tokens"] += int((blocks != tokenizer.pad_token_id).sum())
 
-    num_rows = sum(map(count_rows, csv_paths))
+    num_bytes = sum(path.stat().st_size for path in csv_paths)
     with (
         (folder / "blocks").open("wb") as file,
         (folder / SAID).open("wb") as said,
-        tqdm(desc="tokenizing", total=num_rows, unit=" messages", unit_scale=True, disable=None) as progress,
+        tqdm(desc="tokenizing", total=num_bytes, unit="B", unit_scale=True, disable=None) as bar,
     ):
         for csv_path in csv_paths:
             copies, packers = Counter(), {}
-            for channel, messages in read_chats(csv_path) if with_channel else all_in_one(csv_path):
-                progress.update(len(messages))
+            for channel, messages in read_chats(csv_path, with_channel, bar.update):
                 texts = [text for text in map(clean, messages) if text]
                 counts["empty messages skipped"] += len(messages) - len(texts)
                 if max_copies:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import Command, compare, find_chats, growth_table, parse_args, sample_logs, save, table, time_growth
 
-from chatter.forms import find_form
+from chatter.logs.find_reader import find_reader
 
 
 def write_export(logs_dir: Path, export: Path, num_image_bytes: int) -> float:
@@ -26,7 +26,7 @@ def write_export(logs_dir: Path, export: Path, num_image_bytes: int) -> float:
         file.write('"video":{"created_at":"2024-03-07T18:00:00Z"},"comments":[')
         separator = ""
         for log in sorted(logs_dir.iterdir()):
-            for batch in find_form(log).read(log, lambda num_bytes: None):
+            for batch in find_reader(log).read(log, lambda num_bytes: None):
                 for number, date, time, _, user, text in batch.messages.iter_rows():
                     name = {"display_name": user.title(), "_id": str(number), "name": user, "bio": "a chatter" * 9}
                     logo = {"logo": f"https://images.example/user-default-pictures/{number:040}-profile-300x300.png"}

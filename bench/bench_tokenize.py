@@ -32,8 +32,8 @@ from harness import (
 )
 
 from chatter.chat import clean, encode, load_encoder, load_tokenizer
+from chatter.logs.tables import read_chats
 from chatter.report import DATA_SUMMARY
-from chatter.tables import read_messages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ def time_encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
     batches = [
         [text for text in map(clean, batch) if text]
         for path in sorted(raw_dir.glob("*.csv"))
-        for batch in read_messages(path)
+        for _, batch in read_chats(path)
     ]
     pieces = [[f"{text}\n" for text in batch[i : i + 5000]] for batch in batches for i in range(0, len(batch), 5000)]
     size = sum(len(text.encode()) + 1 for batch in batches for text in batch) / 1e6

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from chatter.cli import number, positive_int
 from chatter.files import STAGING
-from chatter.forms import KINDS
+from chatter.logs.formats import KINDS
 from parse_logs import parse_logs
 
 TOLERANCE = 1e-6  # of a weight: threads add numbers in another order each time

@@ -3,20 +3,8 @@
 cli          errors that the user can fix, log lines, options, exit codes
 files        atomic output, locks, and what an output may replace
 wording      what texts look like, and what must not be said
+logs         logs of chat -> rows
 hub          models on the Hugging Face hub, without long waits
-times        stamps, offsets and epochs, as a date and a time
-names        what the name of a log says: channel, day, start of the video
-irc          raw IRC: its patterns and its clock
-dialects     the forms of lines: what is a message, and what is not
-sessions     the days and times that lines do not say
-lines        lines read for what they are, by the column and one by one
-exports      chat as JSON: what its entries are
-reading      log files in chunks of whole lines, many side by side
-tables       CSVs of messages, whoever wrote them
-folders      which files are logs, and which CSVs they become
-forms        which form a file has, and its entries in batches
-moderation   timeouts and bans, and the messages that led to them
-filters      which messages are left out
 chat         a chat as tokens and back: tokenizer, encode, decode
 channels     the header that says which channel a block is of, and which of them a model knows
 packing      messages packed into blocks

@@ -7,56 +7,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chatter.chat import FORMAT_FILE
 from chatter.cli import InputError
 from chatter.files import atomic_output
-
-
-def normal_name(channel: str) -> str:
-    """Return a channel's name as headers have it.
-
-    >>> normal_name(" #SomeChannel")
-    'somechannel'
-    """
-    return "".join(channel.split()).removeprefix("#").lower()
+from chatter.logs.batch import channel_name
 
 
 def channel_header(channel: str) -> str:
     """Return the line that begins the blocks of a channel."""
     return f"#{channel}"
-
-
-def all_in_one(csv_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the messages of a CSV as `read_messages` does, each list as that of the channel ""."""
-    from chatter.tables import read_messages  # generate.py does without
-
-    for messages in read_messages(csv_path):
-        yield "", messages
-
-
-def read_chats(csv_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a channel and messages of it, in order, again and again through a CSV.
-
-    Raises InputError as `read_columns` does, or if a message has no channel.
-    """
-    from chatter.tables import COLUMNS, read_columns
-
-    for columns in read_columns(csv_path, {"message": ["message"], "channel": COLUMNS["channel"]}):
-        messages = columns["message"]
-        channels = columns.get("channel", [""] * len(messages))
-        names = {channel: normal_name(channel) for channel in dict.fromkeys(channels)}
-        if "" in names.values():
-            raise InputError(
-                f"{csv_path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
-            )
-        chats = {name: [] for name in names.values()}
-        for channel, message in zip(channels, messages, strict=True):
-            chats[names[channel]].append(message)
-        yield from chats.items()
 
 
 def read_channels(model: Path) -> list[str]:
@@ -92,7 +55,7 @@ class CurrentChannel:
     """
 
     def __init__(self, channels: Sequence[str] = (), wanted: str = "") -> None:
-        self.channels, self.wanted, self.is_said = channels, normal_name(wanted), False
+        self.channels, self.wanted, self.is_said = channels, channel_name(wanted), False
         self.name = self.wanted
         if wanted and not channels:
             raise InputError(
@@ -104,7 +67,7 @@ class CurrentChannel:
 
     def hear(self, channel: str) -> None:
         """Notice the channel of a line of a log; "" if it does not say."""
-        name = normal_name(channel)
+        name = channel_name(channel)
         if name and not self.wanted:
             self.name = name if name in self.channels else ""
 

@@ -37,6 +37,21 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{name}.{suffix}")
 
 
+def text_encoding(head: bytes) -> str:
+    """Return the encoding of a text file that begins with `head`: UTF-16 with a byte order mark, or else UTF-8."""
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Raises InputError if it is something else."""
+    data = path.read_bytes()
+    try:
+        return data.decode(text_encoding(data))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line} is not in UTF-8. Save the file in UTF-8.") from error
+
+
 @contextlib.contextmanager
 def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
     """Hold a lock while `output` is written, so that no second run writes it.
@@ -194,14 +209,3 @@ def staged_files(folder: Path) -> Iterator[Path]:
             move(path, target)
     finally:
         delete(staging)
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Raises InputError if it is something else."""
-    data = path.read_bytes()
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line} is not in UTF-8. Save the file in UTF-8.") from error

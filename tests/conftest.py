@@ -117,15 +117,15 @@ def without_manifest(names):
     return {name for name in names if Path(name).name != MANIFEST}
 
 
-def parse(log, csv_path, filters=None, **form):
+def parse(log, csv_path, filters=None, **options):
     """Parse one log as parse_logs.py does; return its counts, and the places of the first unreadable lines.
 
-    `form` are the options of `find_form`.
+    `options` are the options of `find_reader`.
     """
-    from chatter.forms import find_form
+    from chatter.logs.find_reader import find_reader
     from parse_logs import parse_file
 
-    result = parse_file(log, find_form(log, **form), csv_path, filters or {}, [], False, lambda num_bytes: None)
+    result = parse_file(log, find_reader(log, **options), csv_path, filters or {}, [], False, lambda num_bytes: None)
     return result.counts, result.unreadable
 
 

@@ -23,7 +23,7 @@ from chatter.chat import (
     newline_id,
 )
 from chatter.cli import InputError
-from chatter.tables import read_messages
+from chatter.logs.tables import read_chats
 from chatter.wording.lookalikes import visible
 from parse_logs import parse_logs
 
@@ -195,10 +195,10 @@ def test_the_fast_encoder_on_all_of_gpt2s_tokens(gpt2, capsys):
 def test_the_fast_encoder_on_real_chat(gpt2, tmp_path):
     reference, tokenizer = gpt2
     encoder = load_encoder(tokenizer)
-    for dialect in ("justlog", "raw_irc", "twitchdownloader_json"):
-        parse_logs(SHARED / "chat" / dialect, tmp_path / "raw" / dialect, jobs=2)
+    for format_name in ("justlog", "raw_irc", "twitchdownloader_json"):
+        parse_logs(SHARED / "chat" / format_name, tmp_path / "raw" / format_name, jobs=2)
     for csv_path in (tmp_path / "raw").rglob("*.csv"):
-        messages = [text for batch in read_messages(csv_path) for text in map(clean, batch) if text]
+        messages = [text for _, batch in read_chats(csv_path) for text in map(clean, batch) if text]
         assert encoder(messages).tolist() == flat(reference, messages)
 
 

@@ -23,7 +23,7 @@ from chatter.files import (
     reserved,
     staged_files,
 )
-from chatter.filters import read_users
+from chatter.logs.filters import read_users
 from chatter.wording.banned import read_words
 
 

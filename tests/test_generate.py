@@ -322,7 +322,7 @@ def test_what_looks_like_irc_may_be_chat(parrot):
     assert [*read_typed([":u!u@u.tmi.twitch.tv PRIVMSG #c :hello", "@id=1 :u!u@u PRIVMSG #c :hello"])] == ["hello"] * 2
 
 
-def test_lines_of_every_form_are_read_and_those_of_unknown_forms_ignored(capsys):
+def test_lines_of_every_format_are_read_and_those_of_unknown_formats_ignored(capsys):
     lines = [
         "[2024-03-07 21:05:09 UTC] u: one",
         "[0:01:02] u: two",
@@ -345,7 +345,7 @@ def test_lines_of_every_form_are_read_and_those_of_unknown_forms_ignored(capsys)
     assert capsys.readouterr().err == ""
     unknown = ["2021-06-15 18:55:59,873\tbob: hi", "18:55 < bob> hi", "(18:55:01) bob> hi"]
     assert [*read_typed(unknown)] == [""] * 3
-    assert capsys.readouterr().err == f"ignoring lines of a log in an unknown form, such as {unknown[0]!r}\n"
+    assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {unknown[0]!r}\n"
 
 
 def test_a_long_line_of_json_is_read_to_its_end():

@@ -35,7 +35,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.files import MANIFEST
-from chatter.forms import KINDS
+from chatter.logs.formats import KINDS
 from parse_logs import parse_logs
 
 LINES = {
@@ -47,11 +47,11 @@ LINES = {
 
 
 @given(st.lists(typed), st.sampled_from(sorted(LINES)), st.sampled_from([".txt", ".log.gz"]))
-def test_any_message_comes_back(messages, dialect, suffix):
+def test_any_message_comes_back(messages, format_name, suffix):
     """Each of the usual readers of CSV gives what was typed, to the letter."""
     with tempfile.TemporaryDirectory() as folder:
         log, table = Path(folder, f"log{suffix}"), Path(folder, "log.csv")
-        data = "".join(LINES[dialect].format(text) for text in messages).encode()
+        data = "".join(LINES[format_name].format(text) for text in messages).encode()
         log.write_bytes(gzip.compress(data) if log.suffix == ".gz" else data)
         parse(log, table)
         with table.open(encoding="utf-8", newline="") as rows:
@@ -189,7 +189,7 @@ def test_no_message(error, tmp_path):
     """Nor are CSVs left that have none."""
     (tmp_path / "logs/a.txt").write_text("nothing to read\n")
     message = error()
-    assert f"no chat messages in {tmp_path}/logs. {tmp_path}/logs/a.txt begins 'nothing to read'. Forms" in message
+    assert f"no chat messages in {tmp_path}/logs. {tmp_path}/logs/a.txt begins 'nothing to read'. Known" in message
     assert "justlog and rustlog, raw IRC, OverRustle" in message
     assert not any((tmp_path / "raw").iterdir())
 
@@ -231,8 +231,8 @@ def real(tmp_path_factory):
     """The real logs of each logger as CSVs; gives their folder and what was counted."""
     folder = tmp_path_factory.mktemp("real")
     return folder, {
-        dialect: parse_logs(SHARED / "chat" / dialect, folder / dialect, jobs=2)
-        for dialect in ("justlog", "rustlog", "raw_irc")
+        format_name: parse_logs(SHARED / "chat" / format_name, folder / format_name, jobs=2)
+        for format_name in ("justlog", "rustlog", "raw_irc")
     }
 
 
@@ -363,9 +363,20 @@ def test_strange_names_of_files(logs, tmp_path):
     assert run("tokenize_logs.py", "--help").returncode == 0
 
 
-def test_a_log_with_the_line_ends_of_old_macs(logs, tmp_path):
+def test_a_log_of_lone_carriage_returns_is_named_and_the_advice_works(logs, tmp_path):
     (logs / "a.txt").write_bytes(LINE.replace("\n", "\r").encode() * 1000)
+    errors = parse_command(tmp_path, check=False).stderr
+    assert "the lines of logs/a.txt end with a carriage return alone. Convert the file" in errors
+    [command] = re.findall(r"for example with (tr .*)\.\n", errors)
+    (logs / "a.txt").rename(logs / "old.txt")
+    subprocess.run(["sh", "-c", command], cwd=logs, check=True)
+    (logs / "old.txt").unlink()
     assert summary_of(parse_command(tmp_path))["messages written"] == "1,000"
+
+
+def test_one_line_may_end_with_a_carriage_return_alone(logs, tmp_path):
+    (logs / "a.txt").write_bytes(LINE.replace("\n", "\r").encode())
+    assert summary_of(parse_command(tmp_path))["messages written"] == "1"
 
 
 def test_a_log_in_utf_16_is_named(logs, tmp_path):
@@ -432,13 +443,18 @@ def test_prune_keeps_what_could_not_be_read_and_what_others_made(logs, tmp_path)
     assert without_manifest(contents(tmp_path / "raw")) == kept
 
 
-def test_csvs_of_the_version_before_are_known_by_their_header(logs, tmp_path):
+@pytest.mark.parametrize("manifest", [None, "", "[]", '{"files": []}'])
+def test_csvs_without_a_valid_manifest_are_known_by_their_header(manifest, logs, tmp_path):
+    """They may be replaced, but none is deleted whose log is not known."""
     parse_command(tmp_path)
     (tmp_path / "raw/a.csv").rename(tmp_path / "raw/old.csv")
     (tmp_path / "raw" / MANIFEST).unlink()
-    (tmp_path / "raw/blank.csv").write_text("\nname,age\n")
-    assert parse_command(tmp_path, "--prune").stderr.splitlines()[-1] == "deleted: raw/old.csv"
-    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "blank.csv"}
+    if manifest is not None:
+        (tmp_path / "raw" / MANIFEST).write_text(manifest)
+    (tmp_path / "raw/a.csv").write_text((tmp_path / "raw/old.csv").read_text() + "2024-03-07,21:05:09,c,u,older\n")
+    parse_command(tmp_path, "--prune")
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "old.csv"}
+    assert "older" not in (tmp_path / "raw/a.csv").read_text()
 
 
 def test_a_link_to_a_log_is_not_read_twice(logs, tmp_path):
@@ -480,13 +496,13 @@ FORMS = {
 
 
 @pytest.fixture
-def forms(logs):
+def formats(logs):
     for name, content in FORMS.items():
         (logs / name).write_text(content)
     return logs
 
 
-def test_a_folder_of_many_forms(forms, tmp_path):
+def test_a_folder_of_many_formats(formats, tmp_path):
     """And what the user should know of each, once."""
     done = parse_command(tmp_path, "--columns", "message=Text,username=Who", "--drop-moderated", "--exclude-users", "x")
     rows = {path.stem: path.read_text().splitlines()[1:] for path in (tmp_path / "raw").glob("*.csv")}
@@ -500,9 +516,9 @@ def test_a_folder_of_many_forms(forms, tmp_path):
     summary = summary_of(done)
     assert (summary["messages"], summary["messages written"], summary["lines of the program"]) == ("5", "5", "1")
     assert done.stderr.splitlines()[-6:] == [
-        "--drop-moderated finds no timeouts and bans, which this form does not have: logs/export.json, "
+        "--drop-moderated finds no timeouts and bans, which this format does not have: logs/export.json, "
         "logs/relative.txt, logs/table.csv",
-        "--exclude-users compares display names, as this form has no logins: logs/relative.txt",
+        "--exclude-users compares display names, as this format has no logins: logs/relative.txt",
         "local times, as the log does not say their offset from UTC: logs/chatterino.log",
         "no days, as neither the lines nor the name of the file say them: logs/table.csv",
         "times are offsets into the video, as nothing says when it began: logs/relative.txt",
@@ -510,12 +526,12 @@ def test_a_folder_of_many_forms(forms, tmp_path):
     ]
 
 
-def test_a_file_in_no_known_form_is_named_with_its_first_line(logs, tmp_path):
+def test_a_file_in_no_known_format_is_named_with_its_first_line(logs, tmp_path):
     (logs / "notes.txt").write_text("\nbuy milk\n")
     (logs / "package.json").write_text('{"name": "x", "comments": []}')
     (logs / "ages.csv").write_text("name,age\nann,30\n")
     done = parse_command(tmp_path)
-    [unknown] = re.findall(r"^in none of the forms that are read \((.*)\): (.*)$", done.stderr, re.MULTILINE)
+    [unknown] = re.findall(r"^in none of the known formats \((.*)\): (.*)$", done.stderr, re.MULTILINE)
     assert "justlog and rustlog, raw IRC" in unknown[0]
     assert unknown[1] == (
         "logs/ages.csv ('name,age'), logs/notes.txt ('buy milk'), "
@@ -528,7 +544,7 @@ def test_a_file_in_no_known_form_is_named_with_its_first_line(logs, tmp_path):
 def test_bare_lines_are_read_on_request_only(logs, tmp_path):
     (logs / "bare.txt").write_text("u: hi\nU: u subscribed with Prime.\nno colon\n")
     assert summary_of(parse_command(tmp_path))["messages"] == "1"
-    assert summary_of(parse_command(tmp_path, "--form", "bare"))["messages"] == "2"
+    assert summary_of(parse_command(tmp_path, "--format", "bare"))["messages"] == "2"
     assert (tmp_path / "raw/bare.csv").read_text().splitlines()[1:] == ['"","","",u,hi']
 
 

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
 from chatter.cli import InputError
 from chatter.files import MANIFEST
-from chatter.tables import read_messages
+from chatter.logs.tables import read_chats
 from tokenize_logs import block_dtype, drop_duplicates, save_dataset, tokenize_logs
 
 
@@ -90,7 +90,7 @@ def test_each_split_has_at_least_one_block(test_size, num_test, tokenizer, tmp_p
 def test_a_large_csv_is_read_in_batches(tmp_path):
     messages = ["a message of a hundred letters".ljust(100, "!")] * 100_000
     write_csv(tmp_path / "a.csv", messages)
-    batches = list(read_messages(tmp_path / "a.csv"))
+    batches = [messages for _, messages in read_chats(tmp_path / "a.csv")]
     assert len(batches) > 2 and [text for batch in batches for text in batch] == messages
 
 

@@ -59,7 +59,7 @@ def assert_ends_in_order(script, args, cwd):
         min_user_messages=NUMBERS,
         drop_links=None,
         mask_mentions=None,
-        form=["auto", "bare", "raw IRC", ""],
+        format=["auto", "bare", "raw IRC", ""],
         columns=["message=Text", "message", "=", "message=,username=x", "\udcff=1"],
         prune=None,
         verbose=None,

@@ -387,7 +387,7 @@ class Writer:
 
     file: str  # its name, which may say more than its lines
     write: Callable
-    form: str  # a key of DIALECTS or EXPORTS, or CSV
+    format_name: str  # a key of LINE_FORMATS or JSON_FORMATS, or CSV
     when: str  # "UTC", "+0100" for the time of the writer, "offset" into the video, or "" for nothing
     name: Callable = LOGIN  # of the user of an entry
     channel: str = CHANNEL  # what it says of it

@@ -1,4 +1,4 @@
-"""chatter/names.py: what the names of files and folders say."""
+"""chatter.logs.file_names: what the names of files and folders say."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.names import NO_NAME, NameFacts, read_name
+from chatter.logs.file_names import NO_NAME, NameFacts, parse_file_name
 
 START = datetime(2020, 4, 26, 20, 57, 33, tzinfo=UTC)
 
@@ -45,11 +45,11 @@ START = datetime(2020, 4, 26, 20, 57, 33, tzinfo=UTC)
     ],
 )
 def test_what_names_say(name, facts):
-    assert read_name(Path("logs", name)) == facts
+    assert parse_file_name(Path("logs", name)) == facts
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_name_says_something_or_nothing(name):
-    facts = read_name(Path(name))
+    facts = parse_file_name(Path(name))
     assert facts.channel == facts.channel.lower() and not (facts.date and facts.start)
     assert not facts.date or datetime.fromisoformat(facts.date)

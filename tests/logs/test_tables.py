@@ -1,4 +1,4 @@
-"""chatter/tables.py: CSVs as spreadsheets and other programs write them."""
+"""chatter.logs.tables: CSVs as spreadsheets and other programs write them."""
 
 import csv
 import os
@@ -7,11 +7,12 @@ import pytest
 from conftest import write_csv
 
 from chatter.cli import InputError
-from chatter.tables import find_tables, is_ours, read_messages
+from chatter.logs.folders import find_tables, is_ours
+from chatter.logs.tables import read_chats
 
 
 def messages_in(path):
-    return [text for batch in read_messages(path) for text in batch]
+    return [text for _, batch in read_chats(path) for text in batch]
 
 
 def test_whatever_is_typed_comes_back(tmp_path):

@@ -1,4 +1,4 @@
-"""chatter/lines.py: by the column or line by line, lines are read for the same; and the first tell the dialect."""
+"""chatter.logs.text_reader: lines are read the same by the column and one by one."""
 
 from collections import Counter
 
@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers import CHAT, WRITERS, expected_rows
 
-from chatter.dialects import DIALECTS, FIELDS
-from chatter.lines import STAND_ALONE, LineParser, choose_dialects, order_dialects, parse_line
+from chatter.logs.batch import FIELDS
+from chatter.logs.entries import parse_line
+from chatter.logs.find_reader import choose_formats, order_formats
+from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
+from chatter.logs.text_reader import LineParser
 
 names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
 heads = st.sampled_from(
@@ -73,32 +76,32 @@ events = st.sampled_from(
 other_lines = st.tuples(stamps, users, events | typed).map("".join)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", LINE_FORMATS)
 @given(st.lists(text_lines | irc_lines | other_lines | typed), st.integers(0, 1000))
 @settings(max_examples=60)
 def test_by_the_column_is_the_same_as_line_by_line(name, lines, first):
     """Kind, channel, user and message; the day and the time, too, where nothing but the line says them."""
-    dialects = order_dialects(DIALECTS[name])
-    batch = LineParser(dialects).parse(polars.Series("line", lines, dtype=polars.String), first)
-    expected = {number: parse_line(line, dialects) for number, line in enumerate(lines, first)}
-    assert batch.messages.columns == ["number", *FIELDS] and batch.num_entries == len(lines)
+    formats = order_formats(LINE_FORMATS[name])
+    batch = LineParser(formats).parse(polars.Series("line", lines, dtype=polars.String), first)
+    expected = {number: parse_line(line, formats) for number, line in enumerate(lines, first)}
+    assert batch.messages.columns == ["entry", *FIELDS] and batch.num_entries == len(lines)
     assert +batch.counts == Counter(kind for kind, _ in expected.values())
     rows = [(number, *row) for number, (kind, row) in expected.items() if kind == "messages"]
     found = [*batch.messages.iter_rows()]
-    skipped = 1 if DIALECTS[name].stands_alone else 3  # sessions complete the date and the time
+    skipped = 1 if LINE_FORMATS[name].stands_alone else 3  # sessions complete the date and the time
     assert [(row[0], *row[skipped:]) for row in found] == [(row[0], *row[skipped:]) for row in rows]
     unreadable = {n: line for n, line in enumerate(lines, first) if expected[n][0] == "unreadable lines"}
     assert batch.unreadable == unreadable
 
 
-@pytest.mark.parametrize("name", [name for name in DIALECTS if DIALECTS[name].stands_alone])
+@pytest.mark.parametrize("name", [name for name in LINE_FORMATS if LINE_FORMATS[name].stands_alone])
 @given(st.randoms())
 @settings(max_examples=10)
 def test_lines_that_stand_alone_may_be_mixed(name, random):
-    """In whatever order the lines come, and whichever dialect is tried first."""
+    """In whatever order the lines come, and whichever format_name is tried first."""
     lines = [line for name in ("justlog", "raw IRC") for line in WRITERS[name].write(CHAT).splitlines()]
     random.shuffle(lines)
-    batch = LineParser(order_dialects(DIALECTS[name])).parse(polars.Series("line", lines))
+    batch = LineParser(order_formats(LINE_FORMATS[name])).parse(polars.Series("line", lines))
     assert (len(batch.messages), len(batch.events), len(batch.unreadable)) == (8 + 9, 2 + 2, 0)
     rows = [row for name in ("justlog", "raw IRC") for row in expected_rows(WRITERS[name], CHAT)]
     assert sorted(list(row[1:]) for row in batch.messages.iter_rows()) == sorted(rows)
@@ -108,19 +111,18 @@ def first_lines(name, number):
     return WRITERS[name].write(CHAT).removeprefix("\ufeff").split("\n")[:number]
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].form in DIALECTS and name != "bare"])
+@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].format_name in AUTOMATIC_FORMATS])
 @pytest.mark.parametrize("noise", [[], ["", "<<<<<<< HEAD", "cut off] x"]], ids=["clean", "damaged"])
-def test_the_first_lines_tell_the_dialect(name, noise):
-    chosen = choose_dialects([*noise, *first_lines(name, 7), *noise])
-    assert chosen[0] is DIALECTS[WRITERS[name].form]
-    assert [*chosen[1:]] == [dialect for dialect in STAND_ALONE if dialect is not chosen[0]]
+def test_the_first_lines_tell_the_format(name, noise):
+    chosen = choose_formats([*noise, *first_lines(name, 7), *noise])
+    assert chosen[0] is LINE_FORMATS[WRITERS[name].format_name]
+    assert [*chosen[1:]] == [format_name for format_name in STAND_ALONE if format_name is not chosen[0]]
 
 
 def test_what_the_first_lines_do_not_tell():
-    assert choose_dialects(["", " "]) == STAND_ALONE
+    assert choose_formats(["", " "]) == STAND_ALONE
     for unknown in (["hi"], first_lines("bare", 7), ["{}", "cut off] x"]):
-        with pytest.raises(ValueError):
-            choose_dialects(unknown)
+        assert not choose_formats(unknown)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_what_the_first_lines_do_not_tell():
     ],
 )
 def test_lines_of_several_dialects_are_of_the_one_that_knows_most(lines, name):
-    assert choose_dialects(lines)[0] is DIALECTS[name]
+    assert choose_formats(lines)[0] is LINE_FORMATS[name]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_lines_of_several_dialects_are_of_the_one_that_knows_most(lines, name):
     ],
 )
 def test_each_of_the_people_in_a_ban_of_chatty(line, events):
-    batch = LineParser([DIALECTS["Chatty"]]).parse(polars.Series("line", [f"[2024-03-07 21:05:09] {line}"]))
+    batch = LineParser([LINE_FORMATS["Chatty"]]).parse(polars.Series("line", [f"[2024-03-07 21:05:09] {line}"]))
     assert sorted((kind, user) for _, kind, _, _, _, user, _ in batch.events) == sorted(events)
 
 

@@ -1,4 +1,4 @@
-"""chatter/sessions.py: days and times that lines do not say."""
+"""chatter.logs.sessions: days and times that lines do not say."""
 
 from datetime import UTC, datetime
 
@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers import CHAT, WRITERS
 
-from chatter.dialects import DIALECTS
-from chatter.lines import LineParser
-from chatter.names import NO_NAME, NameFacts
-from chatter.sessions import LOCAL, NO_DAY, OFFSETS
+from chatter.logs.file_names import NO_NAME, NameFacts
+from chatter.logs.formats import LINE_FORMATS
+from chatter.logs.sessions import LOCAL, NO_DAY, OFFSETS
+from chatter.logs.text_reader import LineParser
 
 
-def times_of(dialect, lines, names=NO_NAME):
+def times_of(format_name, lines, names=NO_NAME):
     """Return the dates and times of the messages, each as one text, and the notes."""
-    batch = LineParser([DIALECTS[dialect]], names).parse(polars.Series("line", lines))
+    batch = LineParser([LINE_FORMATS[format_name]], names).parse(polars.Series("line", lines))
     return [" ".join(row[1:3]) for row in batch.messages.iter_rows()], batch.notes
 
 
@@ -84,7 +84,7 @@ def test_chatterino_has_a_head_line_for_each_day():
 
 
 @pytest.mark.parametrize(
-    ("dialect", "line", "names", "time", "notes"),
+    ("format_name", "line", "names", "time", "notes"),
     [
         ("tcd", "[1 day, 1:02:03] <u> hi", NO_NAME, " 25:02:03", {OFFSETS}),
         ("tcd", "[0:00:01] <u> hi", NameFacts("c", "2024-03-07"), "2024-03-07 00:00:01", {OFFSETS}),
@@ -112,19 +112,19 @@ def test_chatterino_has_a_head_line_for_each_day():
         ("OverRustle", "[2024-03-07 21:05:09 UTC] u: hi", NameFacts("c", "2020-01-01"), "2024-03-07 21:05:09", set()),
     ],
 )
-def test_what_the_name_of_the_file_says_helps(dialect, line, names, time, notes):
-    assert times_of(dialect, [line], names) == ([time], notes)
+def test_what_the_name_of_the_file_says_helps(format_name, line, names, time, notes):
+    assert times_of(format_name, [line], names) == ([time], notes)
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].form in DIALECTS])
+@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].format_name in LINE_FORMATS])
 @given(st.lists(st.integers(0, 30), max_size=4))
 @settings(max_examples=10)
 def test_parts_of_a_file_are_as_the_whole(name, cuts):
     """Days and zones are carried from one part to the next."""
     lines = WRITERS[name].write(CHAT).removeprefix("\ufeff").replace("\r", "").splitlines()
-    names, dialects = NameFacts("c", "2024-03-07"), [DIALECTS[WRITERS[name].form]]
-    whole = LineParser(dialects, names).parse(polars.Series("line", lines))
-    parser, ends = LineParser(dialects, names), sorted(min(cut, len(lines)) for cut in cuts)
+    names, formats = NameFacts("c", "2024-03-07"), [LINE_FORMATS[WRITERS[name].format_name]]
+    whole = LineParser(formats, names).parse(polars.Series("line", lines))
+    parser, ends = LineParser(formats, names), sorted(min(cut, len(lines)) for cut in cuts)
     parts = [
         parser.parse(polars.Series("line", lines[begin:end], dtype=polars.String), begin)
         for begin, end in zip([0, *ends], [*ends, len(lines)], strict=True)

@@ -1,4 +1,4 @@
-"""chatter/moderation.py: the messages that led to a timeout or a ban, and no others."""
+"""chatter.logs.moderation: the messages that led to a timeout or a ban, and no others."""
 
 import json
 import tempfile
@@ -9,8 +9,9 @@ from conftest import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.forms import find_form
-from chatter.moderation import TIMEOUT_LINES, find_moderation
+from chatter.logs.filters import TIMEOUT_LINES
+from chatter.logs.find_reader import find_reader
+from chatter.logs.moderation import find_moderation
 
 events = st.tuples(
     st.sampled_from(["2024-03-7", "2024-03-8"]),
@@ -35,8 +36,8 @@ def test_what_is_moderated_is_what_the_definition_says(events, timeout_lines, ch
             before = [number for number in before if events[number][0] == date]
         left_out |= {number for number in before if texts[number] == ": hi" and events[number][2] == user}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chatter.moderation.TIMEOUT_LINES", timeout_lines)
-        patch.setattr("chatter.reading.CHUNK_BYTES", chunk_bytes)
+        patch.setattr("parse_logs.TIMEOUT_LINES", timeout_lines)
+        patch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
         log, table = Path(folder, "log.txt"), Path(folder, "log.csv")
         log.write_text(
             "".join(
@@ -59,16 +60,16 @@ def test_events_are_found_with_the_lines_that_they_apply_to(tmp_path):
     others = "[2024-03-7 21:05:09] #c v: hi\n[2024-03-7 21:05:09] #d v: hi\n" * 150
     events = "[2024-03-7 21:05:09] #c U has been timed out for 5 seconds\n[2024-03-7 21:05:09] #d U has been banned\n"
     log.write_text(others + events)
-    found = find_moderation(log, find_form(log), lambda num_bytes: None)
-    [timeout], [ban] = found["timeouts"].rows(named=True), found["bans"].rows(named=True)
+    found = find_moderation(log, find_reader(log), TIMEOUT_LINES, lambda num_bytes: None)
+    [timeout], [ban] = found.timeouts.rows(named=True), found.bans.rows(named=True)
     first = 300 - 2 * TIMEOUT_LINES  # every second line is the channel's
-    assert timeout == {"channel": "c", "user": "u", "date": "2024-03-07", "number": 300, "first": first}
-    assert ban == {"channel": "d", "user": "u", "date": "2024-03-07", "number": 301, "first": 0}
+    assert timeout == {"channel": "c", "user": "u", "date": "2024-03-07", "entry": 300, "first": first}
+    assert ban == {"channel": "d", "user": "u", "date": "2024-03-07", "entry": 301, "first": 0}
 
 
 @pytest.mark.parametrize("chunk_bytes", [50, 500, 50_000])
 def test_a_timeout_reaches_back_over_chunks(chunk_bytes, tmp_path, monkeypatch):
-    monkeypatch.setattr("chatter.reading.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
     lines = [f"[2024-03-7 21:05:09] #c u: {number}\n" for number in range(250)]
     lines.insert(200, "[2024-03-7 21:05:09] #c u has been timed out for 5 seconds\n")
     (tmp_path / "log.txt").write_text("".join(lines))
@@ -85,7 +86,7 @@ def test_a_timeout_reaches_back_over_chunks(chunk_bytes, tmp_path, monkeypatch):
         "@tmi-sent-ts=1709845509000 :tmi.twitch.tv CLEARCHAT #c :u",
     ],
 )
-def test_events_in_each_dialect(event, tmp_path):
+def test_events_in_each_format(event, tmp_path):
     """The message before the event is left out, the one after it is not, nor is another user's."""
     text = "@tmi-sent-ts=1709845509000 :{}!u@u PRIVMSG #c :{}\n"
     (tmp_path / "log.txt").write_text(f"{text.format('u', 1)}{text.format('v', 2)}{event}\n{text.format('u', 3)}")
@@ -121,7 +122,7 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_events_in_each_form_that_has_them(name, tmp_path):
+def test_events_in_each_format_that_has_them(name, tmp_path):
     """The message before the event is left out, the one after it is not, nor is another user's."""
     (tmp_path / name).write_text(EVENTS[name])
     counts, _ = parse(tmp_path / name, tmp_path / "log.csv", {"drop_moderated": True})

@@ -1,4 +1,4 @@
-"""chatter/times.py: whatever programs write for a time is the same date and time of day."""
+"""chatter.logs.times: whatever programs write for a time is the same date and time of day."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.times import clock_time, epoch_time, iso_time, offset_seconds, offset_time, read_time, shift_zone
+from chatter.logs.times import (
+    clock_time,
+    epoch_time,
+    irc_time,
+    iso_time,
+    offset_seconds,
+    offset_time,
+    read_time,
+    shift_zone,
+)
 
 moments = st.datetimes(datetime(1980, 1, 1), datetime(2999, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -99,3 +108,17 @@ def test_times_in_tables(text, expected):
 def test_what_was_sent_before_the_video_began():
     assert offset_seconds("-0:05") == 0
     assert offset_time(-5, None) == ["", "00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "time"),
+    [
+        ("tmi-sent-ts=1709845509999;rm-received-ts=0", ["2024-03-07", "21:05:09"]),
+        ("rm-received-ts=1709845509000", ["2024-03-07", "21:05:09"]),
+        ("x-tmi-sent-ts=1709845509000", None),
+        ("tmi-sent-ts=", None),
+        ("", None),
+    ],
+)
+def test_the_time_of_an_irc_line(tags, time):
+    assert irc_time(tags) == time

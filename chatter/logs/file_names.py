@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 DAY = r"(?P<date>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))"
-NAMES = [
+FILE_NAMES = [
     # TwitchDownloader; its day may be local or UTC
     r"\[(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})-(?P<year>[0-9]{2})\] (?P<channel>\w+) - .*",
     # tcd: the number of the video, its title, and when it began; or whatever somebody made of that
@@ -35,14 +35,14 @@ class NameFacts:
 NO_NAME = NameFacts()
 
 
-def read_name(path: Path) -> NameFacts:
+def parse_file_name(path: Path) -> NameFacts:
     """Return what the name of a log says, and the names of the folders around it.
 
-    >>> read_name(Path("forsen-2021-03-05.log"))
+    >>> parse_file_name(Path("forsen-2021-03-05.log"))
     NameFacts(channel='forsen', date='2021-03-05', start=None)
     """
     facts = {}
-    for pattern in NAMES:
+    for pattern in FILE_NAMES:
         if found := re.fullmatch(pattern, path.name.rsplit(".", 1)[0], re.ASCII | re.DOTALL):
             facts = {name: text for name, text in found.groupdict().items() if text}
             break

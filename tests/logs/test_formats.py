@@ -1,14 +1,12 @@
-"""chatter/dialects.py: every line is read for what it is."""
+"""chatter.logs.formats: every line is read for what it is."""
 
 from collections import Counter
 
 import pytest
 from conftest import GOLDEN, SHARED, needs_shared, parse
 
-from chatter.dialects import DIALECTS
-from chatter.exports import EXPORTS
-from chatter.forms import KINDS
-from chatter.lines import parse_line
+from chatter.logs.entries import parse_line
+from chatter.logs.formats import JSON_FORMATS, KINDS, LINE_FORMATS
 
 GOLDEN_COUNTS = {
     "some_channel.txt": {
@@ -99,15 +97,15 @@ ON_REQUEST = {"bare.txt": "bare"}
 
 @pytest.mark.parametrize("log", GOLDEN_COUNTS)
 def test_golden_files(log, tmp_path):
-    counts, unreadable = parse(GOLDEN / log, tmp_path / "out.csv", dialect=ON_REQUEST.get(log, "auto"))
+    counts, unreadable = parse(GOLDEN / log, tmp_path / "out.csv", format_name=ON_REQUEST.get(log, "auto"))
     assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / log).with_suffix(".csv").read_bytes()
     assert +counts == Counter({"messages written": counts["messages"]} | GOLDEN_COUNTS[log])
     assert len(unreadable) == counts["unreadable lines"]
 
 
-def test_every_form_and_every_kind_of_line_is_in_the_golden_files():
+def test_every_format_and_every_kind_of_line_is_in_the_golden_files():
     assert {kind for counts in GOLDEN_COUNTS.values() for kind in counts} >= {*KINDS}
-    assert len(GOLDEN_COUNTS) >= len(DIALECTS) + 2 * len(EXPORTS)
+    assert len(GOLDEN_COUNTS) >= len(LINE_FORMATS) + 2 * len(JSON_FORMATS)
     assert {path.name for path in GOLDEN.iterdir() if path.suffix != ".csv"} == {*GOLDEN_COUNTS}
 
 
@@ -145,7 +143,7 @@ def test_kinds_of_text_lines(event, kind):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "line", "kind", "user_and_message"),
+    ("format_name", "line", "kind", "user_and_message"),
     [
         ("OverRustle", "[2024-03-07 21:05:09 UTC] user: hi: you", "messages", "user|hi: you"),
         ("OverRustle", "[2024-03-07 21:05:09 UTC] user: /me waves", "messages", "user|waves"),
@@ -253,9 +251,9 @@ def test_kinds_of_text_lines(event, kind):
         ("bare", "  ", "blank lines", None),
     ],
 )
-def test_kinds_of_lines_of_each_dialect(dialect, line, kind, user_and_message):
-    """The line alone, to its dialect alone."""
-    found, row = parse_line(line, [DIALECTS[dialect]])
+def test_kinds_of_lines_of_each_format(format_name, line, kind, user_and_message):
+    """The line alone, to its format_name alone."""
+    found, row = parse_line(line, [LINE_FORMATS[format_name]])
     assert (found, row and "|".join(row[-2:])) == (kind, user_and_message)
 
 

@@ -101,3 +101,17 @@ def read_time(text: str) -> list[str]:
     if re.fullmatch(r"\d{1,18}(?:\.\d*)?", text):
         return epoch_time(float(text)) if float(text) > 1e8 else offset_time(float(text), None)
     return ["", clock_time(text)] if CLOCK.fullmatch(text) else iso_time(text)
+
+
+# When Twitch sent a line and when a logger received it, in milliseconds since 1970.
+SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-received-ts=([0-9]{1,13})(?:;|$)"
+
+
+def irc_time(tags: str) -> list[str] | None:
+    """Return date and time (UTC) from IRC tags: when Twitch sent the line, else when the logger received it.
+
+    >>> irc_time("id=1;tmi-sent-ts=1709845509000")
+    ['2024-03-07', '21:05:09']
+    """
+    stamp = re.search(SENT, tags) or re.search(RECEIVED, tags)
+    return stamp and f"{datetime.fromtimestamp(int(stamp[1]) / 1000, UTC):%Y-%m-%d %H:%M:%S}".split()

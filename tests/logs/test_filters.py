@@ -1,4 +1,4 @@
-"""chatter/filters.py: what each option leaves out, line by line."""
+"""chatter.logs.filters: what each option leaves out, line by line."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from conftest import run
 
 from chatter.cli import InputError
-from chatter.filters import FILTERS, read_users
+from chatter.logs.filters import FILTERS, read_users
 from parse_logs import parse_logs
 
 CHAT = """\

@@ -1,4 +1,7 @@
-"""Which messages are left out. A new filter is a new entry in FILTERS and a row in the tests."""
+"""Which messages are left out, and how the others are changed.
+
+A new filter is a new entry in FILTERS and a row in the tests.
+"""
 
 from __future__ import annotations
 
@@ -12,45 +15,43 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, positive_int
 from chatter.files import read_text
-from chatter.moderation import TIMEOUT_LINES, moderated
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from chatter.logs.moderation import Moderation
 
 BOTS = frozenset(
     "ankhbot botisimo buttsbot coebot commanderroot deepbot fossabot kofistreambot lolrankbot moobot nightbot ohbot "
     "own3d phantombot playwithviewersbot pokemoncommunitygame pretzelrocks restreambot songlistbot soundalerts "
     "stay_hydrated_bot streamelements streamlabs streamlootsbot supibot titlechange_bot vivbot wizebot".split()
 )
+TIMEOUT_LINES = 100  # lines of the channel before a timeout that probably contain its reason
 COMMAND = r"^!\w"
 LINK = r"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:com|gg|net|org|tv)\b|\b[\w-]+\.[a-z]{2,}/\S"
 MENTION = r"\B@\w+"
+SUFFIXES = "\U000e0000\u034f"  # invisible; clients append one, and a blank, so that a message can be sent twice
+MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
 @dataclass(frozen=True)
 class LogFacts:
-    """What a filter may have to know of the whole log before the first message."""
+    """Facts about a whole log that a filter may need before the first message."""
 
     rare_users: Collection[str] = ()  # in lower case
-    moderation: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # of find_moderation
+    moderation: Moderation | None = None
 
 
 @dataclass(frozen=True)
 class Filter:
     """A reason to leave messages out, with its command-line option."""
 
-    count: str  # what the summary calls the messages that it leaves out
+    count: str  # the name of the messages that it leaves out, in the summary
     help: str
-    # (value of the option, messages, facts) -> the condition of a message that is left out. Messages have the columns
-    # of `parse_lines`, and `user`, the name in lower case.
-    condition: Callable[[Any, pl.DataFrame, LogFacts], pl.Expr]
+    # (value of the option, messages, facts) -> for each message, whether it is left out. Messages have the columns
+    # `entry`, FIELDS and `user`, the name in lower case.
+    condition: Callable[[Any, pl.DataFrame, LogFacts], pl.Series]
     argument: Mapping[str, Any] = field(default_factory=lambda: {"action": "store_true"})  # for add_argument
-
-
-def column(name: str) -> pl.Expr:
-    import polars as pl
-
-    return pl.col(name)
 
 
 class UnionAction(argparse.Action):
@@ -90,41 +91,41 @@ FILTERS = {
     "exclude_users": Filter(
         "from excluded users",
         "messages of these users, or of those in a file: names in lines or separated by commas, # comments",
-        lambda users, messages, log: column("user").is_in(users),
+        lambda users, messages, log: messages["user"].is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "only_users": Filter(
         "from other users",
         "messages of all but these users, given in the same way",
-        lambda users, messages, log: ~column("user").is_in(users),
+        lambda users, messages, log: ~messages["user"].is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "exclude_bots": Filter(
         "from bots",
         "messages of well-known bots: nightbot, streamelements, moobot, ...",
-        lambda _, messages, log: column("user").is_in(BOTS),
+        lambda _, messages, log: messages["user"].is_in(BOTS),
     ),
     "drop_moderated": Filter(
         "moderated",
         f"what users said in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
         "ban before it, as far as the same log has it",
-        lambda _, messages, log: moderated(messages, log.moderation),
+        lambda _, messages, log: log.moderation.covers(messages),
     ),
     "min_user_messages": Filter(
         "from rare users",
         "messages of users with fewer than N messages in all logs",
-        lambda _, messages, log: column("user").is_in(log.rare_users),
+        lambda _, messages, log: messages["user"].is_in(log.rare_users),
         {"type": positive_int, "metavar": "N"},
     ),
     "drop_commands": Filter(
         "commands",
         "messages that begin with a command such as !discord",
-        lambda _, messages, log: column("message").str.contains(COMMAND),
+        lambda _, messages, log: messages["message"].str.contains(COMMAND),
     ),
     "drop_links": Filter(
         "with links",
         "messages with a link",
-        lambda _, messages, log: column("message").str.contains(LINK),
+        lambda _, messages, log: messages["message"].str.contains(LINK),
     ),
 }
 
@@ -148,12 +149,10 @@ def filter_messages(
 
     Return the other messages, and how many each filter left out.
     """
-    import polars as pl
-
     if not filters:
         return messages, Counter()
     lower = {name: name.lower() for name in messages["username"].unique() if not name.islower()}  # each name once
-    messages = messages.with_columns(user=pl.col("username").replace(lower))
+    messages = messages.with_columns(user=messages["username"].replace(lower))
     counts = Counter()
     for name, entry in FILTERS.items():
         if filters.get(name):
@@ -165,4 +164,22 @@ def filter_messages(
 
 def mask_mentions(messages: pl.DataFrame) -> pl.DataFrame:
     """Write @user in place of each @name."""
-    return messages.with_columns(column("message").str.replace_all(MENTION, "@user"))
+    return messages.with_columns(messages["message"].str.replace_all(MENTION, "@user"))
+
+
+def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Remove the invisible suffix of messages, and the blank before it; count the messages that had one."""
+    text = messages["message"]
+    first, second = (text.str.ends_with(suffix) for suffix in SUFFIXES)
+    if num_suffixed := (first | second).sum():
+        messages = messages.with_columns(text.str.replace(f" ?[{SUFFIXES}]$", ""))
+    return messages, num_suffixed
+
+
+def cut_long(messages: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+    """Cut messages of more than MAX_BYTES bytes; return the numbers of their entries."""
+    long = messages.filter(messages["message"].str.len_bytes() > MAX_BYTES)
+    if long.is_empty():
+        return messages, []
+    cut = {text: text.encode()[:MAX_BYTES].decode(errors="ignore") for text in long["message"]}
+    return messages.with_columns(messages["message"].replace(cut)), long["entry"].to_list()

@@ -7,22 +7,22 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from threading import Lock
+from typing import IO, Any
 
 from chatter.cli import InputError
+from chatter.files import text_encoding
 
-if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
-    import polars as pl
-
-HEAD_BYTES = 1 << 16  # of a log, from which its encoding and line ends are told
+HEAD_BYTES = 1 << 16  # of a log, which tell its encoding and its format
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and no less time
 BLOCK_BYTES = 1 << 16  # of JSON: larger ones take longer to read
 
 
 @contextlib.contextmanager
 def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Open a log; give the file, and what is in it if it is gzipped, whatever its name is.
+    """Open a log, gzipped or not, whatever its name is. Yield the file, and its unpacked content.
 
     Raises InputError if a .gz file is damaged, also while it is read.
     """
@@ -46,26 +46,28 @@ def read_head(log_path: Path) -> bytes:
 
 def refuse_utf16(log_path: Path, head: bytes) -> None:
     """Raise InputError if a log that begins with `head` is in UTF-16."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if text_encoding(head) == "utf-16":
         raise InputError(f"{log_path} is in UTF-16. Save it in UTF-8.")
 
 
 def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Yield a log in chunks of whole lines; call `progress` with the bytes of the file that each took.
 
-    A log whose lines end with \\r alone comes with \\n instead. Raises InputError if a .gz file is damaged, or a log
-    in UTF-16.
+    Raises InputError if a .gz file is damaged, if a log is in UTF-16, or if its lines end with \\r alone.
     """
     with open_log(log_path) as (file, log):
         head = log.read(HEAD_BYTES)
         refuse_utf16(log_path, head)
+        if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
+            raise InputError(
+                f"the lines of {log_path} end with a carriage return alone. Convert the file, for example with "
+                f"tr '\\r' '\\n' < old.txt > new.txt."
+            )
         log.seek(0)
-        of_old_macs = b"\n" not in head and b"\r" in head
         position = 0
         while chunk := log.read(CHUNK_BYTES):
-            chunk += log.readline() if not of_old_macs else read_until_cr(log)
-            chunk = chunk.removeprefix(b"" if position else codecs.BOM_UTF8)
-            yield chunk.replace(b"\r", b"\n") if of_old_macs else chunk
+            chunk += log.readline()
+            yield chunk if position else chunk.removeprefix(codecs.BOM_UTF8)
             progress(file.tell() - position)
             position = file.tell()
 
@@ -102,29 +104,8 @@ class BlockReader:
         return block
 
 
-def read_until_cr(log: IO[bytes]) -> bytes:
-    """Read the rest of a line that ends with \\r."""
-    rest = b""
-    while not rest.endswith(b"\r") and (more := log.read(1)):
-        rest += more
-    return rest
-
-
-def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
-    """Split a chunk at the line ends that loggers write, \\n and \\r\\n; return the lines and how many are not UTF-8.
-
-    What is not UTF-8 becomes U+FFFD.
-    """
-    import polars as pl
-
-    text, invalid = chunk.removesuffix(b"\n"), 0
-    try:
-        text = pl.Series("line", [text]).cast(pl.String)
-    except pl.exceptions.ComputeError:  # not UTF-8
-        invalid = sum(line.decode(errors="ignore").encode() != line for line in text.split(b"\n"))
-        text = pl.Series("line", [text.decode(errors="replace")])
-    lines = text.str.split("\n").explode()
-    return (lines.str.strip_suffix("\r") if b"\r" in chunk else lines), invalid
+class Cancelled(Exception):
+    """Ends a thread because another one has failed."""
 
 
 def map_logs(
@@ -132,16 +113,13 @@ def map_logs(
 ) -> dict[Path, Any]:
     """Call `function(log, *arguments, progress)` for each log in `jobs` threads, with a progress bar in bytes.
 
-    `calls` maps each log to its arguments; the result maps each log to what the function returned. `num_reads` is how
-    often the function reads its log. Threads suffice: polars, which does most of the work, runs without Python's lock.
+    `calls` maps each log to its arguments; the result maps each log to what the function returned. `num_reads` says
+    how often the function reads its log. Polars does most of the work, and releases Python's lock.
     """
-    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-    from threading import Lock
-
     from tqdm import tqdm
 
     size = num_reads * sum(log.stat().st_size for log in calls)
-    lock, stopped = Lock(), False
+    lock, is_cancelled = Lock(), False
     with (
         tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as bar,
         ThreadPoolExecutor(min(jobs, len(calls))) as pool,
@@ -150,8 +128,8 @@ def map_logs(
         def progress(num_bytes: int) -> None:
             with lock:
                 bar.update(num_bytes)
-            if stopped:
-                raise KeyboardInterrupt
+            if is_cancelled:
+                raise Cancelled
 
         # The largest first, so that no large one is left for the end.
         order = sorted(calls, key=lambda log: log.stat().st_size, reverse=True)
@@ -161,6 +139,6 @@ def map_logs(
             for future in done:
                 future.result()  # raises the error, if there is one
             return {log: futures[log].result() for log in calls}
-        finally:  # an error in one thread ends the others
-            stopped = True
+        finally:
+            is_cancelled = True
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""chatter/exports.py: what the entries of JSON exports are."""
+"""chatter.logs.entries: what the entries of JSON exports are."""
 
 import json
 import signal
@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from writers import CHAT, WRITERS
 
-from chatter.exports import EXPORTS, ExportFacts, find_export, gather_facts, parse_entry
-from chatter.forms import KINDS
+from chatter.logs.entries import find_json_format, gather_facts, parse_json
+from chatter.logs.format import DocumentFacts
+from chatter.logs.formats import JSON_FORMATS, KINDS
 
 WHEN = ["2024-03-07", "21:05:09"]
-FACTS = ExportFacts("c")
+FACTS = DocumentFacts("c")
 SYSTEM = "User subscribed at Tier 1."
 RAW = "@tmi-sent-ts=1709845509000 :user!user@user.tmi.twitch.tv PRIVMSG #c :"
 
@@ -90,8 +91,8 @@ def item(**changes):
     ],
 )
 def test_kinds_of_entries(entry, kind, user_and_message):
-    assert find_export(entry) is not None
-    found, row = parse_entry(entry, FACTS)
+    assert find_json_format(entry) is not None
+    found, row = parse_json(entry, FACTS)
     assert (found, row and "|".join(row[3:])) == (kind, user_and_message)
     assert row is None or row[:3] == [*WHEN, "c"]
 
@@ -110,13 +111,13 @@ def test_kinds_of_entries(entry, kind, user_and_message):
     ],
 )  # fmt: skip
 def test_what_entries_say_of_place_and_time(entry, row):
-    assert parse_entry(entry) == ("messages", row)
+    assert parse_json(entry) == ("messages", row)
 
 
 @pytest.mark.parametrize("entry", [logged(text="a\ud83d"), basic("a\ud83d"), item(message="a\ud83d")])
 def test_half_a_surrogate_pair_is_replaced(entry):
     """JSON can carry it, UTF-8 cannot."""
-    kind, row = parse_entry(json.loads(json.dumps(entry)), FACTS)
+    kind, row = parse_json(json.loads(json.dumps(entry)), FACTS)
     assert kind == "messages" and row[4] in ("a?", "a\ufffd")
 
 
@@ -138,8 +139,8 @@ def test_half_a_surrogate_pair_is_replaced(entry):
         {"author": "a", "message": "hi", "time_in_seconds": float("inf")},
     ],
 )
-def test_other_types_than_the_form_has_are_unreadable(entry):
-    assert parse_entry(entry, FACTS) == ("unreadable lines", None)
+def test_other_types_than_the_format_has_are_unreadable(entry):
+    assert parse_json(entry, FACTS) == ("unreadable lines", None)
 
 
 def stop(signum, frame):
@@ -151,7 +152,7 @@ def test_an_infinite_number_is_no_time():
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(5)
     try:
-        assert parse_entry(item(timestamp=json.loads("1e999")), FACTS) == ("unreadable lines", None)
+        assert parse_json(item(timestamp=json.loads("1e999")), FACTS) == ("unreadable lines", None)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -175,7 +176,7 @@ values = st.recursive(
 ENTRIES = [
     entry
     for writer in WRITERS.values()
-    if writer.form in EXPORTS and writer.write([])[:1] in ("{", "[")
+    if writer.format_name in JSON_FORMATS and writer.write([])[:1] in ("{", "[")
     for document in [json.loads(writer.write(CHAT))]
     for entry in (document if isinstance(document, list) else document.get("comments") or document["messages"])
 ]
@@ -185,7 +186,7 @@ ENTRIES = [
 def test_any_json_is_of_some_kind(entry, changes, document):
     """Never a crash, and a row holds text that UTF-8 can carry."""
     facts = gather_facts(document, [entry | changes, changes, None], "c")
-    kind, row = parse_entry(entry | changes, facts)
+    kind, row = parse_json(entry | changes, facts)
     assert kind in KINDS
     assert row is None or [value.encode().decode() for value in row] == row
 
@@ -193,11 +194,11 @@ def test_any_json_is_of_some_kind(entry, changes, document):
 def test_offsets_of_other_types_tell_nothing():
     """Neither of the channel nor of the time."""
     entry = {"commenter": {"name": "a"}, "created_at": "2024-03-07T21:05:09Z", "content_offset_seconds": "x"}
-    assert gather_facts({}, [entry], "c") == ExportFacts("c")
+    assert gather_facts({}, [entry], "c") == DocumentFacts("c")
 
 
 def test_entries_are_told_apart():
-    assert find_export(logged()) is find_export(basic()) is EXPORTS["justlog and rustlog JSON"]
-    assert find_export(item()) is find_export({"author": "a"}) is EXPORTS["chat-downloader JSON"]
-    assert find_export({"commenter": None}) is EXPORTS["TwitchDownloader JSON"]
-    assert [find_export(other) for other in ({"a": 1}, [], "commenter", None)] == [None] * 4
+    assert find_json_format(logged()) is find_json_format(basic()) is JSON_FORMATS["justlog and rustlog JSON"]
+    assert find_json_format(item()) is find_json_format({"author": "a"}) is JSON_FORMATS["chat-downloader JSON"]
+    assert find_json_format({"commenter": None}) is JSON_FORMATS["TwitchDownloader JSON"]
+    assert [find_json_format(other) for other in ({"a": 1}, [], "commenter", None)] == [None] * 4

@@ -1,14 +1,18 @@
-"""Which files of a folder are logs, and which CSVs they become."""
+"""Which files of a folder are logs, which CSVs they become, and which CSVs have lost their log."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.tables import is_ours
+from chatter.files import MANIFEST, atomic_output
+from chatter.logs.batch import FIELDS
 
+MAX_HEADER = 1 << 16  # bytes
 SUFFIXES = ("txt", "log", "tcd", "json", "jsonl", "ndjson", "csv", "tsv")
 LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
@@ -17,8 +21,8 @@ LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, str]]:
     """Return the logs below a folder, sorted, and why each other file or folder was skipped.
 
-    CSVs that parse_logs.py wrote to `output_dir` are no logs.
-    Links are followed, after everything else, so that nothing is read twice.
+    CSVs that parse_logs.py wrote to `output_dir` are skipped. Links are followed after everything else, so that nothing
+    is read twice.
     """
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
@@ -88,3 +92,56 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
             if parent in csv_paths:
                 raise InputError(f"{csv_paths[parent]} would become {parent}, the folder of {log}. Rename one of them.")
     return {log: csv_path for csv_path, log in csv_paths.items()}
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """Return the .csv files below a folder, sorted, without hidden ones. Links are followed.
+
+    Raises OSError if a folder cannot be read.
+    """
+    paths, seen = [], set()
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        is_new = os.path.realpath(parent) not in seen
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if name[0] != ".") if is_new else []
+        if is_new:
+            files = [Path(parent, name) for name in names if name[0] != "." and name.lower().endswith(".csv")]
+            paths += [path for path in files if path.is_file()]
+    return sorted(paths)
+
+
+def is_ours(csv_path: Path) -> bool:
+    """Return whether a file has the header that parse_logs.py writes."""
+    with csv_path.open("rb") as file:
+        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") == ",".join(FIELDS)
+
+
+def read_log_of_csv(output_dir: Path) -> dict[str, str]:
+    """Return the log of each CSV that earlier runs wrote: name of the CSV -> path of the log."""
+    try:
+        return dict(json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))["logs"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or damaged
+        return {}
+
+
+def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collection[Path]) -> list[Path]:
+    """Return the CSVs whose logs are gone, except those whose logs could not be read this time."""
+    unread = {path.absolute() for path in skipped}
+    stale = []
+    for name, source in log_of_csv.items():
+        log = Path(source)
+        is_gone = not os.path.lexists(log) and not unread & {log, *log.parents}
+        if is_gone and (output_dir / name).is_file():
+            stale.append(output_dir / name)
+    return sorted(stale)
+
+
+def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:
+    """List the CSVs and their logs in the manifest of the folder."""
+    left = {name: log for name, log in sorted(log_of_csv.items()) if (output_dir / name).is_file()}
+    with atomic_output(output_dir / MANIFEST) as partial:
+        partial.write_text(json.dumps({"files": [*left], "logs": left}, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""chatter/forms.py: files are told apart, and the same chat comes out of each, whatever is typed or damaged."""
+"""chatter.logs.find_reader: files are told apart, and the same chat comes out of each, whatever is typed or damaged."""
 
 import csv
 import gzip
@@ -16,25 +16,27 @@ from hypothesis import strategies as st
 from writers import CHAT, CHERRY, DUCK, OTTER, START, WRITERS, Entry, comments, expected_rows
 
 from chatter.cli import InputError
-from chatter.dialects import DIALECTS
-from chatter.exports import EXPORTS, find_export
-from chatter.forms import KINDS, ExportForm, LineForm, UnknownForm, find_form
-from chatter.tables import TableForm
+from chatter.logs.entries import find_json_format
+from chatter.logs.find_reader import find_reader
+from chatter.logs.formats import JSON_FORMATS, KINDS, LINE_FORMATS
+from chatter.logs.json_reader import JsonReader
+from chatter.logs.table_reader import TableReader
+from chatter.logs.text_reader import TextReader
 
 BOM = b"\xef\xbb\xbf"
 each_writer = pytest.mark.parametrize("name", WRITERS)
 
 
 def options(name):
-    return {"dialect": "bare"} if name == "bare" else {}
+    return {"format_name": "bare"} if name == "bare" else {}
 
 
-def rows_of(data, file, **form):
+def rows_of(data, file, **options):
     """Return the rows of the CSV that a file becomes, and its counts."""
     with tempfile.TemporaryDirectory() as folder:
         log, table = Path(folder, file), Path(folder, "out")
         log.write_bytes(data if isinstance(data, bytes) else data.encode())
-        counts, _ = parse(log, table, **form)
+        counts, _ = parse(log, table, **options)
         with table.open(encoding="utf-8", newline="") as rows:
             return [*csv.reader(rows)][1:], +counts
 
@@ -50,7 +52,7 @@ def num_lines(data):
 @each_writer
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize("bom", [b"", BOM], ids=["", "BOM"])
-def test_the_same_chat_comes_out_of_each_form(name, packed, bom):
+def test_the_same_chat_comes_out_of_each_format(name, packed, bom):
     writer = WRITERS[name]
     data = bom + writer.write(CHAT).encode().removeprefix(BOM)
     rows, counts = rows_of(gzip.compress(data) if packed else data, writer.file + ".gz" * packed, **options(name))
@@ -60,23 +62,24 @@ def test_the_same_chat_comes_out_of_each_form(name, packed, bom):
 
 
 @each_writer
-def test_each_form_is_told_from_the_others(name, tmp_path):
+def test_each_format_is_told_from_the_others(name, tmp_path):
     writer = WRITERS[name]
     log = tmp_path / writer.file
     log.write_bytes(writer.write(CHAT).encode())
-    form = find_form(log, **options(name))
-    if writer.form in DIALECTS:
-        assert isinstance(form, LineForm) and form.dialects[0] is DIALECTS[writer.form] and not form.entries
-    elif writer.form in EXPORTS:
-        kind = LineForm if writer.write([]) == "" else ExportForm
-        assert isinstance(form, kind)
-        entries = form.entries if kind is LineForm else []
-        assert all(find_export(entry) is EXPORTS[writer.form] for entry in entries)
+    reader = find_reader(log, **options(name))
+    if writer.format_name in LINE_FORMATS:
+        assert isinstance(reader, TextReader) and not reader.entries
+        assert reader.formats[0] is LINE_FORMATS[writer.format_name]
+    elif writer.format_name in JSON_FORMATS:
+        kind = TextReader if writer.write([]) == "" else JsonReader
+        assert isinstance(reader, kind)
+        entries = reader.entries if kind is TextReader else []
+        assert all(find_json_format(entry) is JSON_FORMATS[writer.format_name] for entry in entries)
     else:
-        assert isinstance(form, TableForm)
-    assert form.is_known
-    assert form.has_moderation >= writer.moderation
-    if form.has_logins:  # so that --exclude-users finds those it names
+        assert isinstance(reader, TableReader)
+    assert reader.is_known
+    assert reader.has_moderation >= writer.moderation
+    if reader.has_logins:  # so that --exclude-users finds those it names
         users = {row[3].lower() for row in expected_rows(writer, CHAT)}
         assert users <= {OTTER[0], DUCK[0], CHERRY[0]}
 
@@ -84,17 +87,17 @@ def test_each_form_is_told_from_the_others(name, tmp_path):
 def test_bare_lines_are_read_on_request_only(tmp_path):
     log = tmp_path / "log.txt"
     log.write_text(WRITERS["bare"].write(CHAT))
-    form = find_form(log)
-    assert isinstance(form, LineForm) and not form.is_known and DIALECTS["bare"] not in form.dialects
+    reader = find_reader(log)
+    assert isinstance(reader, TextReader) and not reader.is_known and LINE_FORMATS["bare"] not in reader.formats
     assert rows_of(log.read_bytes(), "log.txt")[1] == {"unreadable lines": 10}
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].form in DIALECTS])
+@pytest.mark.parametrize("name", [name for name in WRITERS if WRITERS[name].format_name in LINE_FORMATS])
 def test_the_request_for_bare_lines_leaves_those_that_stand_alone(name):
     """They say what they are, line by line."""
     writer = WRITERS[name]
-    stands_alone = DIALECTS[writer.form].stands_alone
-    rows, _ = rows_of(writer.write(CHAT[:1]), "log.txt", dialect="bare")
+    stands_alone = LINE_FORMATS[writer.format_name].stands_alone
+    rows, _ = rows_of(writer.write(CHAT[:1]), "log.txt", format_name="bare")
     assert (rows == expected_rows(writer, CHAT[:1])) == (stands_alone or name == "bare")
 
 
@@ -126,10 +129,10 @@ tricky = st.sampled_from(
 
 
 def fits(name, text):
-    """Return whether a form can hold a text, which no event of its own begins like."""
+    """Return whether a format can hold a text, which no event of its own begins like."""
     if name == "OverRustle" and text.startswith("/me "):
         return False
-    if WRITERS[name].form in ("TwitchDownloader JSON", "chat-downloader JSON") and not text:
+    if WRITERS[name].format_name in ("TwitchDownloader JSON", "chat-downloader JSON") and not text:
         return False  # counted as entries without text
     if "\x01" in text:  # marks what follows /me
         return False
@@ -176,14 +179,14 @@ pieces += [b"username,message\n", b"u,hi\n", b"message\n", b'u,"a\nb"\n', b"\xff
 suffixes = st.sampled_from([".txt", ".json", ".csv", ".tsv", ".txt.gz"])
 
 
-def num_entries(form, data):
+def num_entries(reader, data):
     """Return how many entries there are in what are lines or a table, and None for documents."""
     if data == BOM:
         return 1  # a line without text
     data = data.removeprefix(BOM)
-    if isinstance(form, LineForm):
-        return num_lines(data if b"\n" in data else data.replace(b"\r", b"\n"))
-    if isinstance(form, UnknownForm):
+    if isinstance(reader, TextReader):
+        return num_lines(data)
+    if not reader.is_known:
         return 1
     return None
 
@@ -200,14 +203,14 @@ def test_any_bytes_conserve_entries(data, suffix):
         log = Path(folder, f"log{suffix}")
         log.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
         try:
-            form = find_form(log)
+            reader = find_reader(log)
             counts, unreadable = parse(log, Path(folder, "out"))
         except InputError as error:
             assert str(log) in str(error)
             return
     total = sum(counts[kind] for kind in KINDS)
-    expected = num_entries(form, data)
-    assert total == expected if expected is not None else total > 0 or isinstance(form, TableForm)
+    expected = num_entries(reader, data)
+    assert total == expected if expected is not None else total > 0 or isinstance(reader, TableReader)
     assert len(unreadable) == min(counts["unreadable lines"], 5)
 
 
@@ -237,11 +240,11 @@ def test_a_file_that_is_cut_short_keeps_what_is_before(name, draw):
     try:
         rows, counts = rows_of(data, writer.file, **options(name))
     except InputError:
-        assert writer.form == "CSV"
+        assert writer.format_name == "CSV"
         return
     expected = expected_rows(writer, CHAT)
     total = sum(counts[kind] for kind in KINDS)
-    if writer.form == "CSV":
+    if writer.format_name == "CSV":
         assert total <= len(expected)
     elif whole.count(b"\n") < 2:  # one JSON document
         assert total == complete_elements(data) + 1
@@ -378,14 +381,14 @@ def test_large_exports_come_in_batches():
 )
 def test_json_without_chat_is_one_unreadable_entry(document, tmp_path):
     (tmp_path / "log.json").write_text(document)
-    assert not find_form(tmp_path / "log.json").is_known
+    assert not find_reader(tmp_path / "log.json").is_known
     assert rows_of(document, "log.json") == ([], {"unreadable lines": 1})
 
 
 def entries_of(file, **options):
     """Return the messages of a real log, as (number, date, time, user in lower case, message), and its events."""
     path = SHARED / "chat" / file
-    batches = [*find_form(path, **options).read(path, lambda num_bytes: None)]
+    batches = [*find_reader(path, **options).read(path, lambda num_bytes: None)]
     messages = [row for batch in batches for row in batch.messages.iter_rows()]
     events = Counter(tuple(each.lower() for each in row[1:-1]) for batch in batches for row in batch.events)
     return [(number, date, time, user.lower(), text) for number, date, time, _, user, text in messages], events

@@ -1,0 +1,59 @@
+"""What every reader of logs yields: batches of rows with the same columns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FIELDS = ["date", "time", "channel", "username", "message"]  # the columns of the CSVs
+# Kinds of entries that are not written to the CSVs.
+UNNAMED = "entries without a user"
+EMPTY = "entries without text"
+UNTIMED = "messages without a time"
+# The number of an entry in its file, its kind, and its FIELDS.
+Row = tuple[int, str, str, str, str, str, str]
+
+
+@dataclass
+class Batch:
+    """Consecutive entries of a file, numbered from 0. In most files an entry is a line."""
+
+    messages: pl.DataFrame  # columns `entry` (UInt32) and FIELDS, in order
+    num_entries: int
+    counts: Counter[str] = field(default_factory=Counter)  # of entries of each kind
+    events: list[Row] = field(default_factory=list)  # timeouts and bans whose user is known
+    unreadable: dict[int, str] = field(default_factory=dict)  # entry -> line
+    num_invalid: int = 0  # entries that are not in UTF-8
+    notes: set[str] = field(default_factory=set)  # warnings about times
+
+
+class Reader(ABC):
+    """Reads the files of one format."""
+
+    has_moderation: bool  # whether the format has timeouts and bans
+    has_logins: bool  # whether users are named by their logins, not by display names
+    is_known: bool = True  # whether the file is in a known format
+
+    @abstractmethod
+    def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
+        """Yield all entries of a file; call `progress` with the bytes that each batch took."""
+
+    def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
+        """Yield batches with all events, whose `messages` may lack all columns but `entry` and `channel`."""
+        return self.read(path, progress)
+
+
+def channel_name(channel: str) -> str:
+    """Return a channel's name as headers have it.
+
+    >>> channel_name(" #SomeChannel")
+    'somechannel'
+    """
+    return "".join(channel.split()).removeprefix("#").lower()

@@ -1,0 +1,103 @@
+"""An entry of a log, a line or a JSON object: its kind and its CSV row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from chatter.logs.format import NO_FACTS, DocumentFacts, JsonFormat, LineFormat, fill_row, match_line, read_offset
+from chatter.logs.formats import AUTOMATIC_FORMATS, JSON_FORMATS
+from chatter.logs.formats.twitch_downloader import find_broadcaster
+from chatter.logs.times import epoch_time, iso_time
+
+HIGHLIGHT = 0.1  # stamps that span less than this part of the offsets are from an upload, not from the messages
+
+
+def parse_line(
+    line: str, formats: Sequence[LineFormat] = tuple(AUTOMATIC_FORMATS.values())
+) -> tuple[str, list[str] | None]:
+    """Return the kind of a line and, for a message, or a timeout or ban of a user, its CSV row.
+
+    Values that the line does not have are "". IRC without tags has no time: its messages are of the kind UNTIMED.
+
+    >>> parse_line("[2024-03-7 21:05:09] #channel user: hi: you")
+    ('messages', ['2024-03-07', '21:05:09', 'channel', 'user', 'hi: you'])
+    >>> parse_line("[2024-03-7 21:05:11] #channel user has been banned")
+    ('bans', ['2024-03-07', '21:05:11', 'channel', 'user', ''])
+    """
+    return fill_row(*match_line(line, formats))
+
+
+def find_json_format(entry: Any) -> JsonFormat | None:
+    """Return the format of a JSON value, or None if it is in no known format."""
+    if isinstance(entry, dict):
+        for json_format in JSON_FORMATS.values():
+            if not json_format.keys.isdisjoint(entry):
+                return json_format
+    return None
+
+
+def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[str] | None]:
+    """Return the kind of a JSON value and its CSV row, as `parse_line` does for a line."""
+    json_format = find_json_format(entry)
+    if not json_format:
+        return "unreadable lines", None
+    try:
+        kind, row = json_format.parse(entry, facts)
+        if row and not (text := "".join(row)).isascii():
+            text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry and UTF-8 cannot
+        row = [value.encode(errors="replace").decode() for value in row]
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, OSError):  # values of other types
+        return "unreadable lines", None
+    return kind, row
+
+
+def load_json(line: str) -> Any:
+    """Return the value of a line of JSON, or None if the line is not JSON."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_any_line(line: str) -> tuple[str, list[str] | None]:
+    """Return the kind and the CSV row of a line of text or of JSON, as `parse_line` does."""
+    kind, row = parse_line(line)
+    return parse_json(load_json(line)) if kind == "unreadable lines" and line.startswith("{") else (kind, row)
+
+
+def gather_facts(document: Mapping[str, Any], first_entries: Sequence[Any], channel: str) -> DocumentFacts:
+    """Return the facts of a JSON document from its other keys and its first entries.
+
+    `channel` is used if neither names one.
+    """
+    entries = [entry for entry in first_entries if isinstance(entry, dict)]
+    streamer, video = (value if isinstance(value := document.get(key), dict) else {} for key in ("streamer", "video"))
+    broadcasters = map(find_broadcaster, entries)
+    names = [streamer.get("login"), streamer.get("name"), video.get("user_name"), *broadcasters, channel]
+    channel = next((str(name).lower() for name in names if name), "")
+    try:
+        start = datetime.fromisoformat(" ".join(iso_time(str(video.get("created_at") or ""))))
+    except ValueError:
+        start = None
+    return DocumentFacts(channel, have_upload_times(entries), start)
+
+
+def have_upload_times(entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the stamps of entries span far less time than their offsets into the video."""
+    stamps, offsets = [], []
+    for entry in entries:
+        stamp = entry.get("created_at") or entry.get("createdAt") or entry.get("timestamp")
+        try:
+            when = epoch_time(stamp) if isinstance(stamp, int | float) else iso_time(stamp or "")
+            found = datetime.fromisoformat(" ".join(when)), read_offset(entry)
+        except (TypeError, ValueError, OverflowError, OSError):
+            continue
+        stamps.append(found[0])
+        offsets.append(found[1])
+    if not stamps:
+        return False
+    return (max(stamps) - min(stamps)).total_seconds() < HIGHLIGHT * (max(offsets) - min(offsets))

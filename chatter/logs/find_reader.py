@@ -1,0 +1,70 @@
+"""The reader of a file, from its name and its first bytes."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from chatter.logs.batch import Reader
+from chatter.logs.entries import find_json_format, gather_facts, load_json
+from chatter.logs.file_names import parse_file_name
+from chatter.logs.format import LineFormat
+from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
+from chatter.logs.json_reader import find_json_reader
+from chatter.logs.reading import read_head
+from chatter.logs.table_reader import TableReader
+from chatter.logs.tables import COLUMNS, find_columns, read_header
+from chatter.logs.text_reader import TextReader
+
+JSON_BEGIN = re.compile(r"\s*(?:\{|\[\s*(?:\{|\]))")  # unlike text with a stamp: [2024-...
+FIRST_LINES = 100  # of a file, which tell its format
+
+
+def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str] | None = None) -> Reader:
+    """Return the reader of a file. If its format is unknown, the reader finds unreadable lines and says so.
+
+    `format_name` is a key of LINE_FORMATS, or "auto"; `columns` maps fields to names of columns of tables.
+    """
+    names, head = parse_file_name(path), read_head(path)
+    text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+    if re.search(r"\.[ct]sv(?:\.gz)?$", path.name, re.IGNORECASE):
+        wanted = {key: [name, *COLUMNS[key]] if (name := (columns or {}).get(key)) else COLUMNS[key] for key in COLUMNS}
+        found = find_columns(read_header(path)[0], wanted)
+        if "message" in found:
+            return TableReader(wanted, names, "username" in found)
+    first_lines = [line.rstrip("\r") for line in text.split("\n")]
+    entries = [] if text.lstrip().startswith("[") else [load_json(line) for line in first_lines if line.startswith("{")]
+    entries = [entry for entry in entries if find_json_format(entry)]
+    if JSON_BEGIN.match(text) and not entries:
+        return find_json_reader(path, names)
+    if format_name != "auto":
+        return TextReader(order_formats(LINE_FORMATS[format_name]), names)
+    facts = gather_facts({}, entries, names.channel)
+    formats = choose_formats(first_lines)
+    return TextReader(formats or STAND_ALONE, names, facts, bool(formats or entries), entries)
+
+
+def choose_formats(first_lines: Iterable[str]) -> Sequence[LineFormat]:
+    """Return the formats to try for a file, from its first lines: their own, then all others that stand alone.
+
+    Return an empty list if the lines are in no known format.
+    """
+    lines = [line for line in first_lines if line.strip()][:FIRST_LINES]
+    if not lines:
+        return STAND_ALONE
+    num_known = {}  # format -> number of lines that it knows
+    for line_format in AUTOMATIC_FORMATS.values():
+        if any(map(line_format.match_start, lines)):
+            return order_formats(line_format)
+        num_known[line_format] = sum(any(each.fullmatch(line) for _, each in line_format.compiled) for line in lines)
+        if line_format.stands_alone and num_known[line_format] == len(lines):
+            break
+    best = max(num_known, key=num_known.get)  # the first of several
+    return order_formats(best) if num_known[best] else []
+
+
+def order_formats(first: LineFormat) -> list[LineFormat]:
+    """Return a format, then all others that stand alone."""
+    return [first, *(each for each in STAND_ALONE if each is not first)]

@@ -1,0 +1,167 @@
+"""What a format of lines or of JSON is, and how a line is matched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chatter.logs.batch import UNTIMED
+from chatter.logs.times import clock_time, irc_time, offset_seconds, offset_time
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Pattern = tuple[str, str]  # the kind of a line, and a pattern of `re` for the whole line
+
+
+@dataclass(frozen=True, eq=False)
+class LineFormat:
+    """A format of lines: patterns that decide what a line is and, for speed, a plain case that polars can handle."""
+
+    # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
+    # `tags` (of IRC) in place of date and time.
+    patterns: Sequence[Pattern]
+    # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
+    # all FIELDS in order, from the first four words of the line and the rest of it.
+    plain: str
+    columns: Callable[[Sequence[pl.Expr]], list[pl.Expr]] | None = None
+    unless: str | None = None
+    # For lines with a stamp that match no pattern of any format of the file.
+    others: Pattern | None = None
+    # Matches every line about a timeout or a ban, and few others. None if the format has no such lines.
+    moderation: str | None = None
+    # For lines about several timeouts and bans: (kind, group `username`) -> the kind and the user of each.
+    split_moderation: Callable[[str, str], list[tuple[str, str]]] | None = None
+    # Whether each line has its day and looks like no other format, so that a file may mix such formats.
+    stands_alone: bool = False
+    clock: str = "UTC"  # or "local", or "offset" into the video
+    # The line that begins a session, with the groups `date` and, in some formats, `zone` (+0100).
+    session_start: str | None = None
+    rolls_over: bool = False  # whether a session goes on after midnight without a line about the new day
+    display_names: bool = False  # whether lines have display names, which may differ from logins
+    on_request: bool = False  # whether only --format selects it, because its lines look like any text
+
+    @property
+    def has_moderation(self) -> bool:
+        return self.moderation is not None
+
+    def match_start(self, line: str) -> re.Match | None:
+        """Match a line that begins a session."""
+        return re.fullmatch(self.session_start, line) if self.session_start else None
+
+    @cached_property
+    def compiled(self) -> list[tuple[str, re.Pattern]]:
+        return [(kind, re.compile(pattern, re.ASCII | re.DOTALL)) for kind, pattern in self.patterns]
+
+    @cached_property
+    def compiled_others(self) -> list[tuple[str, re.Pattern]]:
+        return [(kind, re.compile(pattern, re.ASCII | re.DOTALL)) for kind, pattern in filter(None, [self.others])]
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """What a JSON document says outside its entries, or in all of its first entries together."""
+
+    channel: str = ""
+    by_offset: bool = False  # whether only the offsets into the video tell when a message was sent
+    start: datetime | None = None  # of the video, UTC
+
+
+NO_FACTS = DocumentFacts()
+
+
+@dataclass(frozen=True)
+class JsonFormat:
+    """A format of JSON objects."""
+
+    keys: frozenset[str]  # each object has at least one of these
+    # Returns the kind and the CSV row. The row is None unless the entry is a message, or a timeout or ban of a user.
+    parse: Callable[[Mapping[str, Any], DocumentFacts], tuple[str, list[str] | None]]
+    has_moderation: bool = True
+    has_login: Callable[[Mapping[str, Any]], bool] = lambda entry: True  # whether an entry has its user's login
+
+
+# Parts of patterns.
+DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01])"
+CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+UTC_STAMP = rf"\[(?P<date>{DATE}) (?P<time>{CLOCK})(?:\.[0-9]{{1,9}})? UTC\] "
+NAME = r"[^\s:]+"  # names contain no blank and no colon, so "user: @x has been banned" is a message
+PUNCTUATION = r"!-/:;=?@\[-^`{-~"
+# A name behind the marks of a moderator, a subscriber, ...: punctuation that no name begins with.
+MARKED_NAME = rf"[{PUNCTUATION}]*(?P<username>[^\s<>{PUNCTUATION}][^\s<>()]*)"
+# Several programs write events like messages of the user, whose text begins with the user's own name. A display name
+# that is not in Latin letters differs from the login before it.
+OWN_NAME = r"(?iu:(?P=username))"
+NOTICE_WORDS = (
+    "(?:subscribed (?:at|with) |gifted a |is gifting [0-9]|converted from |is continuing the |is paying forward |"
+    "watched [0-9])"
+)
+OWN_NOTICE = rf"\d+ raiders from {OWN_NAME} have joined!|(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) {NOTICE_WORDS}"
+PERHAPS_NOTICE = f"have joined!|{NOTICE_WORDS}"
+NOTICE = re.compile(rf"(?P<name>\S+) {NOTICE_WORDS}|[0-9]+ raiders from (?P<raider>\S+) have joined!")
+
+
+def video_lines(stamp: str) -> dict[str, Any]:
+    """Return the patterns of `user: message`, where events look like messages of the user, behind a stamp."""
+    return {
+        "patterns": [
+            ("messages", rf"{stamp}(?P<username>{NAME}):(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
+            ("notices", rf"{stamp}{NAME}: .*"),
+        ],
+        "plain": rf"^{stamp}(?P<username>{NAME}): (?P<message>.*)$",
+        "unless": PERHAPS_NOTICE,
+    }
+
+
+def is_notice(text: str, *names: str) -> bool:
+    """Return whether Twitch wrote a text under a user's name: a subscription, a gift, a raid."""
+    found = NOTICE.match(text)
+    return bool(found) and (found["name"] or found["raider"]).lower() in {name.lower() for name in names}
+
+
+def read_offset(entry: Mapping[str, Any]) -> float:
+    """Return the seconds into the video at which an entry was sent, or 0 if the entry has no offset."""
+    keys = ("content_offset_seconds", "contentOffsetSeconds", "time_in_seconds")
+    return float(next((entry[key] for key in keys if entry.get(key) is not None), 0))
+
+
+def match_line(line: str, formats: Sequence[LineFormat]) -> tuple[LineFormat | None, str, dict[str, str]]:
+    """Return the first format with a pattern for a line, the kind of the line, and the groups of the pattern."""
+    for each in formats:
+        for kind, pattern in each.compiled:
+            if found := pattern.fullmatch(line):
+                return each, kind, found.groupdict("")
+    for each in formats:
+        for kind, pattern in each.compiled_others:
+            if found := pattern.fullmatch(line):
+                return each, kind, found.groupdict("")
+    return None, "unreadable lines" if line.strip() else "blank lines", {}
+
+
+def fill_row(line_format: LineFormat | None, kind: str, groups: dict[str, str]) -> tuple[str, list[str] | None]:
+    """Return the kind and the CSV row of a line from the result of `match_line`."""
+    if not groups.get("username"):
+        return kind, None
+    date, time = groups.get("date", ""), groups.get("time", "")
+    if "tags" in groups:
+        if not (stamp := irc_time(groups["tags"])):
+            if kind != "messages":
+                return kind, None
+            kind = UNTIMED
+        date, time = stamp or ["", ""]
+    elif date:
+        date = f"{date[:8]}{date[8:]:0>2}"
+    time = clock_or_offset(time, line_format, date)
+    return kind, [date, time, groups.get("channel", ""), groups["username"], groups.get("message", "")]
+
+
+def clock_or_offset(time: str, line_format: LineFormat, date: str = "") -> str:
+    """Return the time of day, or the offset into a video, as hh:mm:ss."""
+    if line_format.stands_alone or not time:
+        return time
+    is_offset = line_format.clock == "offset" and not date
+    return offset_time(offset_seconds(time), None)[1] if is_offset else clock_time(time)

@@ -1,0 +1,56 @@
+"""The formats of logs, one file a program. Each module imports only those above it in this list.
+
+irc                  raw IRC: its lines
+justlog              justlog and rustlog: lines and JSON
+overrustle           OverRustle: lines
+twitch_downloader    TwitchDownloader: lines of two kinds, and JSON
+tcd                  tcd: lines
+chatty               Chatty: lines
+chatterino           Chatterino: lines
+chat_downloader      chat-downloader: lines and JSON
+bare                 lines without a time
+
+A new format is a file here, an entry below, and a log with its CSV in tests/golden.
+"""
+
+from __future__ import annotations
+
+from chatter.logs.batch import EMPTY, UNNAMED, UNTIMED
+from chatter.logs.format import JsonFormat, LineFormat
+from chatter.logs.formats import (
+    bare,
+    chat_downloader,
+    chatterino,
+    chatty,
+    irc,
+    justlog,
+    overrustle,
+    tcd,
+    twitch_downloader,
+)
+
+# In the order in which they are tried.
+LINE_FORMATS: dict[str, LineFormat] = {
+    "justlog and rustlog": justlog.LINES,
+    "raw IRC": irc.LINES,
+    "OverRustle": overrustle.LINES,
+    "TwitchDownloader (UTC)": twitch_downloader.UTC_LINES,
+    "TwitchDownloader (relative)": twitch_downloader.RELATIVE_LINES,
+    "tcd": tcd.LINES,
+    "Chatty": chatty.LINES,
+    "chat-downloader": chat_downloader.LINES,
+    "Chatterino": chatterino.LINES,
+    "bare": bare.LINES,
+}
+JSON_FORMATS: dict[str, JsonFormat] = {
+    "TwitchDownloader JSON": twitch_downloader.JSON,
+    "justlog and rustlog JSON": justlog.JSON,
+    "chat-downloader JSON": chat_downloader.JSON,
+}
+AUTOMATIC_FORMATS = {name: each for name, each in LINE_FORMATS.items() if not each.on_request}
+STAND_ALONE = [each for each in LINE_FORMATS.values() if each.stands_alone]
+FORMAT_NAMES = [*AUTOMATIC_FORMATS, *JSON_FORMATS, "CSV"]
+
+LAST = [UNNAMED, EMPTY, UNTIMED, "blank lines", "unreadable lines"]
+KNOWN = [kind for each in LINE_FORMATS.values() for kind, _ in (*each.patterns, each.others or ("", ""))]
+KINDS = [*dict.fromkeys(kind for kind in KNOWN if kind and kind not in LAST), *LAST]  # of entries, as they are counted

@@ -1,0 +1,7 @@
+"""Lines without a time, `user: message`, for chat that somebody copied or wrote down. Only --format bare reads them."""
+
+from __future__ import annotations
+
+from chatter.logs.format import LineFormat, video_lines
+
+LINES = LineFormat(**video_lines(""), display_names=True, on_request=True)

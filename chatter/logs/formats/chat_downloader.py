@@ -1,0 +1,51 @@
+"""chat-downloader: `5:09 | User: message`, and JSON.
+
+github.com/xenova/chat-downloader, formatting/custom_formats.json and sites/twitch.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chatter.logs.batch import EMPTY, UNNAMED
+from chatter.logs.format import DATE, NAME, DocumentFacts, JsonFormat, LineFormat, is_notice, read_offset
+from chatter.logs.times import epoch_time, offset_time
+
+STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]+:)?[0-9]{{1,2}}:[0-5][0-9])(?:\] | \| (?:\([^()]*\) )?)"
+
+LINES = LineFormat(
+    patterns=[("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?P<message>.*))?")],
+    plain=rf"^{STAMP}(?P<username>{NAME}): (?P<message>.*)$",
+    clock="offset",
+    display_names=True,
+)
+
+
+def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
+    """Return the kind and the row of an item. Its author is an object since 2021, and was a name before."""
+    kind, author = entry.get("message_type") or "text_message", entry.get("author") or {}
+    name = author if isinstance(author, str) else author.get("name") or author.get("display_name") or ""
+    if facts.by_offset or not entry.get("timestamp"):
+        when = offset_time(read_offset(entry), facts.start)
+    else:
+        when = epoch_time(float(entry["timestamp"]))
+    if kind == "ban_user":
+        banned = entry.get("banned_user") or ""
+        row = [*when, facts.channel, banned, ""] if banned else None
+        return ("timeouts" if entry.get("ban_duration") else "bans"), row
+    if kind == "delete_message":
+        return "deletions", None
+    text = (entry.get("message") or "").removesuffix("\x01")  # the end of /me
+    if kind != "text_message" and (not text or text == entry.get("system_message")):
+        return "clears" if kind == "clear_chat" else "notices", None
+    if is_notice(text, name):
+        return "notices", None
+    if not name:
+        return UNNAMED, None
+    return ("messages", [*when, facts.channel, name, text]) if text else (EMPTY, None)
+
+
+JSON = JsonFormat(
+    keys=frozenset({"author", "message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False
+)

@@ -1,0 +1,45 @@
+"""Chatty: `[21:05:09] <@User> message` below `# Log started: ...` (github.com/chatty/chatty, util/chatlog)."""
+
+from __future__ import annotations
+
+import re
+
+from chatter.logs.format import CLOCK, DATE, MARKED_NAME, LineFormat
+
+STAMP = rf"\[(?:(?P<date>{DATE}) )?(?P<time>{CLOCK})\] "
+# A line about several timeouts and bans: a (600s), b [reason] {age}
+MODERATED_USER = re.compile(r"([^\s,()]+)(?: \((\d+)s\))?")
+REASON = re.compile(r" (?:\[.*?\]|\{.*?\})(?=[, ]|$)")
+
+
+def split_moderation(_: str, users: str) -> list[tuple[str, str]]:
+    """Return the kind and the user of each timeout or ban in a line.
+
+    >>> split_moderation("timeouts", "ann (600s), bob [spam] {2y}")
+    [('timeouts', 'ann'), ('bans', 'bob')]
+    """
+    found = MODERATED_USER.findall(REASON.sub("", users))
+    return [("timeouts" if seconds else "bans", user) for user, seconds in found]
+
+
+LINES = LineFormat(
+    patterns=[
+        ("messages", rf"{STAMP}<[^<>()]* \((?P<username>\w+)\)>\*?(?: (?P<message>.*))?"),
+        ("messages", rf"{STAMP}<{MARKED_NAME}>\*?(?: (?P<message>.*))?"),
+        ("timeouts", rf"{STAMP}BAN: (?P<username>\S+ \(\d+s\).*)"),
+        ("bans", rf"{STAMP}BAN: (?P<username>\S.*)"),
+        ("deletions", rf"{STAMP}DELETED: .*"),
+        ("messages", rf"{STAMP}\[Notification\] (?P<username>\S+) (?:just )?subscribed[^\[]*! \[(?P<message>.+)\]"),
+        ("notices", rf"{STAMP}(?:\[Notification\]|BITS:) .*"),
+        ("lines of the program", "# Log (?:started|closed): .*"),
+        ("blank lines", "-"),  # between sessions
+    ],
+    others=("lines of the program", rf"{STAMP}.*"),
+    plain=rf"^{STAMP}<{MARKED_NAME}> (?P<message>.*)$",
+    moderation="BAN: ",
+    split_moderation=split_moderation,
+    clock="local",
+    session_start=rf"# Log started: (?P<date>{DATE}) {CLOCK}(?: (?P<zone>[+-][0-9]{{4}}))?.*",
+    rolls_over=True,
+    display_names=True,
+)

@@ -1,0 +1,101 @@
+"""justlog and rustlog, the programs behind logs.ivr.fi: text, and JSON.
+
+github.com/gempir/justlog, api/server.go; github.com/boring-nick/rustlog, src/logs/schema
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chatter.logs.batch import UNNAMED
+from chatter.logs.format import (
+    CLOCK,
+    DATE,
+    NAME,
+    OWN_NAME,
+    OWN_NOTICE,
+    PERHAPS_NOTICE,
+    DocumentFacts,
+    JsonFormat,
+    LineFormat,
+    fill_row,
+    match_line,
+)
+from chatter.logs.formats import irc
+from chatter.logs.times import iso_time
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STAMP = rf"\[(?P<date>{DATE}) (?P<time>{CLOCK})\] #(?P<channel>\S+) "
+# rustlog writes timeouts and bans like messages of the user, whose text begins with the user's own name.
+OWN_EVENT = rf"{OWN_NAME} has been (?:timed out for \d|banned\Z)|{OWN_NOTICE}"
+MODERATED_LINE = "has been (?:timed|banned)"
+MODERATED_TEXT = re.compile(r"(?P<name>\S+) has been (?P<kind>timed out|banned)")
+MESSAGE, MODERATION, NOTICE = 1, 2, 4  # justlog's message types, those of github.com/gempir/go-twitch-irc
+
+
+def text_columns(words: Sequence[pl.Expr]) -> list[pl.Expr]:
+    """Return the columns of `[date time] #channel user: message`."""
+    date, time, channel, user, message = words
+    return [
+        date.str.slice(1),
+        time.str.strip_suffix("]"),
+        channel.str.strip_prefix("#"),
+        user.str.strip_suffix(":"),
+        message,
+    ]
+
+
+LINES = LineFormat(
+    patterns=[
+        ("messages", rf"{STAMP}(?!ananonymousgifter:)(?P<username>{NAME}):(?: (?!{OWN_EVENT})(?P<message>.*))?"),
+        ("timeouts", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been timed out for \d.*"),
+        ("bans", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been banned"),
+        ("bans", rf"{STAMP}"),  # newer versions of justlog write no more than this
+        ("clears", rf"{STAMP}(?: has been banned|Chat has been cleared)"),
+        ("notices", rf"{STAMP}.+"),  # subscriptions, gifts, raids
+    ],
+    plain=rf"^{STAMP}{NAME}: ",
+    columns=text_columns,
+    unless=f"ananonymousgifter|{MODERATED_LINE}|{PERHAPS_NOTICE}",
+    moderation=MODERATED_LINE,
+    stands_alone=True,
+)
+
+
+def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
+    """Return the kind and the row of an entry. Raw IRC, where an entry has it, says more than the rest."""
+    if raw := entry.get("raw"):
+        return fill_row(*match_line(raw, [irc.LINES]))
+    tags, text = entry.get("tags") or {}, entry.get("text") or ""
+    when = iso_time(entry.get("timestamp") or "")
+    channel = entry.get("channel") or facts.channel or str(tags.get("room-id") or "")
+    name = entry.get("username") or tags.get("login") or entry.get("displayName") or ""
+    message_type = entry.get("type")
+    if message_type is None:  # rustlog does not write it
+        message_type = MODERATION if "target-user-id" in tags else NOTICE if "system-msg" in tags else MESSAGE
+    if message_type == MODERATION:
+        if found := MODERATED_TEXT.match(text):
+            name = entry.get("username") or found["name"]
+        if not name:
+            return "clears", None
+        return ("timeouts" if "ban-duration" in tags else "bans"), [*when, channel, name, ""]
+    if message_type == NOTICE:
+        system = str(tags.get("system-msg") or "").replace(r"\s", " ")
+        typed = text if entry.get("systemText") else text[len(system) + 1 :] if text.startswith(f"{system} ") else ""
+        return ("messages", [*when, channel, name, typed]) if typed and system + name else ("notices", None)
+    if message_type != MESSAGE:
+        return "notices", None
+    if text == "Chat has been cleared":
+        return "clears", None
+    return ("messages", [*when, channel, name, text]) if name else (UNNAMED, None)
+
+
+JSON = JsonFormat(
+    keys=frozenset({"raw", "displayName", "tags"}),
+    parse=parse_logged,
+    has_login=lambda entry: bool(entry.get("raw") or entry.get("username")),
+)

@@ -1,0 +1,25 @@
+"""tcd: `[0:05:09] <User> message`, with offsets into the video.
+
+github.com/PetterKraabol/Twitch-Chat-Downloader, pipe.py; the fork of TheDrHax, subtitles.py
+"""
+
+from __future__ import annotations
+
+from chatter.logs.format import MARKED_NAME, OWN_NOTICE, PERHAPS_NOTICE, LineFormat
+
+STAMP = (
+    r"\[(?P<time>(?:[1-9][0-9]* days?, )?(?:(?:[0-9]|[1-9][0-9]+):[0-5][0-9]:[0-5][0-9]|"
+    r"[0-9]+:[0-5][0-9]:[0-5][0-9],[0-9]{1,3}))\] "
+)
+
+LINES = LineFormat(
+    patterns=[
+        ("messages", rf"{STAMP}<{MARKED_NAME} ?>(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
+        ("notices", rf"{STAMP}<[^<>]+> .*"),
+        ("messages", rf"{STAMP}\*(?P<username>\S+) (?P<message>.*)\]"),  # /me, with a bracket too many
+    ],
+    plain=rf"^{STAMP}<{MARKED_NAME} ?> (?P<message>.*)$",
+    unless=PERHAPS_NOTICE,
+    clock="offset",
+    display_names=True,
+)

@@ -1,0 +1,196 @@
+"""Text, in lines: most are read column by column, the others one by one, with the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from chatter.logs.batch import FIELDS, UNTIMED, Batch, Reader, Row
+from chatter.logs.entries import load_json, parse_line
+from chatter.logs.file_names import NO_NAME, NameFacts
+from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
+from chatter.logs.formats import STAND_ALONE
+from chatter.logs.json_reader import moderation_and_logins, parse_entries
+from chatter.logs.reading import read_chunks
+from chatter.logs.sessions import Sessions, SessionStart
+
+FEW = 10  # a tenth of the lines
+SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)
+
+
+@dataclass
+class TextReader(Reader):
+    """Reads lines of text or of JSON, one entry each."""
+
+    formats: Sequence[LineFormat] = tuple(STAND_ALONE)
+    names: NameFacts = NO_NAME
+    facts: DocumentFacts = NO_FACTS  # of lines of JSON
+    is_known: bool = True  # whether the first lines are in one of the formats
+    entries: Sequence[Any] = ()  # the first lines, if they are JSON
+
+    def __post_init__(self) -> None:
+        first = self.formats[0]
+        self.has_moderation, self.has_logins = first.has_moderation, not first.display_names
+        if self.entries:
+            self.has_moderation, self.has_logins = moderation_and_logins(self.entries)
+
+    def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
+        parser, first = LineParser(self.formats, self.names), 0
+        for chunk in read_chunks(path, progress):
+            lines, num_invalid = split_lines(chunk)
+            batch = parser.parse(lines, first)
+            batch.num_invalid = num_invalid
+            yield add_json_lines(batch, self.facts)
+            first += batch.num_entries
+
+    def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
+        """Yield batches with all events; only lines that may be events are parsed if they need no others."""
+        if not self.formats[0].stands_alone or self.entries:
+            yield from self.read(path, progress)
+            return
+        line = pl.col("line")
+        channel = line.str.splitn(" #", 2).struct.field("field_1").str.splitn(" ", 2).struct.field("field_0")
+        perhaps = line.str.contains("|".join(each.moderation for each in self.formats if each.moderation))
+        first = 0
+        for chunk in read_chunks(path, progress):
+            lines, _ = split_lines(chunk)
+            table = lines.to_frame().with_row_index("entry", first).select("entry", "line", channel=channel)
+            events = []
+            for number, text in table.filter(perhaps).select("entry", "line").iter_rows():
+                kind, row = parse_line(text, self.formats)
+                if row and kind != "messages":
+                    events.append((number, kind, *row))
+            others = table.filter(~pl.col("entry").is_in([number for number, *_ in events]))
+            yield Batch(others.select("entry", "channel"), len(lines), events=events)
+            first += len(lines)
+
+
+def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
+    """Split a chunk at \\n and \\r\\n; return the lines and how many of them are not UTF-8.
+
+    Bytes that are not UTF-8 become U+FFFD.
+    """
+    text, invalid = chunk.removesuffix(b"\n"), 0
+    try:
+        text = pl.Series("line", [text]).cast(pl.String)
+    except pl.exceptions.ComputeError:  # not UTF-8
+        invalid = sum(line.decode(errors="ignore").encode() != line for line in text.split(b"\n"))
+        text = pl.Series("line", [text.decode(errors="replace")])
+    lines = text.str.split("\n").explode()
+    return (lines.str.strip_suffix("\r") if b"\r" in chunk else lines), invalid
+
+
+@dataclass
+class Matches:
+    """The lines of one format in a part of a file."""
+
+    plain: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))  # messages, read by the column
+    rows: list[Row] = field(default_factory=list)  # messages and events, read one by one
+    starts: list[SessionStart] = field(default_factory=list)
+
+
+class LineParser:
+    """Parses the lines of one file, part after part; the name of the file and earlier lines complete their times."""
+
+    def __init__(self, formats: Sequence[LineFormat] = STAND_ALONE, names: NameFacts = NO_NAME) -> None:
+        self.formats, self.names, self.sessions = formats, names, Sessions(names)
+
+    def parse(self, lines: pl.Series, first: int = 0) -> Batch:
+        """Parse lines numbered from `first` on, with the same result as `parse_line` on each."""
+        batch = Batch(pl.DataFrame(schema=SCHEMA), len(lines))
+        matches = {each: Matches() for each in self.formats}
+        rest = self.match_plain(lines.to_frame().with_row_index("entry", first), matches)
+        batch.counts["messages"] = len(lines) - len(rest)
+        for number, text in rest.iter_rows():
+            line_format, kind, groups = match_line(text, self.formats)
+            kind, row = fill_row(line_format, kind, groups)
+            batch.counts[kind] += 1
+            if kind == "unreadable lines":
+                batch.unreadable[number] = text
+            elif row and kind != UNTIMED:
+                matches[line_format].rows.append((number, kind, *row))
+            elif start := line_format and line_format.match_start(text):
+                matches[line_format].starts.append((number, start["date"], start["zone"] or ""))
+        for line_format, found in matches.items():
+            if len(found.plain) or found.rows or found.starts:
+                messages, events = self.complete(line_format, found)
+                batch.messages = batch.messages.vstack(messages)
+                batch.events += events
+        batch.notes = self.sessions.notes
+        if not batch.messages["entry"].is_sorted():
+            batch.messages = batch.messages.sort("entry")
+        batch.events.sort()
+        return batch
+
+    def match_plain(self, rest: pl.DataFrame, matches: dict[LineFormat, Matches]) -> pl.DataFrame:
+        """Set the plain messages of each format, and return the other lines, columns `entry` and `line`, in order."""
+        num_lines, doubtful = len(rest), []
+        line = pl.col("line")
+        for place, line_format in enumerate(self.formats):
+            if place and len(rest) * FEW < num_lines:  # so few are parsed sooner one by one
+                break
+            is_doubtful = line.str.contains(line_format.unless) if line_format.unless else pl.lit(False)
+            tested = rest.with_columns(plain=line.str.contains(line_format.plain), doubtful=is_doubtful)
+            plain = tested.filter(pl.col("plain") & ~pl.col("doubtful"))
+            doubtful.append(tested.filter(pl.col("plain") & pl.col("doubtful")).select("entry", "line"))
+            rest = tested.filter(~pl.col("plain")).select("entry", "line")
+            matches[line_format].plain = extract_fields(plain, line_format)
+        return pl.concat([rest, *doubtful]).sort("entry")
+
+    def complete(self, line_format: LineFormat, found: Matches) -> tuple[pl.DataFrame, list[Row]]:
+        """Return all messages of a format, and its events, with the values that their lines do not have."""
+        plain = found.plain
+        dates = plain["date"].unique() if line_format.stands_alone else []
+        if padded := {date: f"{date[:8]}0{date[8:]}" for date in dates if len(date) == 9}:
+            plain = plain.with_columns(pl.col("date").replace(padded))
+        if line_format.columns:  # such lines have all values
+            messages = [(number, *row) for number, kind, *row in found.rows if kind == "messages"]
+            if messages:
+                plain = plain.vstack(pl.DataFrame(messages, plain.schema, orient="row"))
+            return plain, [row for row in found.rows if row[1] != "messages"]
+        table = plain.select("entry", pl.lit("messages").alias("kind"), *FIELDS)
+        table = table.vstack(pl.DataFrame(found.rows, table.schema, orient="row")).sort("entry")
+        channel = pl.when(pl.col("channel") == "").then(pl.lit(self.names.channel)).otherwise("channel")
+        table = table.with_columns(channel=channel)
+        if not line_format.stands_alone:
+            table = self.sessions.complete(line_format, table, found.starts)
+        split = line_format.split_moderation or (lambda kind, user: [(kind, user)])
+        events = [
+            (number, kind, date, time, channel, user, "")
+            for number, kind, date, time, channel, users, _ in table.filter(pl.col("kind") != "messages").iter_rows()
+            for kind, user in split(kind, users)
+        ]
+        return table.filter(pl.col("kind") == "messages").select("entry", *FIELDS), events
+
+
+def extract_fields(plain: pl.DataFrame, line_format: LineFormat) -> pl.DataFrame:
+    """Return the columns `entry` and FIELDS of plain messages of a format, with their columns `entry` and `line`."""
+    line = pl.col("line")
+    if line_format.columns:
+        words = [pl.col("words").struct.field(f"field_{number}") for number in range(5)]
+        table = plain.select("entry", words=line.str.splitn(" ", 5))
+        return table.select("entry", **dict(zip(FIELDS, line_format.columns(words), strict=True)))
+    table = plain.select("entry", groups=line.str.extract_groups(line_format.plain)).unnest("groups")
+    missing = [pl.lit("").alias(name) for name in FIELDS if name not in table.columns]
+    return table.with_columns(missing).select("entry", pl.col(FIELDS).fill_null(""))
+
+
+def add_json_lines(batch: Batch, facts: DocumentFacts) -> Batch:
+    """Read the lines of a batch that are not known text, but JSON."""
+    lines = {number: line for number, line in batch.unreadable.items() if line.startswith("{")}
+    entries = {number: entry for number, line in lines.items() if (entry := load_json(line)) is not None}
+    if not entries:
+        return batch
+    found = parse_entries(entries.items(), facts)
+    unreadable = {number: line for number, line in batch.unreadable.items() if number not in entries}
+    batch.messages = batch.messages.vstack(found.messages).sort("entry")
+    batch.counts["unreadable lines"] -= found.num_entries
+    batch.counts += found.counts
+    batch.events = sorted(batch.events + found.events)
+    batch.unreadable = dict(sorted((unreadable | found.unreadable).items()))
+    batch.notes |= found.notes
+    return batch
