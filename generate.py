@@ -26,15 +26,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO
 
-from chatter.channels import CurrentChannel, read_channels
-from chatter.chat import begin_chat, clean, decode_message, encode, encode_chat
-from chatter.cli import InputError, make_parser, number, plain_errors, positive_int
+from chatter.channels import CurrentChannel
+from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.engines import ENGINES, Engine, Sampling, load_engine
 from chatter.logs.batch import UNTIMED
 from chatter.logs.entries import parse_any_line
+from chatter.tokens.chat import begin_chat, clean, decode_message, encode, encode_chat
 from chatter.wording.banned import has_banned, read_words
 from chatter.wording.lookalikes import fold, visible
-from chatter.wording.training_messages import open_said
+from chatter.wording.training_messages import TrainingMessages
 
 MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or banned words
 MAX_BATCH = 50  # messages sampled at once
@@ -66,7 +66,7 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
     """Yield what somebody typed in each line, which is all of it or the message if it is a line of a log.
 
     `hear` gets the channel of each line of a log before its message is yielded. Yield "" for events, and for lines of a
-    log in an unknown form, which are reported once.
+    log in an unknown format, which are reported once.
     """
     reported = False
     for line in lines:
@@ -79,7 +79,7 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
             yield ""
         elif STAMPED.fullmatch(line):
             if not reported:
-                print(f"ignoring lines of a log in an unknown form, such as {line[:80]!r}", file=sys.stderr)
+                print(f"ignoring lines of a log in an unknown format, such as {line[:80]!r}", file=sys.stderr)
             reported = True
             yield ""
         else:
@@ -188,7 +188,7 @@ def parse_args() -> argparse.Namespace:
     add("-n", "--num-messages", type=positive_int, default=1, help="number of messages, independent of each other")
     add("--json", action="store_true", help="print one JSON object per line: message, prompt, seed, tokens")
     add("--channel", default="", metavar="NAME", help="the channel to speak in, of those that the model knows")
-    add("--seed", type=number(int, at_least=0, below=2**63), help="random seed, for the same messages each time")
+    add("--seed", type=bounded(int, at_least=0, below=2**63), help="random seed, for the same messages each time")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="auto is a GPU if there is one")
     add(
         "--engine",
@@ -197,17 +197,17 @@ def parse_args() -> argparse.Namespace:
         help="auto is ctranslate2 for GPT-2 and Qwen on a CPU, if it is installed, and otherwise transformers",
     )
     sampling = parser.add_argument_group("sampling")
-    add, positive = sampling.add_argument, number(float, at_least=0.01, at_most=100)
+    add, positive = sampling.add_argument, bounded(float, at_least=0.01, at_most=100)
     add("--temperature", type=positive, default=0.9, help="lower is safer, higher is wilder")
     add(
         "--top-p",
-        type=number(float, at_least=0.01, at_most=1),
+        type=bounded(float, at_least=0.01, at_most=1),
         default=0.95,
         help="sample from the likeliest tokens whose probabilities add up to this",
     )
     add(
         "--top-k",
-        type=number(int, at_least=0),
+        type=bounded(int, at_least=0),
         default=4000,
         help="sample from at most this many tokens; 0 is no limit, and slower",
     )
@@ -244,10 +244,10 @@ def main() -> None:
                 options["banned_words"] = read_words(args.banned_words)
             engine = load_engine(args.model, args.device, args.engine)
             if args.no_copies:
-                options["said"] = open_said(Path(args.model))
+                options["said"] = TrainingMessages.open(Path(args.model))
             seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
             engine.seed(seed)
-        channel = CurrentChannel(read_channels(Path(args.model)), from_argument(args.channel))
+        channel = CurrentChannel(engine.format.channels, from_argument(args.channel))
         lines = read_lines(sys.stdin.buffer)
         if args.stream:
             with contextlib.suppress(KeyboardInterrupt):  # the way to end it

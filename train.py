@@ -26,18 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatter.adapters import add_adapters
-from chatter.blocks import load_blocks
-from chatter.channels import opening_header
-from chatter.chat import ChatFormat
 from chatter.checkpoints import delete_incomplete, describe_run, find_checkpoint, prepare_checkpoints, read_state
-from chatter.cli import InputError, log, make_parser, number, plain_errors, positive_int
+from chatter.cli import InputError, bounded, log, make_parser, plain_errors, positive_int
 from chatter.devices import choose_device, is_ampere
-from chatter.files import reserved
+from chatter.files import MODEL_MARKER, reserved
 from chatter.fused import choose_optimizer, fuse_gelu
 from chatter.hub import fetched_folder
 from chatter.loss import MeanTokenLoss, collate, sum_token_losses
 from chatter.memory import log_peak
-from chatter.models import load_model
 from chatter.plan import print_plan
 from chatter.processes import (
     join_process_group,
@@ -46,26 +42,14 @@ from chatter.processes import (
     load_deepspeed_config,
     plain_library_errors,
 )
-from chatter.report import read_data_summary
-from chatter.saving import find_sources, save_model
-from chatter.wording.training_messages import open_said
+from chatter.tokens.chat import ChatFormat, known_channels, opening_header
+from chatter.wording.training_messages import TrainingMessages
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     import torch
     from transformers import TrainingArguments
 
 HIGH = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
-# Of models that were written before there were manifests.
-OLDER_FILES = (
-    "config.json",
-    "metrics.json",
-    "README.md",
-    "*.json",
-    "*.png",
-    "*.safetensors",
-    "ctranslate2/*",
-    "said.u64*",
-)
 
 
 def train(args: argparse.Namespace, output_dir: Path) -> int:
@@ -79,6 +63,9 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     from transformers.utils.logging import set_verbosity_error
 
     from chatter.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
+    from chatter.models import load_model
+    from chatter.saving import find_sources, save_model
+    from chatter.tokens.dataset import load_blocks, read_data_summary
 
     set_verbosity_error()  # the warnings are about what is intended here: a new token, no attention mask
 
@@ -90,7 +77,6 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     blocks, tokenizer = load_blocks(args.dataset_dir)
     data = read_data_summary(args.dataset_dir)
     block_size = len(blocks["train"][0]["input_ids"])
-    chat_format = ChatFormat.of(tokenizer, block_size)
     set_seed(args.seed)
     model = fuse_gelu(load_model(args.model, tokenizer, block_size))
     if model.config.model_type != "gpt2" and args.learning_rate >= HIGH and not args.lora_rank:
@@ -98,8 +84,9 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
     start = fetched_folder(args.model)
+    chat_format = ChatFormat.of(tokenizer, block_size, known_channels(data, start))
     sources = find_sources(args.dataset_dir, start)
-    said = open_said(*sources) if sources else ()
+    said = TrainingMessages.open(*sources) if sources else ()
     if not args.no_deepspeed:
         join_process_group()
     settings = training_arguments(args, len(blocks["train"]), checkpoints, model.config.dtype)
@@ -240,7 +227,7 @@ def choose_precision(args: argparse.Namespace, cuda: bool, dtype: torch.dtype | 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
-    above_0 = number(float, above=0)
+    above_0 = bounded(float, above=0)
     add("--dataset-dir", type=Path, default=Path("data/tokenized_datasets"), help="dataset of tokenize_logs.py")
     add("--model", default="gpt2-medium", help="hub name or folder of the model to start from")
     add("--output-dir", type=Path, default=Path("models/gpt2-twitch-chatter"), help="folder for the fine-tuned model")
@@ -259,7 +246,7 @@ def parse_args() -> argparse.Namespace:
         default="auto",
         help="auto is fp32 on a CPU, and on a GPU bf16 for models that come in it, where the GPU has it, else fp16",
     )
-    add("--epochs", type=number(float, above=0, at_most=1e6), default=3.0, help="passes over the training blocks")
+    add("--epochs", type=bounded(float, above=0, at_most=1e6), default=3.0, help="passes over the training blocks")
     add("--batch-size", type=positive_int, default=24, help="blocks per optimizer step, over all processes")
     add(
         "--micro-batch-size",
@@ -269,17 +256,20 @@ def parse_args() -> argparse.Namespace:
     )
     add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
     add(
-        "--warmup-epochs", type=number(float, at_least=0, at_most=1e6), default=0.1, help="length of the linear warm-up"
+        "--warmup-epochs",
+        type=bounded(float, at_least=0, at_most=1e6),
+        default=0.1,
+        help="length of the linear warm-up",
     )
     add(
         "--lora-rank",
-        type=number(int, at_least=0, at_most=4096),
+        type=bounded(int, at_least=0, at_most=4096),
         default=0,
         help="train adapters of this rank; 0: none",
     )
     add(
         "--eval-every",
-        type=number(float, at_least=0, at_most=1),
+        type=bounded(float, at_least=0, at_most=1),
         default=0.0,
         help="also evaluate after each such part of an epoch; 0: only at its end",
     )
@@ -291,7 +281,7 @@ def parse_args() -> argparse.Namespace:
         default="none",
         help="tensorboard writes to <output-dir>-checkpoints/runs",
     )
-    add("--seed", type=number(int, at_least=0, below=2**32), default=42, help="random seed of block order and dropout")
+    add("--seed", type=bounded(int, at_least=0, below=2**32), default=42, help="random seed of block order and dropout")
     add("--local_rank", type=int, help=argparse.SUPPRESS)  # passed by the deepspeed launcher
     return parser.parse_args()
 
@@ -314,7 +304,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             output_dir = args.output_dir
             if os.environ.get("RANK", "0") == "0":  # the first of the processes that a launcher started
-                output_dir = stack.enter_context(reserved(output_dir, OLDER_FILES))
+                output_dir = stack.enter_context(reserved(output_dir, MODEL_MARKER))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
             stack.enter_context(plain_library_errors(output_dir))
             stack.enter_context(left_on_error())

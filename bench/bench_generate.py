@@ -17,8 +17,8 @@ from pathlib import Path
 
 from harness import ROOT, Command, compare, make_model, parse_args, run, save, table, time_call, time_in_turns
 
-from chatter.chat import encode_chat
 from chatter.engines import Engine, Sampling, load_engine
+from chatter.tokens.chat import encode_chat
 from generate import generate
 
 NUM_TOKENS = 20

@@ -31,11 +31,11 @@ from quality_sampling import compare_sampling
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from chatter.blocks import load_blocks
-from chatter.chat import newline_id
 from chatter.engines import load_engine, load_weights
 from chatter.report import METRICS
-from chatter.wording.training_messages import is_long, open_said
+from chatter.tokens.chat import newline_id
+from chatter.tokens.dataset import load_blocks
+from chatter.wording.training_messages import TrainingMessages, has_enough_words
 from generate import generate
 
 EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart
@@ -86,7 +86,7 @@ def message_bits(symbols: Sequence[Hashable], bits: Iterable[float], end: Hashab
 def share_of_copies(messages: list[str], train_messages: set[str]) -> dict[str, float]:
     """Return the share of messages that are in the training data, and of those that are long enough for --no-copies."""
     copied = [message for message in messages if message in train_messages]
-    long = [message for message in copied if is_long(message)]
+    long = [message for message in copied if has_enough_words(message)]
     return {"copies": len(copied) / len(messages), "copies of 4 or more words": len(long) / len(messages)}
 
 
@@ -140,7 +140,7 @@ def compare_models(
     engine.seed(0)
     compute_bits = partial(token_bits, load_weights(chatter, "cpu"), tokenizer.bos_token_id)
     chatter_name = f"train.py, {epochs} epoch{'s' * (epochs > 1)}"
-    for name, said in {chatter_name: (), "the same, --no-copies": open_said(chatter)}.items():
+    for name, said in {chatter_name: (), "the same, --no-copies": TrainingMessages.open(chatter)}.items():
         sampled = (message.text for message in generate(engine, num_messages=num_samples, said=said))
         evaluate(name, train_seconds, compute_bits, ids["test"], newline, sampled)
 

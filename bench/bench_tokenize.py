@@ -31,9 +31,10 @@ from harness import (
     time_in_turns,
 )
 
-from chatter.chat import clean, encode, load_encoder, load_tokenizer
 from chatter.logs.tables import read_chats
-from chatter.report import DATA_SUMMARY
+from chatter.tokens.chat import clean, encode
+from chatter.tokens.dataset import DATA_SUMMARY
+from chatter.tokens.tokenizer import load_encoder, load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np

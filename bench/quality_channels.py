@@ -16,12 +16,10 @@ from datasets import Dataset, DatasetDict
 from harness import ROOT, run
 from torch.nn import functional as F
 
-from chatter.blocks import load_blocks
-from chatter.channels import channel_header, read_channels
-from chatter.chat import newline_id
 from chatter.engines import Sampling, load_engine, load_weights
-from chatter.report import DATA_SUMMARY
-from chatter.wording.training_messages import SAID
+from chatter.tokens.chat import ChatFormat, channel_header, newline_id
+from chatter.tokens.dataset import DATA_SUMMARY, load_blocks
+from chatter.wording.training_messages import HASHES
 from generate import generate
 
 NUM_WORDS = 20  # of a channel that count as its own: those with the highest log-odds
@@ -87,7 +85,7 @@ def without_headers(dataset: Path, output: Path) -> None:
         plain[name] = Dataset.from_dict({"input_ids": rows.tolist()})
     plain.save_to_disk(output)
     shutil.copytree(dataset / "tokenizer", output / "tokenizer")
-    shutil.copy(dataset / SAID, output / SAID)
+    shutil.copy(dataset / HASHES, output / HASHES)
     (output / DATA_SUMMARY).write_text("{}")
 
 
@@ -138,7 +136,7 @@ def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_sampl
         run([*train, "--output-dir", chatter, "--epochs", str(epochs), *STEPS])
         engine = load_engine(chatter, "cpu")
         engine.seed(0)
-        channels = read_channels(chatter)
+        channels = ChatFormat.load(chatter).channels
         chats = {}
         for channel in words:
             header = channel_header(channel) if channels else ""

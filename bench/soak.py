@@ -32,7 +32,7 @@ from harness import ROOT, Command, parse_args, run, sample_logs, save, table
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
-from chatter.cli import number, positive_int
+from chatter.cli import bounded, positive_int
 from chatter.files import STAGING
 from chatter.logs.formats import KINDS
 from parse_logs import parse_logs
@@ -318,7 +318,7 @@ def make_stages(logs: Path, scratch: Path) -> list[Stage]:
 def main() -> None:
     tries = {"type": positive_int, "default": 20, "help": "kills per stage; other faults get fewer tries"}
     noise = {"type": positive_int, "default": 10_000_000, "help": "lines of noise to parse"}
-    seed = {"type": number(int, at_least=0), "default": 0, "help": "random seed of the faults"}
+    seed = {"type": bounded(int, at_least=0), "default": 0, "help": "random seed of the faults"}
     args = parse_args(__doc__, rounds=None, options={"--tries": tries, "--noise": noise, "--seed": seed})
     os.environ["OMP_NUM_THREADS"] = "1"  # the tries share the cores, and torch's threads would wait for each other
     faults: dict[str, tuple[Callable[[Case], None], int]] = {

@@ -5,16 +5,14 @@ files        atomic output, locks, and what an output may replace
 wording      what texts look like, and what must not be said
 logs         logs of chat -> rows
 hub          models on the Hugging Face hub, without long waits
-chat         a chat as tokens and back: tokenizer, encode, decode
-channels     the header that says which channel a block is of, and which of them a model knows
-packing      messages packed into blocks
+tokens       messages -> blocks of tokens
+channels     the channel that a model speaks in
 devices      which device to take, and the refusals before anything is loaded
 copies       the copy of a model's weights that CTranslate2 reads
 engines      what generates tokens: CTranslate2 or transformers, and which one to take
 models       a pretrained model made ready for chat
 fused        fused kernels in place of many small ones: GELU, AdamW
 adapters     LoRA: matrices beside the layers, trained and merged
-blocks       blocks of tokens on disk, loaded and checked
 loss         labels, the mean loss over tokens, perplexity
 checkpoints  complete checkpoints: mark, find, compare, delete
 processes    the process group, DeepSpeed's config, and the libraries' errors in plain words

@@ -16,11 +16,11 @@ import torch
 from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 
-from chatter.chat import ChatFormat, decode_message, encode_chat
 from chatter.checkpoints import evaluations, mark_complete
 from chatter.cli import log
 from chatter.engines import Sampling, TransformersEngine
 from chatter.loss import check_finite, perplexity
+from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 
 NUM_SAMPLES, NUM_DRAWN = 3, 12  # messages to show; to choose them from, if some are copies of what was said
 

@@ -1,51 +1,13 @@
-"""Channels: the line at the beginning of a block that says which one it is of, and what a model knows of them.
-
-Only the line behind the start token is a header. A chatter who types "#channel" writes a message, in a later line.
-"""
+"""The channel that a model speaks in."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from chatter.chat import FORMAT_FILE
 from chatter.cli import InputError
-from chatter.files import atomic_output
 from chatter.logs.batch import channel_name
-
-
-def channel_header(channel: str) -> str:
-    """Return the line that begins the blocks of a channel."""
-    return f"#{channel}"
-
-
-def read_channels(model: Path) -> list[str]:
-    """Return the channels that a model was trained on with headers; none if it was trained without."""
-    path = model / FORMAT_FILE
-    try:
-        return [str(channel) for channel in dict(json.loads(path.read_bytes())).get("channels", [])]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}). Run train.py again.") from error
-
-
-def write_channels(folder: Path, channels: Collection[str], start: Path) -> None:
-    """Write the channels of a model to its folder, with those of the model that its training started from."""
-    if channels:
-        path = folder / FORMAT_FILE
-        known = json.loads(path.read_bytes()) if path.exists() else {}
-        known["channels"] = [*dict.fromkeys([*channels, *read_channels(start)])]
-        with atomic_output(path) as partial:
-            partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
-
-
-def opening_header(data: Mapping[str, Any]) -> str:
-    """Return the header of the first channel of a dataset, of which `data` is the summary; "" if it has none."""
-    return channel_header(data["channels"][0]) if data.get("channels") else ""
+from chatter.tokens.chat import channel_header
 
 
 class CurrentChannel:

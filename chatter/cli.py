@@ -48,7 +48,7 @@ def make_parser(docstring: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, epilog=commands, formatter_class=HelpFormatter)
 
 
-def number(
+def bounded(
     kind: type[int] | type[float],
     *,
     at_least: float = -math.inf,
@@ -56,7 +56,7 @@ def number(
     at_most: float = math.inf,
     below: float = math.inf,
 ) -> Callable[[str], int | float]:
-    """Return a type for `add_argument`: finite numbers within these bounds, refused in argparse's own form."""
+    """Return a type for `add_argument`: finite numbers within these bounds, refused as argparse refuses values."""
 
     def read(text: str) -> int | float:
         try:
@@ -79,7 +79,7 @@ def number(
     return read
 
 
-positive_int = number(int, at_least=1, at_most=2**31 - 1)  # libraries count in 32 bits
+positive_int = bounded(int, at_least=1, at_most=2**31 - 1)  # libraries count in 32 bits
 
 
 class Terminated(BaseException):

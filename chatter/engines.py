@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.chat import ChatFormat
 from chatter.cli import InputError, log
 from chatter.copies import check_exact, ctranslate2_copy
 from chatter.devices import DeviceError, find_gpu
+from chatter.tokens.chat import ChatFormat
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from tokenizers import Tokenizer
@@ -186,12 +186,7 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
             raise FileNotFoundError(folder / "model.safetensors")
     except Exception as error:  # OSError, ValueError; tokenizers raises nothing more specific
         raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.") from error
-    try:
-        chat_format = ChatFormat.load(folder)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"the model in {folder} was not written by train.py. Pass another folder with --model."
-        ) from error
+    chat_format = ChatFormat.load(folder)
     if device == "auto":
         device = find_gpu() if engine == "auto" or ENGINES[engine].supports("cuda") else "cpu"
         if device != "cpu":

@@ -5,19 +5,22 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from chatter.cli import InputError, log
 
 MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that it wrote there
 STAGING, LOCK = ".chatter.partial", ".chatter.lock"  # in a folder of files that are replaced one by one
+# A file of every complete dataset, and one of every model.
+DATASET_MARKER, MODEL_MARKER = "dataset_dict.json", "config.json"
 # Left by datasets, by macOS and by a generate.py that was killed; they may be deleted.
 DERIVED = ("cache-*.arrow", ".DS_Store", ".ctranslate2.lock")
+
+MAX_NAME = 230  # bytes of an output folder's name: file systems allow 255, and the files beside it have longer names
 
 
 def delete(path: Path) -> None:
@@ -31,10 +34,7 @@ def delete(path: Path) -> None:
 def beside(path: Path, suffix: str) -> Path:
     """Return the path of a hidden file in the same folder: beside(Path("a/b"), "lock") is a/.b.lock."""
     path = path.absolute()  # "." has no name
-    name = path.name
-    if len(os.fsencode(name)) > 200:  # names have at most 255 bytes
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return path.with_name(f".{name}.{suffix}")
+    return path.with_name(f".{path.name}.{suffix}")
 
 
 def text_encoding(head: bytes) -> str:
@@ -80,11 +80,12 @@ def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reserved(folder: Path, older_files: Collection[str]) -> Iterator[Path]:
+def reserved(folder: Path, marker: str) -> Iterator[Path]:
     """Reserve a folder that a script will replace as a whole at its end; yield its real path, without links.
 
-    Raises InputError or OSError before any work is done if it could not be replaced then: if another run writes it, if
-    it contains files that no script wrote, or if it cannot be written. See `check_replaceable` for `older_files`.
+    `marker` is a file of every output of the script. Raises InputError or OSError before any work is done if the folder
+    could not be replaced then: if another run writes it, if it contains files that the script did not write, or if it
+    cannot be written.
     """
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
@@ -93,12 +94,14 @@ def reserved(folder: Path, older_files: Collection[str]) -> Iterator[Path]:
         str(folder).encode()
     except UnicodeEncodeError:
         raise InputError(f"the name of {folder} is not in UTF-8. Choose another --output-dir.") from None
+    if len(os.fsencode(folder.name)) > MAX_NAME:
+        raise InputError(f"the name of {folder} has more than {MAX_NAME} bytes. Choose a shorter --output-dir.")
     if Path.cwd().is_relative_to(folder):
         raise InputError(f"{folder} contains the working directory. Choose another --output-dir.")
     if os.path.ismount(folder):
         raise InputError(f"{folder} is a mount point, which cannot be replaced. Choose a folder inside it.")
     with locked(beside(folder, "lock"), folder):
-        check_replaceable(folder, older_files)
+        check_replaceable(folder, marker)
         probe, renamed = beside(folder, "probe"), beside(folder, "probe-renamed")
         try:
             probe.mkdir(exist_ok=True)
@@ -109,20 +112,12 @@ def reserved(folder: Path, older_files: Collection[str]) -> Iterator[Path]:
         yield folder
 
 
-def check_replaceable(folder: Path, older_files: Collection[str]) -> None:
-    """Raise InputError if replacing `folder` would delete files that no script wrote.
-
-    Folders written before there were manifests are recognized by `older_files`: patterns for all their files, of which
-    those without * must be there.
-    """
+def check_replaceable(folder: Path, marker: str) -> None:
+    """Raise InputError if replacing `folder` would delete files that the script did not write."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    marker = next(iter(older_files), MANIFEST)  # tells a dataset from a model
     is_ours = (folder / MANIFEST).exists() and (folder / marker).exists()
     others = other_files(folder) if is_ours else [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    if not is_ours and all((folder / name).exists() for name in older_files if "*" not in name):
-        of_older = {path for pattern in older_files for path in folder.glob(pattern)}
-        others = [path for path in others if path not in of_older]
     if others:
         raise InputError(
             f"{folder} contains other files that would be deleted, such as {others[0].name}. Move them away, or choose "
@@ -131,7 +126,7 @@ def check_replaceable(folder: Path, older_files: Collection[str]) -> None:
 
 
 def other_files(folder: Path) -> list[Path]:
-    """Return the files below a folder that no manifest lists, neither its own nor that of the subfolder they are in."""
+    """Return the files below a folder that no manifest lists, of the folder itself or of a subfolder."""
     known = set()
     for manifest in folder.rglob(MANIFEST):
         with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged one lists nothing
@@ -182,7 +177,7 @@ def move(path: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy = beside(target, "partial")
+        copy = beside(target.with_name(target.name[:50]), "partial")  # the name of a log may be as long as names can be
         shutil.copy(path, copy)
         copy.replace(target)
 

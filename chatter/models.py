@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.chat import ChatFormat, load_tokenizer
 from chatter.cli import InputError, log
 from chatter.hub import fetch_model
+from chatter.tokens.chat import ChatFormat
+from chatter.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

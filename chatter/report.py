@@ -6,42 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chatter.cli import InputError
 from chatter.loss import perplexity
-
-TAGS = ["twitch", "chat"]
-DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
-
-
-def write_data_report(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the summary of a dataset as JSON, and as a data card, README.md."""
-    from huggingface_hub import DatasetCardData
-
-    (folder / DATA_SUMMARY).write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    metadata = DatasetCardData(pretty_name="Blocks of chat", task_categories=["text-generation"], tags=TAGS)
-    text = f"""\
-# Blocks of chat
-
-Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: the token for a
-beginning, the line `#channel` if channels are named below, whole messages of one file in order, each followed by a
-newline, and padding. The rows are shuffled.
-
-These are other people's words. Do not publish them without their consent.
-
-{markdown_table(summary)}
-"""
-    write_card(folder, metadata, text)
-
-
-def read_data_summary(dataset_dir: Path) -> dict[str, Any]:
-    """Return the summary of a dataset; nothing, if the dataset was written before there were summaries."""
-    path = dataset_dir / DATA_SUMMARY
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}). Run tokenize_logs.py again, or delete the file.") from error
+from chatter.tokens.dataset import TAGS, markdown_table, write_card
 
 
 def write_model_report(
@@ -93,19 +59,6 @@ one of them.
 {markdown_table(data)}
 """
     write_card(folder, metadata, text)
-
-
-def write_card(folder: Path, metadata: Any, text: str) -> None:
-    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{text}", encoding="utf-8")
-
-
-def markdown_table(values: dict[str, Any]) -> str:
-    """Return a Markdown table of names and values."""
-    formats = {int: "{:,}".format, float: "{:.4g}".format, list: ", ".join}
-    rows = [
-        f"| {name} | {formats.get(type(value), str)(value)} |" for name, value in values.items() if value is not None
-    ]
-    return "\n".join(["| | |", "|---|---|", *rows])
 
 
 def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.adapters import merge_adapters
-from chatter.channels import write_channels
-from chatter.chat import ChatFormat
 from chatter.checkpoints import complete_checkpoints, copy_model, find_best, read_state
 from chatter.cli import log
 from chatter.files import atomic_output
 from chatter.models import load_model
 from chatter.report import METRICS, write_model_report
-from chatter.wording.training_messages import SAID, unite_said
+from chatter.tokens.chat import ChatFormat
+from chatter.wording.training_messages import HASHES, unite_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +33,7 @@ def save_model(
     """Save the whole model of the best checkpoint, its tokenizer, the format of its chat, and a report.
 
     `run` and `data` describe the run and its data, `start` is the folder of the model that it started from, and
-    `sources` are those whose files SAID have what it may repeat.
+    `sources` are those whose files HASHES have what it may repeat.
     """
     import torch
     from transformers import set_seed
@@ -52,20 +51,19 @@ def save_model(
         chat_format.save(folder)
         newest = complete_checkpoints(checkpoints)[-1]
         write_model_report(folder, read_state(newest)["log_history"], evaluation, run, data)
-        write_channels(folder, data.get("channels", []), start)
         if sources:
-            unite_said(sources, folder / SAID)
+            unite_hashes(sources, folder / HASHES)
 
 
 def find_sources(dataset_dir: Path, start: Path) -> list[Path]:
-    """Return the folders whose files SAID have what a model may repeat: a dataset, and the chatter it starts from.
+    """Return the folders whose files HASHES have what a model may repeat: a dataset, and the chatter it starts from.
 
     If one of them has none, the other would not be enough: say so, and return nothing.
     """
-    is_chatter = (start / SAID).exists() or (start / METRICS).exists()
+    is_chatter = (start / HASHES).exists() or (start / METRICS).exists()
     sources = [dataset_dir, start] if is_chatter else [dataset_dir]
     for source in sources:
-        if not (source / SAID).exists():
-            log(f"{source} has no {SAID}: generate.py --no-copies will not work with the new model")
+        if not (source / HASHES).exists():
+            log(f"{source} has no {HASHES}: generate.py --no-copies will not work with the new model")
             return []
     return sources

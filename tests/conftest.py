@@ -140,7 +140,7 @@ def write_csv(path, messages):
 @pytest.fixture(scope="session")
 def tokenizer():
     """models/tiny-gpt2's tokenizer, with [PAD]."""
-    from chatter.chat import load_tokenizer
+    from chatter.tokens.tokenizer import load_tokenizer
 
     return load_tokenizer(str(TINY))
 
@@ -161,16 +161,19 @@ def small_model(tmp_path_factory):
 
 def save_chatter(model, tokenizer, folder):
     """Write a model and its tokenizer as train.py does, without the report."""
+    from chatter.tokens.chat import ChatFormat
+
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    ChatFormat.of(tokenizer, model.config.max_position_embeddings).save(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def random_model(small_model, tmp_path_factory):
     """A folder with a chatter of random weights: no trained model writes worse text."""
-    from chatter.chat import load_tokenizer
     from chatter.models import load_model
+    from chatter.tokens.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(str(small_model))
     model = load_model(str(small_model), tokenizer, 64)
@@ -182,9 +185,9 @@ def parrot(small_model, tmp_path_factory):
     """A folder with a chatter that has learned a chat in which "what is it" follows "ping", and the other way round."""
     import torch
 
-    from chatter.chat import load_tokenizer
     from chatter.engines import load_engine
     from chatter.models import load_model
+    from chatter.tokens.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(str(small_model))
     torch.manual_seed(0)
@@ -244,9 +247,8 @@ def dataset_dir(tokenizer, tmp_path_factory):
     """A dataset of 24 training and 3 test blocks of 32 tokens, with much and uneven padding."""
     import numpy as np
 
-    from chatter.report import write_data_report
-    from chatter.wording.training_messages import SAID, hash_messages, write_said
-    from tokenize_logs import save_dataset
+    from chatter.tokens.dataset import save_dataset, write_data_report
+    from chatter.wording.training_messages import HASHES, hash_messages, write_hashes
 
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
@@ -258,7 +260,7 @@ def dataset_dir(tokenizer, tmp_path_factory):
     folder /= "tokenized_datasets"
     save_dataset(folder.parent / "blocks", blocks.shape, tokenizer, 3 / len(blocks), 0, folder)
     tokenizer.save_pretrained(folder / "tokenizer")
-    write_said(hash_messages(["a message that somebody said"]), folder / SAID)
+    write_hashes(hash_messages(["a message that somebody said"]), folder / HASHES)
     write_data_report(folder, {"block size": BLOCK_SIZE, "messages": 12345})
     return folder
 

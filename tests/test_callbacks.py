@@ -9,8 +9,8 @@ import torch
 from conftest import BLOCK_SIZE, error_of, read_history
 
 from chatter.callbacks import sample_messages
-from chatter.chat import ChatFormat
 from chatter.models import load_model
+from chatter.tokens.chat import ChatFormat
 
 
 @pytest.fixture(scope="module")

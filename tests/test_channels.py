@@ -10,10 +10,10 @@ from conftest import TINY, contents, error_of, run
 from datasets import DatasetDict
 from transformers import AutoTokenizer
 
-from chatter.channels import FORMAT_FILE, CurrentChannel, read_channels, write_channels
-from chatter.chat import encode_chat, newline_id
+from chatter.channels import CurrentChannel
 from chatter.cli import InputError
 from chatter.engines import Sampling
+from chatter.tokens.chat import ChatFormat, encode_chat, known_channels, newline_id
 from generate import answer, generate, read_typed
 from tokenize_logs import tokenize_logs
 
@@ -175,18 +175,10 @@ def test_channels_that_there_are_not():
 
 
 def test_the_channels_of_a_model_join_those_of_the_one_it_starts_from(tmp_path):
-    """What else the file has stays."""
-    for name in ("start", "new", "plain"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "new" / FORMAT_FILE).write_text('{"start": 1}')
-    write_channels(tmp_path / "start", ["b", "a"], tmp_path / "nowhere")
-    write_channels(tmp_path / "new", ["c", "a"], tmp_path / "start")
-    assert json.loads((tmp_path / "new" / FORMAT_FILE).read_text()) == {"start": 1, "channels": ["c", "a", "b"]}
-    write_channels(tmp_path / "plain", [], tmp_path / "start")
-    assert read_channels(tmp_path / "plain") == []
-    (tmp_path / "plain" / FORMAT_FILE).write_text("{")
-    with pytest.raises(InputError, match=r"chat_format\.json is damaged"):
-        read_channels(tmp_path / "plain")
+    ChatFormat(1, 2, 3, 64, 4, ("b", "a")).save(tmp_path)
+    assert known_channels({"channels": ["c", "a"]}, tmp_path) == ["c", "a", "b", "a"]
+    assert known_channels({"channels": ["c", "a"]}, tmp_path / "nowhere") == ["c", "a"]
+    assert known_channels({}, tmp_path) == known_channels({"channels": []}, tmp_path) == []
 
 
 @pytest.mark.slow
@@ -195,11 +187,11 @@ def test_from_logs_to_a_message(several, with_headers, small_model, tmp_path):
     options = ["--max-steps", 1, "--no-deepspeed", "--batch-size", 8]
     first, second = tmp_path / "first", tmp_path / "second"
     run("train.py", "--model", small_model, "--dataset-dir", with_headers, "--output-dir", first, *options)
-    assert read_channels(first) == ["beta", "alpha"]
+    assert ChatFormat.load(first).channels == ("beta", "alpha")
     write_rows(tmp_path / "raw/c.csv", [("gamma", f"a longer message of gamma {n}") for n in range(100)])
     tokenize(tmp_path / "raw", tmp_path / "dataset")
     done = run("train.py", "--model", first, "--dataset-dir", tmp_path / "dataset", "--output-dir", second, *options)
-    assert read_channels(second) == ["gamma", "beta", "alpha"] and "said.u64" not in done.stderr
+    assert ChatFormat.load(second).channels == ("gamma", "beta", "alpha") and "said.u64" not in done.stderr
 
     ours = [set(np.fromfile(folder / "said.u64", "<u8")) for folder in (with_headers, tmp_path / "dataset", second)]
     assert ours[0] and ours[1] - ours[0] and ours[2] == ours[0] | ours[1]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SCRIPTS, TINY, contents, ended, run, start, write_csv
 
-from chatter.cli import make_parser, number, positive_int
+from chatter.cli import bounded, make_parser, positive_int
 
 SHELL = {  # what a shell does to the streams -> exit code of a script that writes to both and needs neither
     "2>&-": 0,
@@ -28,14 +28,14 @@ SHELL = {  # what a shell does to the streams -> exit code of a script that writ
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        (number(int), "-7", -7),
-        (number(int, at_least=3), "3", 3),
-        (number(int, at_least=0, below=8), "7", 7),
-        pytest.param(number(int, at_least=0), "9" * 400, int("9" * 400), id="huge"),
-        (number(float), "-1e-3", -0.001),
-        (number(float, above=0), "1e-300", 1e-300),
-        (number(float, above=0, at_most=1), "1", 1.0),
-        (number(float, above=0, below=1), ".5", 0.5),
+        (bounded(int), "-7", -7),
+        (bounded(int, at_least=3), "3", 3),
+        (bounded(int, at_least=0, below=8), "7", 7),
+        pytest.param(bounded(int, at_least=0), "9" * 400, int("9" * 400), id="huge"),
+        (bounded(float), "-1e-3", -0.001),
+        (bounded(float, above=0), "1e-300", 1e-300),
+        (bounded(float, above=0, at_most=1), "1", 1.0),
+        (bounded(float, above=0, below=1), ".5", 0.5),
         (positive_int, "1", 1),
     ],
 )
@@ -46,24 +46,24 @@ def test_a_number_within_its_bounds_is_accepted(read, text, value):
 @pytest.mark.parametrize(
     ("read", "text", "error"),
     [
-        (number(int, at_least=3), "2", "must be at least 3"),
-        (number(int, at_least=0, below=8), "8", "must be less than 8"),
-        pytest.param(number(int, below=2**63), "9" * 400, f"must be less than {2**63}", id="huge"),
-        (number(float, above=0), "0", "must be more than 0"),
-        (number(float, above=0, at_most=1), "1.5", "must be at most 1"),
-        (number(float, above=0, below=1), "1", "must be less than 1"),
+        (bounded(int, at_least=3), "2", "must be at least 3"),
+        (bounded(int, at_least=0, below=8), "8", "must be less than 8"),
+        pytest.param(bounded(int, below=2**63), "9" * 400, f"must be less than {2**63}", id="huge"),
+        (bounded(float, above=0), "0", "must be more than 0"),
+        (bounded(float, above=0, at_most=1), "1.5", "must be at most 1"),
+        (bounded(float, above=0, below=1), "1", "must be less than 1"),
         (positive_int, "0", "must be at least 1"),
         (positive_int, "1.5", "must be a whole number, not '1.5'"),
-        (number(int), "many", "must be a whole number, not 'many'"),
-        (number(int), "", "must be a whole number, not ''"),
-        (number(float), "many", "must be a number, not 'many'"),
-        (number(float), "nan", "must be finite"),
-        (number(float), "inf", "must be finite"),
-        (number(float), "-inf", "must be finite"),
-        (number(float), "1e999", "must be finite"),
-        (number(float, above=0), "inf", "must be finite"),
-        (number(float, above=0), "nan", "must be finite"),
-        (number(float, above=0, below=1), "nan", "must be finite"),
+        (bounded(int), "many", "must be a whole number, not 'many'"),
+        (bounded(int), "", "must be a whole number, not ''"),
+        (bounded(float), "many", "must be a number, not 'many'"),
+        (bounded(float), "nan", "must be finite"),
+        (bounded(float), "inf", "must be finite"),
+        (bounded(float), "-inf", "must be finite"),
+        (bounded(float), "1e999", "must be finite"),
+        (bounded(float, above=0), "inf", "must be finite"),
+        (bounded(float, above=0), "nan", "must be finite"),
+        (bounded(float, above=0, below=1), "nan", "must be finite"),
     ],
 )
 def test_another_number_is_refused_as_argparse_refuses_it(read, text, error, capsys):

@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import ROOT, TINY, contents, error_of, run, start
 
-from chatter.chat import decode_message, encode_chat
 from chatter.cli import InputError
 from chatter.copies import ctranslate2_copy, digest_weights
 from chatter.engines import ENGINES, Sampling, load_engine
+from chatter.tokens.chat import FORMAT_FILE, decode_message, encode_chat
 
 
 def name_of(engine):
@@ -199,8 +199,7 @@ def test_there_is_no_model(model):
 
 
 def test_a_model_that_train_did_not_write_is_refused(folder):
-    config = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps(config | {"pad_token_id": None, "eos_token_id": 0}))
+    (folder / FORMAT_FILE).unlink()
     with pytest.raises(InputError, match=f"the model in {folder} was not written by train"):
         load_engine(folder)
 

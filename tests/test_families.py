@@ -11,9 +11,10 @@ from families import FAMILIES, make_family, sample_lines
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from chatter.chat import ChatFormat, clean, decode_message, encode, load_encoder, load_tokenizer
 from chatter.engines import load_engine
 from chatter.models import load_model
+from chatter.tokens.chat import ChatFormat, clean, decode_message, encode
+from chatter.tokens.tokenizer import load_encoder, load_tokenizer
 
 TRICKY = [
     "hi!",

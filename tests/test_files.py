@@ -13,7 +13,9 @@ from conftest import ROOT, TINY, contents, error_of, run, start, wait_for, witho
 
 from chatter.cli import InputError
 from chatter.files import (
+    DATASET_MARKER,
     MANIFEST,
+    MAX_NAME,
     atomic_output,
     beside,
     delete,
@@ -217,7 +219,10 @@ def test_a_folder_lists_what_was_written_into_it(written):
 def test_a_folder_with_other_files_is_not_replaced(name, written):
     (written / name).parent.mkdir(exist_ok=True)
     (written / name).symlink_to("a") if name == "link" else (written / name).touch()
-    with pytest.raises(InputError, match=f"would be deleted, such as {Path(name).name}"), reserved(written, ()):
+    with (
+        pytest.raises(InputError, match=f"would be deleted, such as {Path(name).name}"),
+        reserved(written, MANIFEST),
+    ):
         pass
     assert (written / name).exists()
 
@@ -229,33 +234,17 @@ def test_what_can_be_made_again_does_not_count_as_other_files(written):
     with atomic_output(written / "copy") as partial:
         partial.mkdir()
         (partial / "c").touch()
-    with reserved(written, ()):
+    with reserved(written, MANIFEST):
         pass
     (written / "copy/notes.txt").touch()
-    with pytest.raises(InputError, match=r"notes\.txt"), reserved(written, ()):
-        pass
-
-
-def test_a_folder_of_the_version_before_is_known_by_its_files(tmp_path):
-    """Those without * must be there, and no other file may be."""
-    older, folder = ("config.json", "metrics.json", "deep/*"), tmp_path / "model"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "config.json").touch()
-    with pytest.raises(InputError, match=r"such as config\.json"), reserved(folder, older):
-        pass
-    for name in ("metrics.json", "deep/a"):
-        (folder / name).touch()
-    with reserved(folder, older):
-        pass
-    (folder / "thesis.txt").touch()
-    with pytest.raises(InputError, match=r"such as thesis\.txt"), reserved(folder, older):
+    with pytest.raises(InputError, match=r"notes\.txt"), reserved(written, MANIFEST):
         pass
 
 
 def test_an_output_of_another_kind_or_a_folder_of_outputs_is_not_replaced(written, tmp_path):
     """A dataset does not replace a model, nor the folder that models are in."""
     for folder in (written, tmp_path):
-        with pytest.raises(InputError, match="contains other files"), reserved(folder, ("dataset_dict.json",)):
+        with pytest.raises(InputError, match="contains other files"), reserved(folder, DATASET_MARKER):
             pass
     assert (written / "a").exists()
 
@@ -264,7 +253,7 @@ def test_a_link_is_followed(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk/real")
     for text in ("old", "new"):
-        with reserved(tmp_path / "out", ()) as folder, atomic_output(folder) as partial:
+        with reserved(tmp_path / "out", MANIFEST) as folder, atomic_output(folder) as partial:
             partial.mkdir()
             (partial / "a").write_text(text)
     assert (tmp_path / "out").is_symlink() and (tmp_path / "disk/real/a").read_text() == "new"
@@ -276,18 +265,21 @@ def test_an_output_that_could_not_be_written_at_the_end_is_refused_at_once(tmp_p
     (tmp_path / "here/deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here/deep")
     for output, fault in {"../../file": "is a file", ".": "working directory", "..": "working directory"}.items():
-        with pytest.raises(InputError, match=fault), reserved(Path(output), ()):
+        with pytest.raises(InputError, match=fault), reserved(Path(output), MANIFEST):
             pass
-    with pytest.raises(OSError, match="name too long"), reserved(tmp_path / ("x" * 250 + "/" + "y" * 256), ()):
+    with (
+        pytest.raises(OSError, match="name too long"),
+        reserved(tmp_path / ("x" * 256) / "y", MANIFEST),
+    ):
         pass
-    with pytest.raises((NotADirectoryError, FileExistsError)), reserved(tmp_path / "file/model", ()):
+    with pytest.raises((NotADirectoryError, FileExistsError)), reserved(tmp_path / "file/model", MANIFEST):
         pass
 
 
 def test_a_folder_without_the_right_to_write_is_refused_at_once(tmp_path):
     """Also for root, who loses the right to write everywhere."""
     (tmp_path / "locked").mkdir(mode=0o555)
-    code = "import pathlib, sys, chatter.files as f\nwith f.reserved(pathlib.Path(sys.argv[1]), ()): print('reserved')"
+    code = "import pathlib, sys, chatter.files as f\nwith f.reserved(pathlib.Path(sys.argv[1]), ''): print('reserved')"
     rights = "-dac_override,-dac_read_search,-fowner"
     without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
     command = [*without, sys.executable, "-c", code, tmp_path / "locked/model"]
@@ -354,11 +346,18 @@ def test_staged_files_arrive_together_or_not_at_all(tmp_path):
     assert contents(tmp_path) == {"kept.csv": b"kept", "a.csv": b"new", "deep/b.csv": b"new"}
 
 
-def test_names_of_255_bytes(tmp_path):
-    for name in ("x" * 255, "字" * 85):
-        with atomic_output(tmp_path / name) as partial:
-            partial.write_text(name)
-        assert contents(tmp_path)[name].decode() == name
+@pytest.mark.parametrize("letter", ["x", "字"])
+def test_the_name_of_an_output_folder_may_be_long_but_not_too_long(letter, tmp_path):
+    size = len(letter.encode())
+    name = letter * (MAX_NAME // size)
+    with reserved(tmp_path / name, MANIFEST) as folder, atomic_output(folder) as partial:
+        partial.mkdir()
+    assert (tmp_path / name).is_dir()
+    with (
+        pytest.raises(InputError, match=r"has more than 230 bytes\. Choose a shorter --output-dir\."),
+        reserved(tmp_path / (letter * (255 // size)), MANIFEST),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

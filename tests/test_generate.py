@@ -15,9 +15,9 @@ import torch
 from conftest import ROOT, TINY, error_of, run
 
 import generate as script
-from chatter.chat import clean, encode
 from chatter.cli import InputError
 from chatter.engines import ENGINES, Sampling, load_engine
+from chatter.tokens.chat import clean, encode
 from chatter.wording.lookalikes import fold
 from generate import answer, generate, read_lines, read_typed
 

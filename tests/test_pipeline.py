@@ -20,9 +20,9 @@ from nbclient import NotebookClient
 from packaging.specifiers import SpecifierSet
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
-from chatter.chat import encode
 from chatter.engines import load_engine
 from chatter.files import MANIFEST
+from chatter.tokens.chat import encode
 
 PROJECT = [*SCRIPTS, "chatter", "ds_config.json"]  # all that the four commands need
 
@@ -240,7 +240,7 @@ def test_the_committed_sample_is_what_its_generator_writes(tmp_path):
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     """From top to bottom in a copy of the project, with a quarter of the chat and fewer steps of training."""
-    copy_of_project(tmp_path, "models/tiny-gpt2")
+    copy_of_project(tmp_path, "models/tiny-gpt2", "bench")
     notebook = nbformat.read(ROOT / "notebook.ipynb", as_version=4)
     assert "MAX_STEPS = 480 " in notebook.cells[1].source
     notebook.cells[1].source = notebook.cells[1].source.replace("MAX_STEPS = 480 ", "MAX_STEPS = 40 ")

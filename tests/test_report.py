@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import ModelCard
 
-from chatter.cli import InputError
-from chatter.report import read_data_summary, write_data_report, write_model_report
+from chatter.report import write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
 HISTORY = [
@@ -19,41 +18,16 @@ SUMMARY = {"tokenizer of": "gpt2-medium", "block size": 512, "messages": 12345, 
 
 
 @pytest.fixture
-def dataset_dir(tmp_path):
-    """A folder with the report of a dataset."""
-    folder = tmp_path / "dataset"
-    folder.mkdir()
-    write_data_report(folder, SUMMARY)
-    return folder
+def write_report(tmp_path):
+    """Return a function that writes the report of a run, and returns its folder."""
 
-
-@pytest.fixture
-def write_report(dataset_dir, tmp_path):
-    """Return a function that writes the report of a run on that dataset, and returns its folder."""
-
-    def write(run=RUN, best=2):
+    def write(run=RUN, best=2, data=SUMMARY):
         folder = tmp_path / "model"
         folder.mkdir()
-        write_model_report(folder, HISTORY, HISTORY[best], run, read_data_summary(dataset_dir))
+        write_model_report(folder, HISTORY, HISTORY[best], run, data)
         return folder
 
     return write
-
-
-def test_the_summary_of_a_dataset_is_json(dataset_dir):
-    assert json.loads((dataset_dir / "summary.json").read_text()) == SUMMARY
-
-
-def test_the_data_card_has_metadata(dataset_dir):
-    data = DatasetCard.load(dataset_dir / "README.md").data
-    assert (data.pretty_name, data.task_categories) == ("Blocks of chat", ["text-generation"])
-    assert data.tags == ["twitch", "chat"]
-
-
-def test_the_data_card_shows_the_summary(dataset_dir):
-    text = DatasetCard.load(dataset_dir / "README.md").text
-    assert text.strip().startswith("# Blocks of chat\n")
-    assert "| messages | 12,345 |\n" in text and "| padding | 0.01235 |\n" in text
 
 
 def test_the_model_card_has_metadata(write_report):
@@ -98,19 +72,11 @@ def test_metrics_have_the_run_its_history_and_its_data(write_report):
     assert metrics == {"run": RUN, "best": HISTORY[2], "history": HISTORY, "data": SUMMARY}
 
 
-def test_a_dataset_without_a_summary(write_report, dataset_dir):
-    """An earlier version wrote none."""
-    (dataset_dir / "summary.json").unlink()
-    folder = write_report()
+def test_a_dataset_without_a_summary(write_report):
+    """Somebody made it by hand."""
+    folder = write_report(data={})
     assert json.loads((folder / "metrics.json").read_text())["data"] == {}
     assert ModelCard.load(folder / "README.md").data.pipeline_tag == "text-generation"
-
-
-@pytest.mark.parametrize("content", ["{", "[1, 2]", "\udcff"])
-def test_a_damaged_summary_is_refused_before_training(content, dataset_dir):
-    (dataset_dir / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(InputError, match=r"summary\.json is damaged"):
-        read_data_summary(dataset_dir)
 
 
 def test_the_card_shows_no_path_of_this_machine(write_report, tmp_path):

@@ -20,9 +20,10 @@ from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
 from chatter.cli import InputError
-from chatter.files import MANIFEST
 from chatter.logs.tables import read_chats
-from tokenize_logs import block_dtype, drop_duplicates, save_dataset, tokenize_logs
+from chatter.tokens.dataset import save_dataset
+from chatter.tokens.packing import block_dtype
+from tokenize_logs import drop_duplicates, tokenize_logs
 
 
 def read_blocks(dataset_dir):
@@ -373,14 +374,6 @@ def test_an_output_that_is_a_link_is_replaced_behind_it(command, tmp_path):
         run(*command, tmp_path / "out", "--seed", seed)
     assert (tmp_path / "out").is_symlink() and [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
     assert json.loads((tmp_path / "disk/real/summary.json").read_text())["seed"] == 2
-
-
-def test_a_dataset_of_the_version_before_is_replaced(command, tmp_path):
-    """It has no list of its files."""
-    run(*command, tmp_path / "out")
-    (tmp_path / "out" / MANIFEST).unlink()
-    run(*command, tmp_path / "out")
-    assert (tmp_path / "out" / MANIFEST).exists()
 
 
 def test_an_empty_csv_is_nothing_and_a_folder_may_be_called_csv(tmp_path):

@@ -15,7 +15,7 @@ load, collate = blocks.load_blocks, loss.collate
 
 def load_blocks(dataset_dir):
     """Notice the token that ends a header."""
-    from chatter.chat import newline_id
+    from chatter.tokens.chat import newline_id
 
     loaded, tokenizer = load(dataset_dir)
     loss.newline = newline_id(tokenizer)

@@ -13,14 +13,13 @@ from chatter.cli import InputError
 from chatter.engines import Sampling, load_engine
 from chatter.saving import find_sources
 from chatter.wording.training_messages import (
-    SAID,
-    Said,
+    HASHES,
+    TrainingMessages,
+    has_enough_words,
     hash_message,
     hash_messages,
-    is_long,
-    open_said,
-    unite_said,
-    write_said,
+    unite_hashes,
+    write_hashes,
 )
 from generate import answer, generate
 from tokenize_logs import tokenize_logs
@@ -35,7 +34,7 @@ def said_in(tmp_path):
 
     def write(name, *messages):
         (tmp_path / name).mkdir()
-        write_said(hash_messages([*messages]), tmp_path / name / SAID)
+        write_hashes(hash_messages([*messages]), tmp_path / name / HASHES)
         return tmp_path / name
 
     return write
@@ -55,7 +54,7 @@ def said_in(tmp_path):
     ],
 )
 def test_a_copy_is_one_however_it_is_written(text, said_in):
-    assert text in open_said(said_in("model", MESSAGE, "and another message of chat"))
+    assert text in TrainingMessages.open(said_in("model", MESSAGE, "and another message of chat"))
 
 
 @pytest.mark.parametrize(
@@ -63,24 +62,24 @@ def test_a_copy_is_one_however_it_is_written(text, said_in):
 )
 def test_what_was_not_said_is_no_copy(text, said_in):
     """Nor are parts of messages, and messages of up to three words."""
-    assert text not in open_said(said_in("model", MESSAGE, "lol", "l o l", "too short though", "😂 😂 😂"))
+    assert text not in TrainingMessages.open(said_in("model", MESSAGE, "lol", "l o l", "too short though", "😂 😂 😂"))
 
 
 def test_messages_without_letters_are_compared_as_they_are(said_in):
-    said = open_said(said_in("model", "😂 ❤ 😂 !", "! ! ? ?"))
+    said = TrainingMessages.open(said_in("model", "😂 ❤ 😂 !", "! ! ? ?"))
     assert "😂 ❤ 😂 !" in said and "! ! ? ?" in said and "😭 ❤ 😭 ." not in said and ". . . ." not in said
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40)))
 def test_each_longer_message_is_found_and_no_other(messages):
-    said = Said(hash_messages(messages))
-    assert all((text in said) == is_long(text) for text in messages)
+    said = TrainingMessages(hash_messages(messages))
+    assert all((text in said) == has_enough_words(text) for text in messages)
     assert "something that nobody has ever said here" not in said
 
 
 def test_a_message_longer_than_on_twitch_is_what_can_be_said_of_it():
     text = "a long message " * 50
-    assert text[:500] in Said(hash_messages([text]))
+    assert text[:500] in TrainingMessages(hash_messages([text]))
 
 
 def test_the_file_is_sorted_hashes_and_nothing_else(tmp_path):
@@ -88,25 +87,25 @@ def test_the_file_is_sorted_hashes_and_nothing_else(tmp_path):
     messages = [f"message {word} of very many" for word in map("".join, permutations("abcde"))]
     write_csv(tmp_path / "a.csv", messages * 3 + ["too short though"] * 50)
     tokenize_logs(tmp_path, tmp_path / "out", str(TINY), block_size=64)
-    hashes = np.fromfile(tmp_path / "out" / SAID, "<u8")
+    hashes = np.fromfile(tmp_path / "out" / HASHES, "<u8")
     assert len(hashes) == len(messages) + 1 and (hashes[:-1] < hashes[1:]).all()
-    said = open_said(tmp_path / "out")
+    said = TrainingMessages.open(tmp_path / "out")
     assert all(text in said for text in messages)
 
 
 def test_a_file_that_is_missing_or_of_something_else(said_in, tmp_path):
-    with pytest.raises(InputError, match=r"has no said\.u64, which tells what was said in its training chat\. Run "):
-        open_said(tmp_path)
+    with pytest.raises(InputError, match=r"has no said\.u64, the hashes of its training messages\. Run "):
+        TrainingMessages.open(tmp_path)
     for data in (b"", b"x" * 100, b"x" * 800, np.arange(100, dtype="<u8").tobytes()):
-        (tmp_path / SAID).write_bytes(data)
+        (tmp_path / HASHES).write_bytes(data)
         with pytest.raises(InputError, match=r"said\.u64 is damaged, or of another version\. Run tokenize_logs\.py"):
-            open_said(tmp_path)
+            TrainingMessages.open(tmp_path)
 
 
 def test_the_union_has_what_was_said_in_all(said_in, tmp_path):
     one, two = said_in("one", MESSAGE, "said by both of them"), said_in("two", "said by both of them", "a b c d e")
-    unite_said([one, two], tmp_path / SAID)
-    for said in (open_said(tmp_path), open_said(one, two)):
+    unite_hashes([one, two], tmp_path / HASHES)
+    for said in (TrainingMessages.open(tmp_path), TrainingMessages.open(one, two)):
         assert MESSAGE in said and "a b c d e" in said and "said by nobody of them" not in said
 
 
@@ -115,7 +114,7 @@ def test_what_is_not_known_of_all_sources_is_not_taken_along(said_in, tmp_path, 
     assert find_sources(dataset, start) == [dataset, start]
     assert find_sources(dataset, tmp_path / "pretrained") == [dataset]
     assert capsys.readouterr().err == ""
-    (start / SAID).unlink()
+    (start / HASHES).unlink()
     (start / "metrics.json").write_text("{}")  # a chatter of the version before
     for sources in ((dataset, start), (tmp_path, tmp_path / "pretrained")):
         assert find_sources(*sources) == []
@@ -127,7 +126,7 @@ def test_no_message_is_a_copy(random_model):
     engine = load_engine(random_model, "cpu")
     engine.seed(0)
     first = [message.text for message in generate(engine, num_messages=60, sampling=WILD)]
-    said = Said(hash_messages(first))
+    said = TrainingMessages(hash_messages(first))
     assert sum(text in said for text in first) > 20
     engine.seed(0)
     again = [message.text for message in generate(engine, num_messages=60, sampling=WILD, said=said)]
@@ -157,8 +156,8 @@ def test_the_command(random_model, tmp_path):
     command = ["generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", 15, "--seed", 7, "-n", 15]
     first = run(*command).stdout.splitlines()
     assert f"{model} has no said.u64" in error_of(*command, "--no-copies")
-    write_said(hash_messages(first), model / SAID)
-    said = open_said(model)
+    write_hashes(hash_messages(first), model / HASHES)
+    said = TrainingMessages.open(model)
     done = run(*command, "--no-copies")
     again = done.stdout.splitlines()
     assert len(again) == 15 and not [text for text in again if text in said] and done.stderr == ""
@@ -171,8 +170,8 @@ def test_a_stream_without_copies(random_model, tmp_path):
     command = ["generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", 15, "--seed", 7, "--stream"]
     lines = "".join(f"line {number}\n" for number in range(15))
     first = run(*command, stdin=lines).stdout.splitlines()
-    write_said(hash_messages(first), model / SAID)
-    said = open_said(model)
+    write_hashes(hash_messages(first), model / HASHES)
+    said = TrainingMessages.open(model)
     assert sum(text in said for text in first) > 5
     again = run(*command, "--no-copies", stdin=lines).stdout.splitlines()
     assert len(again) == 15 and not [text for text in again if text in said]
@@ -181,4 +180,6 @@ def test_a_stream_without_copies(random_model, tmp_path):
 @given(st.lists(st.text(st.sampled_from("ab1lI50 \n\t.,!LOo\U0001f602\u00e9")) | st.text()))
 def test_many_messages_at_once_have_the_hashes_of_each(messages):
     messages = [f"{text} and more of it" for text in messages] + messages
-    assert hash_messages(messages).tolist() == sorted({hash_message(text) for text in messages if is_long(text)})
+    assert hash_messages(messages).tolist() == sorted(
+        {hash_message(text) for text in messages if has_enough_words(text)}
+    )

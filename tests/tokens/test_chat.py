@@ -1,6 +1,6 @@
 """chatter/chat.py: messages become the ids that the model's own tokenizer gives them, and ids become messages."""
 
-import json
+import dataclasses
 import re
 
 import pytest
@@ -12,18 +12,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from chatter.chat import (
-    ChatFormat,
-    clean,
-    decode_message,
-    encode,
-    encode_chat,
-    load_encoder,
-    load_tokenizer,
-    newline_id,
-)
 from chatter.cli import InputError
 from chatter.logs.tables import read_chats
+from chatter.tokens.chat import FORMAT_FILE, ChatFormat, clean, decode_message, encode, encode_chat, newline_id
+from chatter.tokens.tokenizer import load_encoder, load_tokenizer
 from chatter.wording.lookalikes import visible
 from parse_logs import parse_logs
 
@@ -56,33 +48,27 @@ def flat(tokenizer, messages):
     return [token for ids in lines for token in ids]
 
 
-def save_configs(folder, **changes):
-    """Save the configs that train.py wrote before there was chat_format.json."""
-    configs = {"eos_token_id": [198, 50256], "pad_token_id": 50257, "n_positions": 512} | changes
-    for name in ("config.json", "generation_config.json"):
-        (folder / name).write_text(json.dumps(configs))
-
-
 def test_the_format_is_saved_beside_a_model(chat_format, tmp_path):
-    chat_format.save(tmp_path)
-    save_configs(tmp_path)
-    assert ChatFormat.load(tmp_path) == chat_format
+    for channels in ((), ("a", "b")):
+        expected = dataclasses.replace(chat_format, channels=channels)
+        expected.save(tmp_path)
+        assert ChatFormat.load(tmp_path) == expected
 
 
-def test_the_format_of_a_model_of_the_version_before(tmp_path):
-    save_configs(tmp_path)
-    expected = ChatFormat(start=50256, newline=198, pad=50257, block_size=512, end=50256)
-    assert ChatFormat.load(tmp_path) == expected and expected.never == [50256, 50257]
-
-
-@pytest.mark.parametrize("change", [{"eos_token_id": 50256}, {"eos_token_id": [1, 2, 3]}, {"pad_token_id": None}])
-def test_configs_of_another_model_are_refused(change, tmp_path):
-    save_configs(tmp_path, **change)
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"start": 1}', '{"start": null}', '{"channels": 5}'])
+def test_a_damaged_format_is_refused(content, tmp_path):
+    (tmp_path / FORMAT_FILE).write_text(content)
+    with pytest.raises(InputError, match=r"chat_format\.json is damaged .* Run train\.py again\."):
         ChatFormat.load(tmp_path)
-    (tmp_path / "generation_config.json").write_text("{}")
-    with pytest.raises(KeyError):
+
+
+def test_a_model_without_a_format_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"was not written by train\.py\. Pass another folder with --model\."):
         ChatFormat.load(tmp_path)
+
+
+def test_the_tokens_that_no_message_contains_are_listed_once():
+    assert ChatFormat(start=5, newline=1, pad=6, block_size=512, end=5).never == [5, 6]
 
 
 def test_padding_is_the_last_token(tokenizer, plain):

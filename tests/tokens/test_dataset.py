@@ -1,4 +1,4 @@
-"""chatter/blocks.py: datasets that are damaged, or were made by hand, are refused in one line."""
+"""chatter.tokens.dataset: datasets that are damaged, or were made by hand, are refused in one line."""
 
 import json
 import shutil
@@ -6,9 +6,12 @@ import shutil
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
+from huggingface_hub import DatasetCard
 
-from chatter.blocks import load_blocks
 from chatter.cli import InputError
+from chatter.tokens.dataset import load_blocks, read_data_summary, write_data_report
+
+SUMMARY = {"tokenizer of": "gpt2-medium", "block size": 512, "messages": 12345, "padding": 0.0123456}
 
 
 def test_blocks_come_as_arrays_with_their_tokenizer(dataset_dir, tokenizer):
@@ -67,7 +70,7 @@ def test_a_dataset_made_by_hand(rows, fault, dataset_dir, tmp_path):
     with pytest.raises(InputError) as error:
         load_blocks(tmp_path / "dataset")
     assert f"the split test of {tmp_path}/dataset {fault}" in str(error.value)
-    assert "Run tokenize_logs.py, which writes it right." in str(error.value)
+    assert "Run tokenize_logs.py to write it again." in str(error.value)
 
 
 def test_a_good_dataset_made_by_hand(dataset_dir, tmp_path):
@@ -85,3 +88,39 @@ def test_a_tokenizer_without_padding(copy):
     )
     with pytest.raises(InputError, match="has no token for padding, a beginning or an end"):
         load_blocks(copy)
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A folder with the report of a dataset."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    write_data_report(folder, SUMMARY)
+    return folder
+
+
+def test_the_summary_of_a_dataset_is_json(described):
+    assert json.loads((described / "summary.json").read_text()) == SUMMARY
+
+
+def test_the_data_card_has_metadata(described):
+    data = DatasetCard.load(described / "README.md").data
+    assert (data.pretty_name, data.task_categories) == ("Blocks of chat", ["text-generation"])
+    assert data.tags == ["twitch", "chat"]
+
+
+def test_the_data_card_shows_the_summary(described):
+    text = DatasetCard.load(described / "README.md").text
+    assert text.strip().startswith("# Blocks of chat\n")
+    assert "| messages | 12,345 |\n" in text and "| padding | 0.01235 |\n" in text
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "\udcff"])
+def test_a_damaged_summary_is_refused(content, described):
+    (described / "summary.json").write_text(content, errors="surrogateescape")
+    with pytest.raises(InputError, match=r"summary\.json is damaged"):
+        read_data_summary(described)
+
+
+def test_a_dataset_may_have_no_summary(tmp_path):
+    assert read_data_summary(tmp_path) == {}

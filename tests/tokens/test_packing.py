@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter.packing import Packer, truncate
+from chatter.tokens.packing import Packer, truncate
 
 NEWLINE, START, PAD = 91, 90, 92
 token_lists = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), max_size=30)

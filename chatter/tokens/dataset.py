@@ -1,0 +1,146 @@
+"""Datasets of blocks: saved, loaded and checked, with a summary and a data card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
+from huggingface_hub import DatasetCardData
+from transformers import PreTrainedTokenizerBase
+
+from chatter.cli import InputError
+from chatter.tokens.packing import block_dtype
+
+TAGS = ["twitch", "chat"]  # of models and datasets, for the hub
+DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
+SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
+
+
+def save_dataset(
+    blocks_path: Path,
+    shape: tuple[int, int],
+    tokenizer: PreTrainedTokenizerBase,
+    test_size: float,
+    seed: int,
+    dataset_dir: Path,
+) -> DatasetDict:
+    """Shuffle the blocks of a file, split off the share `test_size` of them as `test`, and save both as a DatasetDict.
+
+    `shape` is (num_blocks, block_size). SAVED_BLOCKS blocks at a time are in memory.
+    """
+    num_blocks, block_size = shape
+    dtype = block_dtype(tokenizer)
+    order = np.random.default_rng(seed).permutation(num_blocks)
+    num_test = min(max(round(num_blocks * test_size), 1), num_blocks - 1)
+    features = Features(
+        input_ids=List(Value(dtype.name), length=block_size), attention_mask=List(Value("int8"), length=block_size)
+    )
+    scratch = blocks_path.parent
+    splits = DatasetDict()
+    for name, rows in {"train": order[num_test:], "test": order[:num_test]}.items():
+        arrow_file = str(scratch / f"{name}.arrow")
+        with ArrowWriter(path=arrow_file, features=features) as writer, blocks_path.open("rb") as file:
+            for first in range(0, len(rows), SAVED_BLOCKS):
+                some = rows[first : first + SAVED_BLOCKS]
+                ids = np.empty((len(some), block_size), dtype)
+                for block, row in zip(ids, some, strict=True):
+                    file.seek(row * block.nbytes)  # a memory-mapped file would count as our memory
+                    file.readinto(block)
+                columns = [ids, (ids != tokenizer.pad_token_id).astype(np.int8)]
+                lists = [pa.FixedSizeListArray.from_arrays(column.ravel(), block_size) for column in columns]
+                writer.write_table(pa.Table.from_arrays(lists, schema=features.arrow_schema))
+            writer.finalize()
+        with open(arrow_file, "rb") as file:  # otherwise datasets invents one, and no two runs give the same bytes
+            fingerprint = hashlib.file_digest(file, "md5").hexdigest()[:16]
+        splits[name] = Dataset(Dataset.from_file(arrow_file).data, fingerprint=fingerprint)
+    splits.save_to_disk(dataset_dir)
+    return splits
+
+
+def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
+    """Load the blocks, column `input_ids` as NumPy arrays (block_size,), and the tokenizer they were made with."""
+    from transformers import AutoTokenizer  # takes a second, which tokenize_logs.py does not need
+
+    try:
+        blocks = DatasetDict.load_from_disk(dataset_dir)
+        tokenizer = AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
+        _ = blocks["train"][0], blocks["test"][0]
+    except Exception as error:  # an empty split is an IndexError, a missing one a KeyError, and so on
+        raise InputError(
+            f"{dataset_dir} is not a complete dataset. Run tokenize_logs.py first, or pass another folder with "
+            "--dataset-dir."
+        ) from error
+    if None in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id):
+        raise InputError(
+            f"the tokenizer of {dataset_dir} has no token for padding, a beginning or an end. Run tokenize_logs.py."
+        )
+    for name in ("train", "test"):
+        if fault := find_fault(blocks[name], tokenizer, len(blocks["train"][0].get("input_ids", ()))):
+            raise InputError(f"the split {name} of {dataset_dir} {fault}. Run tokenize_logs.py to write it again.")
+    return blocks.select_columns(["input_ids"]).with_format("numpy"), tokenizer
+
+
+def find_fault(split: Dataset, tokenizer: PreTrainedTokenizerBase, block_size: int) -> str:
+    """Return the fault of a split that somebody made by hand, or ""."""
+    if "input_ids" not in split.column_names:
+        return "has no column input_ids"
+    for batch in split.select_columns(["input_ids"]).with_format("numpy").iter(batch_size=1000):
+        rows = batch["input_ids"]
+        if any(np.ndim(row) != 1 or len(row) != block_size for row in rows):
+            return f"has rows of different lengths, where each should have {block_size} tokens"
+        ids = np.stack(rows)  # (1000, block_size)
+        if not np.issubdtype(ids.dtype, np.integer):
+            return f"has token ids of type {ids.dtype}, not integers"
+        if ids.min() < 0 or ids.max() >= len(tokenizer):
+            return f"has token ids beyond the {len(tokenizer)} tokens of its tokenizer"
+        if (ids[:, 1:] == tokenizer.pad_token_id).all(axis=1).any():
+            return "has a row without text"
+    return ""
+
+
+def write_data_report(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the summary of a dataset as JSON, and as a data card, README.md."""
+    (folder / DATA_SUMMARY).write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    metadata = DatasetCardData(pretty_name="Blocks of chat", task_categories=["text-generation"], tags=TAGS)
+    text = f"""\
+# Blocks of chat
+
+Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: the token for a
+beginning, the line `#channel` if channels are named below, whole messages of one file in order, each followed by a
+newline, and padding. The rows are shuffled.
+
+These are other people's words. Do not publish them without their consent.
+
+{markdown_table(summary)}
+"""
+    write_card(folder, metadata, text)
+
+
+def read_data_summary(dataset_dir: Path) -> dict[str, Any]:
+    """Return the summary of a dataset, or nothing if somebody made the dataset without one."""
+    path = dataset_dir / DATA_SUMMARY
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}). Run tokenize_logs.py again, or delete the file.") from error
+
+
+def write_card(folder: Path, metadata: Any, text: str) -> None:
+    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{text}", encoding="utf-8")
+
+
+def markdown_table(values: dict[str, Any]) -> str:
+    """Return a Markdown table of names and values."""
+    formats = {int: "{:,}".format, float: "{:.4g}".format, list: ", ".join}
+    rows = [
+        f"| {name} | {formats.get(type(value), str)(value)} |" for name, value in values.items() if value is not None
+    ]
+    return "\n".join(["| | |", "|---|---|", *rows])

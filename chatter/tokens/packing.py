@@ -1,0 +1,124 @@
+"""Messages packed into blocks: whole, in order, and each block with the same beginning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from chatter.cli import InputError
+from chatter.tokens.chat import begin_chat, channel_header, newline_id
+from chatter.tokens.tokenizer import load_encoder
+
+
+def block_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype:
+    """Return the smallest integer type that fits the vocabulary and that PyTorch supports: uint16, or int32."""
+    return np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
+
+
+def truncate(ids: np.ndarray, newline: int, max_tokens: int) -> tuple[np.ndarray, int]:
+    """Cut messages of more than `max_tokens` tokens, including the newline, which stays; count them.
+
+    `ids` is (num_tokens,), the ids of whole messages, each with its newline.
+    """
+    ends = np.flatnonzero(ids == newline) + 1
+    lengths = np.diff(ends, prepend=0)
+    num_long = int((lengths > max_tokens).sum())
+    if num_long:
+        places = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)  # (num_tokens,), in their messages
+        ids = ids[(places < max_tokens - 1) | (ids == newline)]
+    return ids, num_long
+
+
+class Packer:
+    """Groups the messages of one chat into blocks that begin with the tokens `begin` and end with padding.
+
+    >>> packer = Packer(6, [90], newline=91, pad=92)
+    >>> packer.add(np.array([1, 2, 91, 3, 91, 4, 91]))
+    array([[90,  1,  2, 91,  3, 91]])
+    >>> packer.finish()
+    array([[90,  4, 91, 92, 92, 92]])
+    """
+
+    def __init__(self, block_size: int, begin: Sequence[int], newline: int, pad: int) -> None:
+        self.block_size, self.begin, self.newline, self.pad = block_size, begin, newline, pad
+        self.room = block_size - len(begin)  # for messages, in a block
+        self.rest = None  # messages of the block that is not full yet
+
+    def add(self, ids: np.ndarray) -> np.ndarray:
+        """Return the blocks that more messages fill, (num_blocks, block_size).
+
+        `ids` is (num_tokens,), the ids of whole messages of at most `room` tokens, each with its newline.
+        """
+        ids = ids if self.rest is None else np.concatenate([self.rest, ids])
+        ends = np.flatnonzero(ids == self.newline) + 1
+        contents, first = [], 0
+        while len(ids) - first > self.room:
+            last = ends[np.searchsorted(ends, first + self.room, side="right") - 1]
+            contents.append(ids[first:last])
+            first = last
+        self.rest = ids[first:]
+        return self.frame(contents)
+
+    def finish(self) -> np.ndarray:
+        """Return the last block, (1, block_size), or none."""
+        contents = [] if self.rest is None or not len(self.rest) else [self.rest]
+        return self.frame(contents)
+
+    def frame(self, contents: list[np.ndarray]) -> np.ndarray:
+        dtype = None if self.rest is None else self.rest.dtype
+        blocks = np.full((len(contents), self.block_size), self.pad, dtype)
+        blocks[:, : len(self.begin)] = self.begin
+        for block, content in zip(blocks, contents, strict=True):
+            block[len(self.begin) : len(self.begin) + len(content)] = content
+        return blocks
+
+
+class BlockWriter:
+    """Tokenizes messages and writes them to a file as blocks, each of one file and one channel.
+
+    `counts` has the numbers of truncated messages, of blocks, and of tokens without padding.
+    """
+
+    def __init__(self, file: BinaryIO, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
+        self.file, self.tokenizer, self.block_size = file, tokenizer, block_size
+        self.encoder, self.newline, self.dtype = load_encoder(tokenizer), newline_id(tokenizer), block_dtype(tokenizer)
+        self.counts = Counter({"truncated messages": 0, "blocks": 0, "tokens": 0})
+        self.begins: dict[str, list[int]] = {}  # channel -> the first tokens of its blocks
+        self.packers: dict[str, Packer] = {}  # channel -> its packer, for the current file
+
+    def add(self, channel: str, messages: list[str]) -> None:
+        """Write the blocks that clean messages fill. If `channel` is not "", its header begins its blocks."""
+        if channel not in self.packers:
+            self.packers[channel] = self.make_packer(channel)
+        packer = self.packers[channel]
+        ids, num_truncated = truncate(self.encoder(messages), self.newline, packer.room)
+        self.counts["truncated messages"] += num_truncated
+        self.write(packer.add(ids.astype(self.dtype)))
+
+    def finish_file(self) -> None:
+        """Write the last blocks of a file, so that no block contains two files."""
+        for packer in self.packers.values():
+            self.write(packer.finish())
+        self.packers = {}
+
+    def make_packer(self, channel: str) -> Packer:
+        """Return a packer for a channel. Raises InputError if its header leaves no room for a message."""
+        if channel not in self.begins:
+            header = channel_header(channel) if channel else ""
+            begin = begin_chat(self.tokenizer, self.tokenizer.bos_token_id, self.newline, header)
+            if len(begin) > self.block_size - 2:
+                raise InputError(
+                    f"the header of channel {channel} leaves no room for a message in a block of {self.block_size} "
+                    "tokens. Pass a larger --block-size."
+                )
+            self.begins[channel] = begin
+        return Packer(self.block_size, self.begins[channel], self.newline, self.tokenizer.pad_token_id)
+
+    def write(self, blocks: np.ndarray) -> None:
+        self.file.write(blocks)
+        self.counts["blocks"] += len(blocks)
+        self.counts["tokens"] += int((blocks != self.tokenizer.pad_token_id).sum())
