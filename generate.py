@@ -2,8 +2,7 @@
 
 Reads   --model, the folder that train.py wrote, and the chat so far, if any: as arguments, one line each, or on stdin.
 Writes  one chat message per line on stdout and nothing else. Without a prompt the message opens the chat.
-        On a CPU the first run of a GPT-2 or Qwen model makes a copy of the weights in <model>/ctranslate2/, and says so
-        on stderr.
+        On a CPU the first run of a GPT-2 or Qwen model converts the weights, into <model>/ctranslate2/.
 
     python generate.py
     python generate.py "what game is this?" -n 5 --temperature 0.7 --seed 1
@@ -18,72 +17,29 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import sys
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO
 
-from chatter.channels import CurrentChannel
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
-from chatter.engines import ENGINES, Engine, Sampling, load_engine
-from chatter.logs.batch import UNTIMED
-from chatter.logs.entries import parse_any_line
+from chatter.generation.chat_input import CurrentChannel, read_lines, read_typed
+from chatter.generation.choose_engine import ENGINES, load_engine
+from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import begin_chat, clean, decode_message, encode, encode_chat
-from chatter.wording.banned import has_banned, read_words
+from chatter.wording.banned import contains_banned, read_words
 from chatter.wording.lookalikes import fold, visible
 from chatter.wording.training_messages import TrainingMessages
 
-MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or banned words
+MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or only messages that must not be said
 MAX_BATCH = 50  # messages sampled at once
-MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
-MAX_JSON_BYTES = 1 << 22  # of such a line if it is JSON, which is nothing without its end
-# What a logger writes before a message: a time, and perhaps a day, and a name that ends in : or >. Chat does not.
-STAMPED = re.compile(
-    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*)?[^\w\s]*\s\W*\w+\W*[:>]\s.*"
-)
 
 
 @dataclass(frozen=True)
 class Message:
     text: str
     ids: list[int]  # as sampled, without the newline
-
-
-def read_lines(file: IO[bytes]) -> Iterator[str]:
-    """Yield each line of a stream as soon as it comes, cut to MAX_LINE_BYTES, or to MAX_JSON_BYTES if it is JSON."""
-    while line := file.readline(MAX_LINE_BYTES):
-        rest, limit = line, MAX_JSON_BYTES if line.startswith(b"{") else MAX_LINE_BYTES
-        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(MAX_LINE_BYTES)
-            line += rest if len(line) < limit else b""
-        yield line.decode(errors="replace").rstrip("\r\n")
-
-
-def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channel: None) -> Iterator[str]:
-    """Yield what somebody typed in each line, which is all of it or the message if it is a line of a log.
-
-    `hear` gets the channel of each line of a log before its message is yielded. Yield "" for events, and for lines of a
-    log in an unknown format, which are reported once.
-    """
-    reported = False
-    for line in lines:
-        kind, row = parse_any_line(line)
-        if kind in ("messages", UNTIMED):
-            _, _, channel, _, message = row
-            hear(channel)
-            yield message
-        elif kind not in ("unreadable lines", "blank lines"):
-            yield ""
-        elif STAMPED.fullmatch(line):
-            if not reported:
-                print(f"ignoring lines of a log in an unknown format, such as {line[:80]!r}", file=sys.stderr)
-            reported = True
-            yield ""
-        else:
-            yield line
 
 
 def generate(
@@ -94,12 +50,12 @@ def generate(
     num_messages: int = 1,
     sampling: Sampling = Sampling(),
     banned_words: frozenset[str] = frozenset(),
-    said: Container[str] = (),
+    training_messages: Container[str] = (),
     header: str = "",
 ) -> list[Message]:
     """Sample `num_messages` messages that could come next in the chat, whose lines are `chat`, the oldest first.
 
-    With `begin` they begin with this text. `banned_words` are as `read_words` returns them; no message is in `said`;
+    Messages begin with `begin`, contain none of the `banned_words` of `read_words`, and are not `training_messages`.
     `header` is the line that begins the chat. Raises InputError if MAX_ATTEMPTS in a row give no such message.
     """
     positions = engine.format.block_size
@@ -114,19 +70,20 @@ def generate(
     messages, attempts = [], 0
     while len(messages) < num_messages:
         if attempts == (1 if sampling.greedy else MAX_ATTEMPTS):
-            barred = [*(["banned words"] if banned_words else []), *(["copies"] if said else [])]
+            barred = [*(["banned words"] if banned_words else []), *(["copies"] if training_messages else [])]
             without = f"without {' and '.join(barred)} " if barred else ""
             raise InputError(
                 f"no printable message {without}in {attempts} attempt(s). "
                 "Pass a higher --temperature, or train the model for longer."
             )
-        # Most of what a model says may be barred, so that later attempts draw more at once.
+        # Most messages of a model may be barred, so later attempts sample more at once.
         missing = num_messages - len(messages)
         size = missing if sampling.greedy else min(max(missing, 1 << attempts), MAX_BATCH)
         attempts += 1
         for ids in engine.sample(prompt, size, sampling):
             text = decode_message(engine.tokenizer, begin_ids + ids)
-            if decode_message(engine.tokenizer, ids) and text not in said and not has_banned(text, banned_words):
+            is_barred = text in training_messages or contains_banned(text, banned_words)
+            if decode_message(engine.tokenizer, ids) and not is_barred:
                 messages.append(Message(text, ids))
                 attempts = 0
     return messages[:num_messages]
@@ -137,8 +94,8 @@ def answer(
 ) -> Iterator[tuple[str, Message | None, str]]:
     """Answer each line that somebody typed and that contains `trigger`, in any case. The answers join the chat.
 
-    A model of several channels answers in the one that a line is from, and sees the chat of that one. Yield for each
-    line what was typed, the answer or None, and why there is none.
+    A model of several channels answers in the channel of each line, and sees the chat of that channel. Yield for each
+    line its text, the answer or None, and the reason if there is no answer.
     """
     channel = channel or CurrentChannel()
     chats = defaultdict(lambda: deque(maxlen=engine.format.block_size // 2))  # more lines do not fit
@@ -244,7 +201,7 @@ def main() -> None:
                 options["banned_words"] = read_words(args.banned_words)
             engine = load_engine(args.model, args.device, args.engine)
             if args.no_copies:
-                options["said"] = TrainingMessages.open(Path(args.model))
+                options["training_messages"] = TrainingMessages.open(Path(args.model))
             seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
             engine.seed(seed)
         channel = CurrentChannel(engine.format.channels, from_argument(args.channel))

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from harness import ROOT, Command, compare, make_model, parse_args, run, save, table, time_call, time_in_turns
 
-from chatter.engines import Engine, Sampling, load_engine
+from chatter.generation.choose_engine import load_engine
+from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import encode_chat
 from generate import generate
 

@@ -31,7 +31,8 @@ from quality_sampling import compare_sampling
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from chatter.engines import load_engine, load_weights
+from chatter.generation.choose_engine import load_engine
+from chatter.generation.transformers_engine import load_weights
 from chatter.report import METRICS
 from chatter.tokens.chat import newline_id
 from chatter.tokens.dataset import load_blocks
@@ -141,7 +142,7 @@ def compare_models(
     compute_bits = partial(token_bits, load_weights(chatter, "cpu"), tokenizer.bos_token_id)
     chatter_name = f"train.py, {epochs} epoch{'s' * (epochs > 1)}"
     for name, said in {chatter_name: (), "the same, --no-copies": TrainingMessages.open(chatter)}.items():
-        sampled = (message.text for message in generate(engine, num_messages=num_samples, said=said))
+        sampled = (message.text for message in generate(engine, num_messages=num_samples, training_messages=said))
         evaluate(name, train_seconds, compute_bits, ids["test"], newline, sampled)
 
     rng = random.Random(0)

@@ -31,7 +31,7 @@ from datasets import DatasetDict
 from harness import RESULTS, ROOT, SHAPES, Command, machine, make_model, parse_args, run, save, table, time_call
 
 from chatter.devices import is_ampere
-from chatter.engines import load_engine
+from chatter.generation.choose_engine import load_engine
 from chatter.loss import IGNORED_LABEL
 
 NUM_STEPS = 10

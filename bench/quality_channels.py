@@ -16,7 +16,9 @@ from datasets import Dataset, DatasetDict
 from harness import ROOT, run
 from torch.nn import functional as F
 
-from chatter.engines import Sampling, load_engine, load_weights
+from chatter.generation.choose_engine import load_engine
+from chatter.generation.engine import Sampling
+from chatter.generation.transformers_engine import load_weights
 from chatter.tokens.chat import ChatFormat, channel_header, newline_id
 from chatter.tokens.dataset import DATA_SUMMARY, load_blocks
 from chatter.wording.training_messages import HASHES

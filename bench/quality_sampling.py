@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chatter.engines import Sampling, load_engine
+from chatter.generation.choose_engine import load_engine
+from chatter.generation.engine import Sampling
 from generate import generate
 
 TEMPERATURES, TOP_PS = (0.7, 0.9, 1.0, 1.2), (0.9, 0.95, 1.0)

@@ -6,10 +6,8 @@ wording      what texts look like, and what must not be said
 logs         logs of chat -> rows
 hub          models on the Hugging Face hub, without long waits
 tokens       messages -> blocks of tokens
-channels     the channel that a model speaks in
 devices      which device to take, and the refusals before anything is loaded
-copies       the copy of a model's weights that CTranslate2 reads
-engines      what generates tokens: CTranslate2 or transformers, and which one to take
+generation   a model and the chat so far -> the next message
 models       a pretrained model made ready for chat
 fused        fused kernels in place of many small ones: GELU, AdamW
 adapters     LoRA: matrices beside the layers, trained and merged

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallb
 
 from chatter.checkpoints import evaluations, mark_complete
 from chatter.cli import log
-from chatter.engines import Sampling, TransformersEngine
+from chatter.generation.engine import Sampling
+from chatter.generation.transformers_engine import TransformersEngine
 from chatter.loss import check_finite, perplexity
 from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 

@@ -6,15 +6,15 @@ import re
 
 import numpy as np
 import pytest
-from conftest import TINY, contents, error_of, run
+from conftest import TINY, contents, error_of, log_line, run
 from datasets import DatasetDict
 from transformers import AutoTokenizer
 
-from chatter.channels import CurrentChannel
 from chatter.cli import InputError
-from chatter.engines import Sampling
+from chatter.generation.chat_input import CurrentChannel
+from chatter.generation.engine import Sampling
 from chatter.tokens.chat import ChatFormat, encode_chat, known_channels, newline_id
-from generate import answer, generate, read_typed
+from generate import answer, generate
 from tokenize_logs import tokenize_logs
 
 SHORT = Sampling(max_new_tokens=5)
@@ -130,10 +130,6 @@ def test_a_message_is_generated_behind_the_header(engine, prompts):
     assert prompts == ["<|endoftext|>#alpha\n#beta\nI", "<|endoftext|>hi\n"]
 
 
-def log_line(channel, message):
-    return f"[2024-03-7 21:05:09] #{channel} u: {message}"
-
-
 def test_a_stream_is_answered_in_the_channel_of_each_line(engine, prompts, capsys):
     lines = [log_line("beta", "one"), log_line("alpha", "two"), "three", log_line("beta", "four")]
     channel = CurrentChannel(["alpha", "beta"])
@@ -145,33 +141,6 @@ def test_a_stream_is_answered_in_the_channel_of_each_line(engine, prompts, capsy
         ["<|endoftext|>#beta", "one", said[0], "four"],
     ]
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("channels", "wanted", "lines", "header", "is_said"),
-    [
-        ([], "", [log_line("beta", "x")], "", False),
-        (["alpha"], "", ["x"], "#alpha", False),
-        (["alpha", "beta"], "#BETA", [log_line("alpha", "x")], "#beta", False),
-        (["alpha", "beta"], "", [log_line("alpha", "x"), log_line("BETA", "x")], "#beta", False),
-        (["alpha", "beta"], "", [log_line("beta", "x"), "x"], "#beta", False),
-        (["alpha", "beta"], "", ["x"], "#alpha", True),
-        (["alpha", "beta"], "", [log_line("beta", "x"), log_line("elsewhere", "x")], "#alpha", True),
-    ],
-)
-def test_which_channel_it_is(channels, wanted, lines, header, is_said, capsys):
-    channel = CurrentChannel(channels, wanted)
-    assert [*read_typed(lines, channel.hear)] == ["x"] * len(lines)
-    assert [channel.header(), channel.header()] == [header, header]
-    said = "speaking in alpha; pass --channel to speak in beta\n" if is_said else ""
-    assert capsys.readouterr().err == said
-
-
-def test_channels_that_there_are_not():
-    with pytest.raises(InputError, match=r"the model knows no channel 'gamma'\. Pass one of alpha, beta\."):
-        CurrentChannel(["alpha", "beta"], "gamma")
-    with pytest.raises(InputError, match=r"was not trained with channels\. Leave out --channel"):
-        CurrentChannel([], "gamma")
 
 
 def test_the_channels_of_a_model_join_those_of_the_one_it_starts_from(tmp_path):
@@ -199,4 +168,6 @@ def test_from_logs_to_a_message(several, with_headers, small_model, tmp_path):
     command = ["generate.py", "hello", "--model", second, "--device", "cpu", "--max-new-tokens", 5, "--no-copies"]
     assert "speaking in gamma; pass --channel to speak in beta, alpha" in run(*command).stderr
     assert run(*command, "--channel", "alpha").stderr == ""
-    assert re.search("no channel 'delta'. Pass one of gamma, beta, alpha.", error_of(*command, "--channel", "delta"))
+    assert re.search(
+        "not know the channel 'delta'. Pass one of gamma, beta, alpha.", error_of(*command, "--channel", "delta")
+    )

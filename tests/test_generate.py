@@ -1,6 +1,5 @@
 """generate.py: one clean chat message a line, whatever the model comes up with."""
 
-import io
 import json
 import os
 import shutil
@@ -16,10 +15,11 @@ from conftest import ROOT, TINY, error_of, run
 
 import generate as script
 from chatter.cli import InputError
-from chatter.engines import ENGINES, Sampling, load_engine
-from chatter.tokens.chat import clean, encode
+from chatter.generation.choose_engine import ENGINES, load_engine
+from chatter.generation.engine import Sampling
+from chatter.tokens.chat import encode
 from chatter.wording.lookalikes import fold
-from generate import answer, generate, read_lines, read_typed
+from generate import answer, generate
 
 WILD = Sampling(temperature=3.0, top_p=1.0, max_new_tokens=20)
 GREEDY = Sampling(greedy=True, max_new_tokens=20)
@@ -105,19 +105,6 @@ def test_a_model_that_says_nothing_visible(random_model, monkeypatch):
     monkeypatch.setattr(engine.model.lm_head, "forward", lambda hidden: bias.expand(*hidden.shape[:-1], -1))
     with pytest.raises(InputError, match=r"no printable message in 10 attempt\(s\)\."):
         generate(engine, sampling=Sampling(max_new_tokens=5))
-
-
-def test_a_chat_is_read_from_plain_lines_or_logs():
-    lines = b"hello\r\n\n[2024-03-7 21:05:09] #c u: hi\n[2024-03-7 21:05:11] #c u has been banned\n\xff\xfe\0 bytes\n"
-    irc = b"@tmi-sent-ts=1709845509000 :u!u@u PRIVMSG #c :raw\r\nPING :tmi.twitch.tv\r\nlast"
-    chat = [text for text in read_typed(read_lines(io.BytesIO(lines + irc))) if clean(text)]
-    assert chat == ["hello", "hi", "\ufffd\ufffd\0 bytes", "raw", "last"]
-
-
-def test_a_long_line_is_one_line():
-    """It is cut; what follows is not read as more lines."""
-    lines = [b"x" * 200_000 + b" tail\n", b"y" * (1 << 16) + b"\n", b"z\n"]
-    assert [len(line) for line in read_lines(io.BytesIO(b"".join(lines)))] == [1 << 16, 1 << 16, 1]
 
 
 def test_lines_with_the_trigger_are_answered(parrot_engine):
@@ -305,53 +292,6 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
 def test_wrong_usage(options, error):
     done = run("generate.py", *options, check=False)
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == f"generate.py: error: {error}"
-
-
-def test_what_looks_like_irc_may_be_chat(parrot):
-    """A line is dropped only if nobody could have typed it."""
-    chat = ["PING", ":D LUL nice", "PART of me wants that", "NOTICE me senpai", "@bob: hi", "Chat has been cleared"]
-    irc = [
-        "PING :tmi.twitch.tv",
-        ":tmi.twitch.tv 001 bot :Welcome, GLHF!",
-        ":u!u@u.tmi.twitch.tv JOIN #c",
-        "@room-id=1 :tmi.twitch.tv ROOMSTATE #c",
-        "@ban-duration=600;tmi-sent-ts=1709845509000 :tmi.twitch.tv CLEARCHAT #c :u",
-    ]
-    assert [*read_typed(chat)] == chat
-    assert [*read_typed(irc)] == [""] * len(irc)
-    assert [*read_typed([":u!u@u.tmi.twitch.tv PRIVMSG #c :hello", "@id=1 :u!u@u PRIVMSG #c :hello"])] == ["hello"] * 2
-
-
-def test_lines_of_every_format_are_read_and_those_of_unknown_formats_ignored(capsys):
-    lines = [
-        "[2024-03-07 21:05:09 UTC] u: one",
-        "[0:01:02] u: two",
-        "[12:04:06] <@u> three",
-        json.dumps({"message_type": "text_message", "author": {"name": "u"}, "message": "four", "timestamp": 1}),
-        json.dumps({"text": "five", "username": "u", "type": 1, "tags": {}, "timestamp": "2024-03-07T21:05:09Z"}),
-    ]
-    assert [*read_typed(lines)] == ["one", "two", "three", "four", "five"]
-    typed = [
-        "at 12:30 it ends: now",
-        "12:30",
-        "12:30 is late",
-        "#1",
-        "-",
-        "3:2 bob: we lost",
-        "{curly}",
-        "score 3:02 > all",
-    ]
-    assert [*read_typed(typed)] == typed
-    assert capsys.readouterr().err == ""
-    unknown = ["2021-06-15 18:55:59,873\tbob: hi", "18:55 < bob> hi", "(18:55:01) bob> hi"]
-    assert [*read_typed(unknown)] == [""] * 3
-    assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {unknown[0]!r}\n"
-
-
-def test_a_long_line_of_json_is_read_to_its_end():
-    line = json.dumps({"author": "u", "message": "hi", "emotes": ["x" * 100] * 3000}).encode() + b"\n"
-    assert len(line) > 1 << 16
-    assert [*read_typed(read_lines(io.BytesIO(line + b"next\n")))] == ["hi", "next"]
 
 
 def test_a_line_for_each_line(parrot):

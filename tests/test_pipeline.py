@@ -20,8 +20,8 @@ from nbclient import NotebookClient
 from packaging.specifiers import SpecifierSet
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
-from chatter.engines import load_engine
 from chatter.files import MANIFEST
+from chatter.generation.choose_engine import load_engine
 from chatter.tokens.chat import encode
 
 PROJECT = [*SCRIPTS, "chatter", "ds_config.json"]  # all that the four commands need

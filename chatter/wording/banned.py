@@ -73,7 +73,7 @@ def compile_words(lines: frozenset[str]) -> list[BannedWord]:
     return [*map(BannedWord, lines)]
 
 
-def has_banned(text: str, lines: Collection[str]) -> bool:
+def contains_banned(text: str, lines: Collection[str]) -> bool:
     """Return whether a text contains one of the banned words, which are lines as `read_words` returns them.
 
     It finds them in letters of any script, size and case, with accents, with letters repeated, with digits and signs
@@ -81,7 +81,7 @@ def has_banned(text: str, lines: Collection[str]) -> bool:
     word then begins and ends where words do, as in "sh it" but not in "class hit". In a word of at most SHORT letters,
     blanks count only if they are between all of them.
 
-    >>> has_banned("Ａ.s.$ clown", {"=ass"}), has_banned("class hit as soon as", {"=ass", "shit"})
+    >>> contains_banned("Ａ.s.$ clown", {"=ass"}), contains_banned("class hit as soon as", {"=ass", "shit"})
     (True, False)
     """
     if not lines:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.cli import InputError
-from chatter.engines import Sampling, load_engine
+from chatter.generation.choose_engine import load_engine
+from chatter.generation.engine import Sampling
 from chatter.saving import find_sources
 from chatter.wording.training_messages import (
     HASHES,
@@ -129,7 +130,7 @@ def test_no_message_is_a_copy(random_model):
     said = TrainingMessages(hash_messages(first))
     assert sum(text in said for text in first) > 20
     engine.seed(0)
-    again = [message.text for message in generate(engine, num_messages=60, sampling=WILD, said=said)]
+    again = [message.text for message in generate(engine, num_messages=60, sampling=WILD, training_messages=said)]
     assert len(again) == 60 and not [text for text in again if text in said]
 
 
@@ -143,10 +144,14 @@ class Everything:
 def test_it_gives_up_when_it_finds_nothing_but_copies(random_model):
     engine = load_engine(random_model, "cpu")
     with pytest.raises(InputError, match=r"no printable message without copies in 10 attempt\(s\)\."):
-        generate(engine, sampling=Sampling(max_new_tokens=3), said=Everything())
+        generate(engine, sampling=Sampling(max_new_tokens=3), training_messages=Everything())
     with pytest.raises(InputError, match=r"no printable message without banned words and copies in 1 attempt\(s\)\."):
-        generate(engine, sampling=Sampling(greedy=True, max_new_tokens=3), said=Everything(), banned_words={"x"})
-    [(_, message, reason)] = answer(engine, ["hi"], "", sampling=Sampling(max_new_tokens=3), said=Everything())
+        generate(
+            engine, sampling=Sampling(greedy=True, max_new_tokens=3), training_messages=Everything(), banned_words={"x"}
+        )
+    [(_, message, reason)] = answer(
+        engine, ["hi"], "", sampling=Sampling(max_new_tokens=3), training_messages=Everything()
+    )
     assert message is None and "without copies" in reason
 
 

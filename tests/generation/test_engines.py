@@ -1,4 +1,4 @@
-"""chatter/engines.py: both engines sample what the model says, and loading one runs no code of the model's."""
+"""chatter.generation: each engine samples what the model says, and loading one runs no code of the model."""
 
 import json
 import os
@@ -13,13 +13,15 @@ import torch
 from conftest import ROOT, TINY, contents, error_of, run, start
 
 from chatter.cli import InputError
-from chatter.copies import ctranslate2_copy, digest_weights
-from chatter.engines import ENGINES, Sampling, load_engine
+from chatter.generation.choose_engine import ENGINES, load_engine
+from chatter.generation.ctranslate2_engine import CTranslate2Engine, converted_weights, digest_weights
+from chatter.generation.engine import Sampling
+from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import FORMAT_FILE, decode_message, encode_chat
 
 
 def name_of(engine):
-    return next(name for name, kind in ENGINES.items() if type(engine) is kind)
+    return {CTranslate2Engine: "ctranslate2", TransformersEngine: "transformers"}[type(engine)]
 
 
 def next_message(engine, lines, **sampling):
@@ -226,7 +228,7 @@ def test_weights_in_several_files(random_model, folder, capsys):
 
 def test_the_copy_for_ctranslate2_is_made_once(folder, capsys):
     load_engine(folder, "cpu")
-    assert capsys.readouterr().err == f"making a copy of {folder} for the CPU, once\n"
+    assert capsys.readouterr().err == f"converting the weights of {folder} for the CPU, once\n"
     made = contents(folder), (folder / "ctranslate2").stat().st_mtime_ns
     load_engine(folder, "cpu")
     assert (contents(folder), (folder / "ctranslate2").stat().st_mtime_ns) == made
@@ -235,22 +237,22 @@ def test_the_copy_for_ctranslate2_is_made_once(folder, capsys):
 
 def test_the_copy_follows_the_weights(folder, parrot):
     """Also if the new weights are as old and as large as the others, as `rsync -a` leaves them."""
-    copied = contents(ctranslate2_copy(folder))
+    copied = contents(converted_weights(folder))
     weights = folder / "model.safetensors"
     state = weights.stat()
     shutil.copy(parrot / "model.safetensors", weights)
     os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
-    assert contents(ctranslate2_copy(folder))["model.bin"] != copied["model.bin"]
-    assert contents(ctranslate2_copy(folder)) == contents(ctranslate2_copy(parrot))
+    assert contents(converted_weights(folder))["model.bin"] != copied["model.bin"]
+    assert contents(converted_weights(folder)) == contents(converted_weights(parrot))
 
 
 def test_the_copy_is_not_made_again_for_the_same_weights(folder):
-    ctranslate2_copy(folder)
+    converted_weights(folder)
     made = (folder / "ctranslate2").stat().st_mtime_ns
     later = time.time() + 60
     os.utime(folder / "model.safetensors", (later, later))
-    ctranslate2_copy(folder)
+    converted_weights(folder)
     assert (folder / "ctranslate2").stat().st_mtime_ns == made
 
 
@@ -270,12 +272,12 @@ def test_two_that_need_the_copy_at_once_make_it_once(folder):
     both = [start(*args, stdout=subprocess.PIPE) for _ in range(2)]
     ended = [process.communicate(timeout=120) for process in both]
     assert [len(output.splitlines()) for output, _ in ended] == [1, 1]
-    assert sum(errors.count(b"making a copy") for _, errors in ended) == 1
+    assert sum(errors.count(b"converting the weights") for _, errors in ended) == 1
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_a_copy_that_cannot_be_loaded_leaves_it_to_transformers(folder, capsys):
-    copy = ctranslate2_copy(folder)
+    copy = converted_weights(folder)
     (copy / "model.bin").write_bytes(b"damaged")
     capsys.readouterr()
     assert name_of(load_engine(folder, "cpu")) == "transformers"
@@ -289,7 +291,7 @@ WITHOUT = """
 import sys
 sys.modules["ctranslate2"] = None  # as if it were not installed
 from chatter.cli import InputError
-from chatter.engines import load_engine
+from chatter.generation.choose_engine import load_engine
 print(type(load_engine(sys.argv[1])).__name__)
 try:
     load_engine(sys.argv[1], "cpu", "ctranslate2")

@@ -1,0 +1,8 @@
+"""A model and the chat so far -> the next message, for generate.py. Each module imports only those above it.
+
+engine                 how tokens are sampled, and what every engine can do
+ctranslate2_engine     CTranslate2, on a CPU
+transformers_engine    Hugging Face transformers, on any device
+choose_engine          which engine and which device to take
+chat_input             the chat so far: lines of text or of logs, and the channel they come from
+"""

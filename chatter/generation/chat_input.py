@@ -1,0 +1,88 @@
+"""The chat so far: lines of text or of logs, and the channel that they come from."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO
+
+from chatter.cli import InputError
+from chatter.logs.batch import UNTIMED, channel_name
+from chatter.logs.entries import parse_any_line
+from chatter.tokens.chat import channel_header
+
+MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
+MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which cannot be read without its end
+# A line of a logger begins with a time, and perhaps a day, and a name that ends in : or >. Chat does not.
+LOOKS_LOGGED = re.compile(
+    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*)?[^\w\s]*\s\W*\w+\W*[:>]\s.*"
+)
+
+
+def read_lines(file: IO[bytes]) -> Iterator[str]:
+    """Yield each line of a stream as soon as it comes, cut to MAX_LINE_BYTES, or to MAX_JSON_BYTES if it is JSON."""
+    while line := file.readline(MAX_LINE_BYTES):
+        rest, limit = line, MAX_JSON_BYTES if line.startswith(b"{") else MAX_LINE_BYTES
+        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_LINE_BYTES)
+            line += rest if len(line) < limit else b""
+        yield line.decode(errors="replace").rstrip("\r\n")
+
+
+def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channel: None) -> Iterator[str]:
+    """Yield what somebody typed in each line: the message of a line of a log, or else the whole line.
+
+    Call `hear` with the channel of each line of a log before its message is yielded. Yield "" for events, and for lines
+    of a log in an unknown format, and warn about the first of these.
+    """
+    warned = False
+    for line in lines:
+        kind, row = parse_any_line(line)
+        if kind in ("messages", UNTIMED):
+            _, _, channel, _, message = row
+            hear(channel)
+            yield message
+        elif kind not in ("unreadable lines", "blank lines"):
+            yield ""
+        elif LOOKS_LOGGED.fullmatch(line):
+            if not warned:
+                print(f"ignoring lines of a log in an unknown format, such as {line[:80]!r}", file=sys.stderr)
+            warned = True
+            yield ""
+        else:
+            yield line
+
+
+class CurrentChannel:
+    """The channel that a model speaks in: the wanted channel, or else the channel of the last line of a log.
+
+    If neither is known, it is the first channel that the model knows, with a warning.
+    """
+
+    def __init__(self, channels: Sequence[str] = (), wanted: str = "") -> None:
+        self.channels, self.wanted, self.warned = channels, channel_name(wanted), False
+        self.name = self.wanted
+        if wanted and not channels:
+            raise InputError(
+                "the model was not trained with channels. Leave out --channel, or train one on a dataset of "
+                "tokenize_logs.py --with-channel."
+            )
+        if wanted and self.wanted not in channels:
+            raise InputError(f"the model does not know the channel {wanted!r}. Pass one of {', '.join(channels)}.")
+
+    def hear(self, channel: str) -> None:
+        """Notice the channel of a line of a log; "" if the line has none."""
+        name = channel_name(channel)
+        if name and not self.wanted:
+            self.name = name if name in self.channels else ""
+
+    def header(self) -> str:
+        """Return the header of the channel, or "" if the model was trained without headers."""
+        if not self.channels:
+            return ""
+        if not self.name and len(self.channels) > 1 and not self.warned:
+            others = ", ".join(self.channels[1:])
+            print(f"speaking in {self.channels[0]}; pass --channel to speak in {others}", file=sys.stderr)
+            self.warned = True
+        return channel_header(self.name or self.channels[0])

@@ -1,0 +1,63 @@
+"""Which engine and which device to take."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from chatter.cli import InputError, log
+from chatter.devices import DeviceError, find_gpu
+from chatter.generation.engine import Engine
+from chatter.tokens.chat import ChatFormat
+
+# Engine -> the devices it runs on, in the order in which "auto" tries them. The module of an engine is called
+# <engine>_engine, and is imported when it is used.
+ENGINES = {"ctranslate2": {"cpu"}, "transformers": {"cpu", "cuda", "mps"}}
+
+
+def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -> Engine:
+    """Load a model that train.py wrote. Raises InputError if it cannot be loaded like this.
+
+    `device` auto is a GPU if torch can use one and the model fits on it, or else the CPU. `engine` auto is the first of
+    ENGINES that works there.
+    """
+    from tokenizers import Tokenizer
+
+    folder = Path(model)
+    try:
+        json.loads((folder / "config.json").read_bytes())
+        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        if not any(folder.glob("model*.safetensors")):
+            raise FileNotFoundError(folder / "model.safetensors")
+    except Exception as error:  # OSError, ValueError; tokenizers raises nothing more specific
+        raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.") from error
+    chat_format = ChatFormat.load(folder)
+    if device == "auto":
+        gpu = find_gpu() if engine == "auto" or "cuda" in ENGINES[engine] else "cpu"
+        if gpu != "cpu":
+            try:
+                return load_first(folder, gpu, engine, tokenizer, chat_format, may_move=True)
+            except DeviceError as error:
+                log(f"{error} Using the CPU.")
+        device = "cpu"
+    return load_first(folder, device, engine, tokenizer, chat_format)
+
+
+def load_first(folder: Path, device: str, engine: str, *parts: object, **options: bool) -> Engine:
+    """Load the first engine that runs on a device: `engine`, or any if that is "auto"."""
+    names = [name for name, devices in ENGINES.items() if engine in ("auto", name) and device in devices]
+    if not names:
+        raise InputError(f"--engine {engine} does not run on --device {device}. Pass --engine transformers.")
+    for name in names:
+        try:
+            return import_module(f"chatter.generation.{name}_engine").load(folder, device, *parts, **options)
+        except InputError:
+            raise
+        except Exception as error:  # not installed, a folder that is not writable, a model that it cannot convert
+            if name == names[-1]:
+                advice = "Run train.py again." if name == "transformers" else "Pass --engine transformers."
+                raise InputError(f"{name} cannot load {folder} ({error}). {advice}") from error
+            if not isinstance(error, ImportError):
+                log(f"{name} cannot load {folder} ({error}): using {names[-1]}, which is slower")
+    raise AssertionError("unreachable")

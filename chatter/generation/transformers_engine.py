@@ -1,0 +1,87 @@
+"""Hugging Face transformers, on any device: the reference for other engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    LogitsProcessorList,
+    PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
+)
+from transformers.utils import logging
+
+from chatter.cli import InputError, log
+from chatter.devices import DeviceError
+from chatter.generation.engine import Engine, Sampling
+from chatter.tokens.chat import ChatFormat
+
+
+class TransformersEngine(Engine):
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool = False
+    ) -> None:
+        """`may_move` lets the model move to the CPU if the memory of the GPU runs out."""
+        super().__init__(tokenizer, chat_format)
+        self.model, self.may_move = model, may_move
+
+    def seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
+        try:
+            return self.sample_here(prompt, num_messages, sampling)
+        except torch.OutOfMemoryError:
+            if not self.may_move:
+                raise
+            log("out of GPU memory: using the CPU")
+            self.model.to("cpu").float()
+            return self.sample_here(prompt, num_messages, sampling)
+
+    def sample_here(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
+        """Sample on the device that the model is on."""
+        input_ids = torch.tensor([prompt], device=self.model.device)  # (1, prompt_length) int64
+        penalty = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty, prompt_ignore_length=len(prompt))
+        shape = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        output = self.model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            num_return_sequences=num_messages,
+            do_sample=not sampling.greedy,
+            **({} if sampling.greedy else shape),
+            logits_processor=LogitsProcessorList([penalty]),
+            max_new_tokens=sampling.max_new_tokens,
+            min_new_tokens=1,  # a message is not empty
+            suppress_tokens=self.format.never,
+            eos_token_id=self.format.newline,
+            pad_token_id=self.format.pad,
+        )  # (num_messages, prompt_length + longest message) int64
+        newline = self.format.newline
+        sampled = output[:, len(prompt) :].tolist()
+        return [ids[: ids.index(newline)] if newline in ids else ids for ids in sampled]
+
+
+def load(
+    folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool = False
+) -> TransformersEngine:
+    """Load a model. Raises InputError if its weights cannot be read, DeviceError if the device cannot be used."""
+    return TransformersEngine(load_weights(folder, device), tokenizer, chat_format, may_move)
+
+
+def load_weights(folder: Path, device: str) -> PreTrainedModel:
+    """Load the weights in the precision they were saved in; in float32 on a CPU, where half precision is slow."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # it would warn about padding behind messages that end earlier than others
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+        if device == "cpu":
+            model.float()
+        return model.to(device).eval()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"the weights in {folder} cannot be read ({error}). Run train.py again.") from error
+    except (AssertionError, RuntimeError) as error:
+        raise DeviceError(f"--device {device} cannot be used: {str(error).splitlines()[0]}.") from error
