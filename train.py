@@ -3,8 +3,8 @@
 Reads   --dataset-dir, the DatasetDict and tokenizer that tokenize_logs.py wrote, and the pretrained --model.
 Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrained, and a report: a model card
         (README.md), learning_curve.png and metrics.json. A checkpoint after each epoch goes to
-        <output-dir>-checkpoints/. Ctrl-C and SIGTERM save one too; --resume continues from the newest. The model is
-        that of the checkpoint with the lowest test loss.
+        <output-dir>-checkpoints/. Ctrl-C and SIGTERM save one too; --resume continues from the newest. The model of
+        the checkpoint with the lowest test loss is saved.
 
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
     deepspeed --num_gpus 2 train.py --batch-size 32      # several GPUs; torchrun --nproc_per_node 2 works as well
@@ -17,37 +17,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
-import os
 import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatter.adapters import add_adapters
-from chatter.checkpoints import delete_incomplete, describe_run, find_checkpoint, prepare_checkpoints, read_state
-from chatter.cli import InputError, bounded, log, make_parser, plain_errors, positive_int
-from chatter.devices import choose_device, is_ampere
+from chatter.cli import (
+    InputError,
+    bounded,
+    is_first_process,
+    log,
+    make_parser,
+    plain_errors,
+    positive_int,
+)
+from chatter.devices import choose_device
 from chatter.files import MODEL_MARKER, reserved
-from chatter.fused import choose_optimizer, fuse_gelu
-from chatter.hub import fetched_folder
-from chatter.loss import MeanTokenLoss, collate, sum_token_losses
-from chatter.memory import log_peak
-from chatter.plan import print_plan
-from chatter.processes import (
+from chatter.training.distributed import (
     join_process_group,
     leave_process_group,
     left_on_error,
-    load_deepspeed_config,
     plain_library_errors,
 )
-from chatter.tokens.chat import ChatFormat, known_channels, opening_header
-from chatter.wording.training_messages import TrainingMessages
 
-if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
-    import torch
-    from transformers import TrainingArguments
+if TYPE_CHECKING:
+    from chatter.training.run import TrainingRun
 
 HIGH = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
 
@@ -57,17 +52,42 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
 
     Return 0, or the number of the signal that stopped it, SIGINT or SIGTERM.
     """
-    from functools import partial
-
-    from transformers import PrinterCallback, Trainer, set_seed
     from transformers.utils.logging import set_verbosity_error
 
-    from chatter.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
-    from chatter.models import load_model
-    from chatter.saving import find_sources, save_model
-    from chatter.tokens.dataset import load_blocks, read_data_summary
+    from chatter.training.checkpoints import delete_incomplete, find_checkpoint, is_finished
+    from chatter.training.saving import save_model
 
-    set_verbosity_error()  # the warnings are about what is intended here: a new token, no attention mask
+    set_verbosity_error()  # its warnings are about things that are intended here: a new token, no attention mask
+    run = prepare(args, output_dir)
+    checkpoint = find_checkpoint(run.checkpoints, run.description) if args.resume else None
+    if checkpoint and is_finished(checkpoint, run.settings.max_steps):
+        log("this run is finished: saving its model again. Pass more --epochs to train further.")
+        if is_first_process():
+            save_model(run)
+        return 0
+    try:
+        signal_number = fit(run, checkpoint)
+        if not signal_number and is_first_process():
+            save_model(run)
+    except Exception:
+        if is_first_process():
+            delete_incomplete(run.checkpoints)
+        raise
+    return signal_number
+
+
+def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
+    """Load the blocks and the model, and settle how to train. Raises InputError if they do not fit together."""
+    from transformers import set_seed
+
+    from chatter.hub import fetched_folder
+    from chatter.tokens.chat import ChatFormat, known_channels
+    from chatter.tokens.dataset import load_blocks, read_data_summary
+    from chatter.training.checkpoints import describe_run
+    from chatter.training.model import add_adapters, fuse_gelu, load_model
+    from chatter.training.run import TrainingRun
+    from chatter.training.saving import folders_with_training_messages
+    from chatter.training.settings import choose_precision, count_steps, training_arguments
 
     checkpoints = Path(f"{args.output_dir}-checkpoints").resolve()
     if checkpoints.exists() and not (args.overwrite or args.resume):
@@ -84,144 +104,75 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
     start = fetched_folder(args.model)
-    chat_format = ChatFormat.of(tokenizer, block_size, known_channels(data, start))
-    sources = find_sources(args.dataset_dir, start)
-    said = TrainingMessages.open(*sources) if sources else ()
     if not args.no_deepspeed:
         join_process_group()
-    settings = training_arguments(args, len(blocks["train"]), checkpoints, model.config.dtype)
-    run = describe_run(args, settings)
-    checkpoint = find_checkpoint(checkpoints, run) if args.resume else None
-    settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
+    precision = choose_precision(args, model.config.dtype)
     steps_per_epoch = count_steps(len(blocks["train"]), args.batch_size)
-    every = max(1, round(args.eval_every * steps_per_epoch)) if args.eval_every else 0  # steps
-    is_first = settings.process_index == 0  # of several processes
-    save = partial(save_model, args, checkpoints, output_dir, tokenizer, chat_format, run, data, start, sources)
-    if checkpoint and is_finished(checkpoint, settings.max_steps):
-        log("this run is finished: saving its model again. Pass more --epochs to train further.")
-        if is_first:
-            save()
-        return 0
-    if is_first:
-        print_plan(model, blocks, settings, args)
-        prepare_checkpoints(checkpoints, keep_complete=bool(checkpoint))
-
-    try:
-        trainer = Trainer(
-            model=model,
-            args=settings,
-            data_collator=partial(collate, pad=tokenizer.pad_token_id),
-            train_dataset=blocks["train"],
-            eval_dataset=blocks["test"],
-            processing_class=tokenizer,
-            preprocess_logits_for_metrics=sum_token_losses,
-            compute_metrics=MeanTokenLoss(),
-        )
-        stop = StopOnSignal()
-        trainer.remove_callback(PrinterCallback)
-        for callback in (
-            *([Reschedule()] if checkpoint else []),
-            Progress(args.batch_size * block_size, chat_format, opening_header(data), said),
-            Evaluations(every, args.patience),
-            CompleteCheckpoints(checkpoints, run, args.keep_checkpoints),
-            stop,
-        ):
-            trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        log_peak()
-        if not stop.received and is_first:
-            save()
-    except Exception:
-        if is_first:
-            delete_incomplete(checkpoints)
-        raise
-    if stop.received:
-        log(f"stopped at step {trainer.state.global_step}. Pass --resume to continue from there.")
-    return stop.received
-
-
-def is_finished(checkpoint: Path, max_steps: int) -> bool:
-    """Return whether a checkpoint is that of the last step. Raises InputError if the run is to end before it."""
-    step = read_state(checkpoint)["global_step"]
-    if step > max_steps:
-        raise InputError(
-            f"{checkpoint} has {step} steps already, but the options ask for {max_steps}. Pass more --epochs or "
-            "--max-steps, or start again with --overwrite instead of --resume."
-        )
-    return step == max_steps
-
-
-def count_steps(num_blocks: int, batch_size: int) -> int:
-    """Return the optimizer steps of an epoch, of which the last may have fewer blocks."""
-    return math.ceil(num_blocks / batch_size)
-
-
-def training_arguments(
-    args: argparse.Namespace, num_train_blocks: int, checkpoints: Path, dtype: torch.dtype | None = None
-) -> TrainingArguments:
-    """Build the TrainingArguments for a model that came in `dtype`."""
-    from transformers import TrainingArguments
-
-    cuda = args.device == "cuda"
-    precision = choose_precision(args, cuda, dtype)
-    if args.report_to == "tensorboard" and not find_spec("tensorboard"):
-        raise InputError("--report-to tensorboard needs tensorboard. Run pip install tensorboard.")
-    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation, rest = divmod(args.batch_size, args.micro_batch_size * num_processes)
-    if rest or not accumulation:
-        raise InputError(
-            f"--batch-size {args.batch_size} is not a multiple of --micro-batch-size {args.micro_batch_size} times "
-            f"{num_processes} process(es). Change one of them."
-        )
-    steps_per_epoch = count_steps(num_train_blocks, args.batch_size)
-    max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
-    warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
-    return TrainingArguments(
-        output_dir=str(checkpoints),
-        deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed, args.offload),
-        use_cpu=not cuda,
-        fp16=precision == "fp16",
-        bf16=precision == "bf16",
-        tf32=(cuda and precision == "fp32" and is_ampere()) or None,
-        optim=choose_optimizer(precision, cuda, deepspeed=not args.no_deepspeed),
-        activation_checkpointing=args.gradient_checkpointing,
-        learning_rate=args.learning_rate,
-        lr_scheduler_type="linear",  # up during the warm-up, then down to 0 at the last step
-        warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the learning rate would stay near 0
-        max_steps=max_steps,
-        per_device_train_batch_size=args.micro_batch_size,
-        per_device_eval_batch_size=args.micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        save_strategy="epoch",
-        eval_strategy="epoch",
-        eval_on_start=True,
-        logging_steps=10,
-        logging_nan_inf_filter=False,  # a loss that is not a number must be visible
-        batch_eval_metrics=True,
-        remove_unused_columns=False,
-        ddp_find_unused_parameters=False,
-        label_names=["labels"],  # which the Trainer cannot know of a model with adapters
-        report_to=args.report_to,
-        disable_tqdm=True,  # chatter.callbacks.Progress is used instead
-        log_level_replica="error",  # as in the first process, see train()
-        seed=args.seed,
+    settings = training_arguments(args, steps_per_epoch, checkpoints, precision)
+    return TrainingRun(
+        args=args,
+        output_dir=output_dir,
+        checkpoints=checkpoints,
+        blocks=blocks,
+        data=data,
+        tokenizer=tokenizer,
+        chat_format=ChatFormat.of(tokenizer, block_size, known_channels(data, start)),
+        start=start,
+        model=model,
+        message_folders=folders_with_training_messages(args.dataset_dir, start),
+        precision=precision,
+        settings=settings,
+        steps_per_epoch=steps_per_epoch,
+        description=describe_run(args, settings, precision),
     )
 
 
-def choose_precision(args: argparse.Namespace, cuda: bool, dtype: torch.dtype | None) -> str:
-    """Return fp16, bf16 or fp32 for what --precision says. Raises InputError if the device cannot train in it."""
-    import torch
+def fit(run: TrainingRun, checkpoint: Path | None) -> int:
+    """Train from the beginning or from a checkpoint. Return 0, or the number of the signal that stopped it."""
+    from functools import partial
 
-    if args.precision == "auto":
-        return "fp32" if not cuda else "bf16" if dtype == torch.bfloat16 and is_ampere() else "fp16"
-    can_fp16 = cuda
-    if not args.no_deepspeed:
-        from deepspeed.accelerator import get_accelerator
+    from transformers import PrinterCallback, Trainer
 
-        can_fp16 = get_accelerator().is_fp16_supported()
-    if args.precision == "fp16" and not can_fp16:
-        raise InputError("this device cannot train in fp16. Pass --precision bf16 or fp32.")
-    return args.precision
+    from chatter.tokens.chat import opening_header
+    from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
+    from chatter.training.checkpoints import prepare_checkpoints
+    from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
+    from chatter.training.plan import log_peak, print_plan
+    from chatter.wording.training_messages import TrainingMessages
+
+    args, blocks = run.args, run.blocks
+    if is_first_process():
+        print_plan(run)
+        prepare_checkpoints(run.checkpoints, keep_complete=bool(checkpoint))
+    run.settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
+    trainer = Trainer(
+        model=run.model,
+        args=run.settings,
+        data_collator=partial(collate, pad=run.tokenizer.pad_token_id),
+        train_dataset=blocks["train"],
+        eval_dataset=blocks["test"],
+        processing_class=run.tokenizer,
+        preprocess_logits_for_metrics=sum_token_losses,
+        compute_metrics=MeanTokenLoss(),
+    )
+    trainer.remove_callback(PrinterCallback)
+    training_messages = TrainingMessages.open(*run.message_folders) if run.message_folders else ()
+    tokens_per_step = args.batch_size * run.chat_format.block_size
+    every = max(1, round(args.eval_every * run.steps_per_epoch)) if args.eval_every else 0  # steps
+    stop = StopOnSignal()
+    for callback in (
+        *([Reschedule()] if checkpoint else []),
+        Progress(tokens_per_step, run.chat_format, opening_header(run.data), training_messages),
+        Evaluations(every, args.patience),
+        CompleteCheckpoints(run.checkpoints, run.description, args.keep_checkpoints),
+        stop,
+    ):
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    log_peak()
+    if stop.received:
+        log(f"stopped at step {trainer.state.global_step}. Pass --resume to continue from there.")
+    return stop.received
 
 
 def parse_args() -> argparse.Namespace:
@@ -303,7 +254,7 @@ def main() -> None:
         args.device = choose_device(args.device, args.precision)
         with contextlib.ExitStack() as stack:
             output_dir = args.output_dir
-            if os.environ.get("RANK", "0") == "0":  # the first of the processes that a launcher started
+            if is_first_process():
                 output_dir = stack.enter_context(reserved(output_dir, MODEL_MARKER))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
             stack.enter_context(plain_library_errors(output_dir))

@@ -20,8 +20,8 @@ from harness import parse_args, save, table
 from torch import nn
 
 from chatter.devices import hide_gpus
-from chatter.fused import fuse_gelu
-from chatter.memory import MAX_LIVE, Mode, Shape, count_gpu, count_host, describe, fits
+from chatter.training.model import fuse_gelu
+from chatter.training.plan import MAX_LIVE, Mode, Shape, describe, estimate_gpu, estimate_host, fits
 
 SIZES = {"gpt2": (768, 12, 12), "gpt2-medium": (1024, 24, 16), "gpt2-large": (1280, 36, 20), "gpt2-xl": (1600, 48, 25)}
 MICRO_BATCHES = [1, 2, 4, 8, 16]
@@ -92,7 +92,7 @@ def simulate(size: str, micro_batch: int, half: bool = True, fused: bool = True,
 
 @cache
 def shape_of_block(size: str) -> Shape:
-    """Return the shape that train.py counts with, from weights without data, for micro-batches of a block."""
+    """Return the shape that train.py estimates with, from weights without data, for micro-batches of a block."""
     with torch.device("meta"):
         return describe(make_network(size, torch.float32, fused=False, checkpointing=False), BLOCK_SIZE)
 
@@ -101,8 +101,8 @@ def shape_of(size: str, micro_batch: int) -> Shape:
     return replace(shape_of_block(size), tokens=micro_batch * BLOCK_SIZE)
 
 
-def compare_with_count(sizes: list[str], micro_batches: list[int]) -> list[dict]:
-    """Return a row for each size, micro-batch and way to train: GB by count and by simulation."""
+def compare_with_estimate(sizes: list[str], micro_batches: list[int]) -> list[dict]:
+    """Return a row for each size, micro-batch and way to train: GB by estimate and by simulation."""
     rows = []
     ways = {"fp16": {}, "fp16, checkpointing": {"checkpointing": True}, "fp32": {"half": False}}
     ways |= {"fp16, gelu_new": {"fused": False}}
@@ -115,24 +115,26 @@ def compare_with_count(sizes: list[str], micro_batches: list[int]) -> list[dict]
                 row = {"model": size, "micro-batch": str(micro_batch), "way": way, "simulated GB": simulated}
                 if options.get("fused", True):
                     mode = Mode(half=options.get("half", True), checkpointing=options.get("checkpointing", False))
-                    counted = sum(count_gpu(shape_of(size, micro_batch), mode).values()) / 1e9
-                    rows.append(row | {"counted GB": counted, "counted / simulated": counted / simulated})
+                    estimated = sum(estimate_gpu(shape_of(size, micro_batch), mode).values()) / 1e9
+                    rows.append(row | {"estimated GB": estimated, "estimated / simulated": estimated / simulated})
                 else:
-                    rows.append(row | {"counted GB": "", "counted / simulated": ""})
+                    rows.append(row | {"estimated GB": "", "estimated / simulated": ""})
                 print(rows[-1], file=sys.stderr)
     return rows
 
 
 def largest_micro_batch(size: str, mode: Mode, gigabytes: float) -> str:
-    """Return the largest micro-batch of a block or more that fits a GPU by count; "-" if none does."""
+    """Return the largest micro-batch of a block or more that is estimated to fit a GPU; "-" if none does."""
     fitting = [
-        batch for batch in MICRO_BATCHES if fits(sum(count_gpu(shape_of(size, batch), mode).values()), gigabytes * 1e9)
+        batch
+        for batch in MICRO_BATCHES
+        if fits(sum(estimate_gpu(shape_of(size, batch), mode).values()), gigabytes * 1e9)
     ]
     return str(max(fitting)) if fitting else "-"
 
 
 def what_fits(sizes: list[str]) -> list[dict]:
-    """Return a row for each size and mode: the largest micro-batch for each GPU, and the host memory, by count."""
+    """Return a row for each size and mode: the largest micro-batch for each GPU, and the estimated host memory."""
     rows = []
     for size in sizes:
         for name, mode in MODES.items():
@@ -140,7 +142,7 @@ def what_fits(sizes: list[str]) -> list[dict]:
                 chosen = replace(mode, checkpointing=checkpointing)
                 row = {"model": size, "train.py": name + " --gradient-checkpointing" * checkpointing}
                 row |= {f"{gigabytes} GB": largest_micro_batch(size, chosen, gigabytes) for gigabytes in GPUS}
-                host = count_host(shape_of(size, 8), chosen, cuda=True) / 1e9
+                host = estimate_host(shape_of(size, 8), chosen, cuda=True) / 1e9
                 rows.append(row | {"host GB": f"{host:.1f}", "notebook": largest_on_notebook(size, chosen, host)})
     return rows
 
@@ -150,7 +152,7 @@ def largest_on_notebook(size: str, mode: Mode, host: float) -> str:
 
 
 def estimate_of_deepspeed(sizes: list[str]) -> list[dict]:
-    """Return DeepSpeed's own estimate of weights, gradients and optimizer, beside train.py's count."""
+    """Return DeepSpeed's own estimate of weights, gradients and optimizer, beside train.py's estimate."""
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 
     rows = []
@@ -161,11 +163,12 @@ def estimate_of_deepspeed(sizes: list[str]) -> list[dict]:
             host, gpu, _ = estimate_zero3_model_states_mem_needs(
                 shape.parameters, shape.largest, cpu_offload=offload, cpu_offload_params=offload, zero_init=False
             )
-            parts = count_gpu(shape, MODES[name])
+            parts = estimate_gpu(shape, MODES[name])
             states = sum(parts[part] for part in ("weights", "gradients", "optimizer"))
-            row = {"model": size, "train.py": name, "GPU, DeepSpeed": gpu / 1e9, "GPU, counted": states / 1e9}
+            row = {"model": size, "train.py": name, "GPU, DeepSpeed": gpu / 1e9, "GPU, estimated": states / 1e9}
             rows.append(
-                row | {"host, DeepSpeed": host / 1e9, "host, counted": count_host(shape, MODES[name], cuda=True) / 1e9}
+                row
+                | {"host, DeepSpeed": host / 1e9, "host, estimated": estimate_host(shape, MODES[name], cuda=True) / 1e9}
             )
     return rows
 
@@ -175,7 +178,7 @@ def main() -> None:
     hide_gpus()
     warnings.filterwarnings("ignore", module="torch.distributed")  # of gradients that are gone
     sizes = ["gpt2"] if args.quick else [*SIZES]
-    rows = compare_with_count(sizes, [1, 8] if args.quick else MICRO_BATCHES)
+    rows = compare_with_estimate(sizes, [1, 8] if args.quick else MICRO_BATCHES)
     estimates, fitting = estimate_of_deepspeed(sizes), what_fits(sizes)
     print(f"estimates: GPU memory of the default, with both offloads\n\n{table(rows)}\n")
     print(f"estimates: weights, gradients and optimizer in GB\n\n{table(estimates)}\n")
@@ -184,8 +187,8 @@ def main() -> None:
         f"{table(fitting)}\n\n-: none. notebook: a GPU of 16 GB and {NOTEBOOK_RAM} GB of host memory, as free ones have"
     )
     save("memory", {"rows": rows, "states": estimates, "fits": fitting}, args)
-    worst = max(abs(row["counted / simulated"] - 1) for row in rows if row["counted / simulated"] != "")
-    print(f"\nthe count differs from the simulation by {worst:.1%} at most")
+    worst = max(abs(row["estimated / simulated"] - 1) for row in rows if row["estimated / simulated"] != "")
+    print(f"\nthe estimate differs from the simulation by {worst:.1%} at most")
     sys.exit(worst > 0.15)
 
 

@@ -33,9 +33,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from chatter.generation.choose_engine import load_engine
 from chatter.generation.transformers_engine import load_weights
-from chatter.report import METRICS
 from chatter.tokens.chat import newline_id
 from chatter.tokens.dataset import load_blocks
+from chatter.training.saving import METRICS
 from chatter.wording.training_messages import TrainingMessages, has_enough_words
 from generate import generate
 

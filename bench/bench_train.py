@@ -25,9 +25,9 @@ import torch
 from datasets import DatasetDict
 from harness import ROOT, Run, make_model, parse_args, run, save, table, time_in_turns
 
-from chatter.fused import fuse_gelu
 from chatter.tokens.dataset import save_dataset
 from chatter.tokens.tokenizer import load_tokenizer
+from chatter.training.model import fuse_gelu
 
 BATCH_SIZE = 24
 # Words of a GPU's name -> its dense half-precision peak in FLOP/s, from NVIDIA's data sheets; the first that fit count.

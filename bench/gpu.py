@@ -32,7 +32,7 @@ from harness import RESULTS, ROOT, SHAPES, Command, machine, make_model, parse_a
 
 from chatter.devices import is_ampere
 from chatter.generation.choose_engine import load_engine
-from chatter.loss import IGNORED_LABEL
+from chatter.training.loss import IGNORED_LABEL
 
 NUM_STEPS = 10
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 3e-2}  # of a mean loss near 11, beside float32
@@ -254,7 +254,7 @@ def slowest_operations(place: Place, model: Path) -> list[tuple[str, float]]:
     from torch.profiler import ProfilerActivity, profile
     from transformers import AutoModelForCausalLM
 
-    from chatter.fused import fuse_gelu
+    from chatter.training.model import fuse_gelu
 
     dtype = torch.float32 if place.rehearsal else torch.float16
     network = fuse_gelu(AutoModelForCausalLM.from_pretrained(model, dtype=dtype)).to(place.device).train()

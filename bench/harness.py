@@ -257,8 +257,8 @@ def make_model(folder: Path, shape: str) -> None:
     from tokenizers import Tokenizer
     from transformers import GPT2Config, PreTrainedTokenizerFast
 
-    from chatter.models import load_model
     from chatter.tokens.tokenizer import load_tokenizer
+    from chatter.training.model import load_model
 
     width, num_layers, num_heads = SHAPES[shape]
     small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))

@@ -43,10 +43,10 @@ size, sampled at least ten times a second. This project's bars are blue. On a sh
 factor of two from one day to another, and ratios by less.
 """
 MEMORY = """\
-Estimates, by `make bench-memory`; no GPU measured them. The first table compares train.py's count with a simulation of
-every tensor, for the default mode, the second with DeepSpeed's own estimate, in GB. The third has the largest
-micro-batch of 512 tokens a block that fits; a notebook has a GPU of 16 GB and 12.7 GB of host memory. Left out are
-CUDA's context, the allocator's fragments and what kernels need for themselves.
+Estimates, by `make bench-memory`; no GPU measured them. The first table compares train.py's estimate with a simulation
+of every tensor, for the default mode, the second with DeepSpeed's own estimate, in GB. The third has the largest
+micro-batch of 512 tokens a block that fits; a free online notebook has a GPU of 16 GB and 12.7 GB of host memory. Left
+out are CUDA's context, the allocator's fragments and the needs of kernels.
 """
 COMPARISON = """\
 ## How it compares
@@ -161,7 +161,7 @@ def report_machine(results: dict, name: str) -> list[str]:
             lines += [growth_table(unit, growth), ""]
             lines += [f"![time and memory against size]({figure})", ""]
     if memory := results.get("memory"):
-        lines += ["### GPU memory by simulation and by count", "", MEMORY]
+        lines += ["### GPU memory by simulation and by estimate", "", MEMORY]
         lines += [line for part in ("rows", "states", "fits") for line in (table(memory[part]), "")]
     if soak := results.get("soak"):
         lines += ["### What was broken on purpose, and what was lost", ""]

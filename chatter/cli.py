@@ -20,11 +20,21 @@ class InputError(Exception):
     """An error that the user can fix. Its text says what is wrong and what to do."""
 
 
+def is_launched() -> bool:
+    """Return whether a launcher, such as torchrun or deepspeed, has started this process."""
+    return "RANK" in os.environ
+
+
+def is_first_process() -> bool:
+    """Return whether this is the first of the processes that train together, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def log(text: str) -> None:
-    """Print a line on stderr, above a progress bar, and once however many processes there are."""
+    """Print a line on stderr, above a progress bar, from the first process."""
     from tqdm import tqdm
 
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         tqdm.write(text, file=sys.stderr)
 
 
@@ -97,7 +107,7 @@ def plain_errors() -> Iterator[None]:
     prepare_streams()
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"  # progress bars, the libraries' own included, are for terminals
-    if "RANK" not in os.environ:  # a launcher sends SIGTERM to processes that wait for one that has failed, in C++
+    if not is_launched():  # a launcher sends SIGTERM to processes that wait in C++ for one that has failed
         signal.signal(signal.SIGTERM, terminate)
     try:
         yield

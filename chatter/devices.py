@@ -9,7 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from chatter.cli import InputError, log
+from chatter.cli import InputError, is_launched, log
 
 WHEELS = "https://download.pytorch.org/whl"
 NVIDIA = "0x10de"  # in PCI's list of vendors
@@ -65,7 +65,7 @@ def take_one_gpu(num_gpus: int) -> None:
 
     transformers would otherwise take all of them, in one process, with as many times the batch.
     """
-    if "RANK" in os.environ:
+    if is_launched():
         return
     visible = visible_gpus()
     if visible is None:

@@ -177,8 +177,8 @@ def save_chatter(model, tokenizer, folder):
 @pytest.fixture(scope="session")
 def random_model(small_model, tmp_path_factory):
     """A folder with a chatter of random weights: no trained model writes worse text."""
-    from chatter.models import load_model
     from chatter.tokens.tokenizer import load_tokenizer
+    from chatter.training.model import load_model
 
     tokenizer = load_tokenizer(str(small_model))
     model = load_model(str(small_model), tokenizer, 64)
@@ -191,8 +191,8 @@ def parrot(small_model, tmp_path_factory):
     import torch
 
     from chatter.generation.choose_engine import load_engine
-    from chatter.models import load_model
     from chatter.tokens.tokenizer import load_tokenizer
+    from chatter.training.model import load_model
 
     tokenizer = load_tokenizer(str(small_model))
     torch.manual_seed(0)
@@ -337,7 +337,7 @@ def plain_loop(small_model, dataset_dir, tokenizer):
     from torch.nn.functional import cross_entropy
     from transformers import get_linear_schedule_with_warmup, set_seed
 
-    from chatter.models import load_model
+    from chatter.training.model import load_model
 
     set_seed(42)
     model = load_model(str(small_model), tokenizer, BLOCK_SIZE)
@@ -358,6 +358,13 @@ def plain_loop(small_model, dataset_dir, tokenizer):
         schedule.step()
         optimizer.zero_grad()
     return model, sum(losses) / len(losses)
+
+
+def settings_of(args, num_blocks, checkpoints=Path("checkpoints")):
+    """Return the TrainingArguments of train.py's options for this many training blocks."""
+    from chatter.training.settings import choose_precision, count_steps, training_arguments
+
+    return training_arguments(args, count_steps(num_blocks, args.batch_size), checkpoints, choose_precision(args))
 
 
 def largest_difference(model, folder):
@@ -391,7 +398,7 @@ def loss_of(model, dataset_dir, tokenizer):
     from datasets import DatasetDict
     from transformers import AutoModelForCausalLM
 
-    from chatter.loss import collate
+    from chatter.training.loss import collate
 
     if isinstance(model, Path):
         model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

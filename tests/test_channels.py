@@ -1,4 +1,4 @@
-"""chatter/channels.py: blocks of one channel each, and a model that stays in the channel it speaks in."""
+"""Channels: blocks of one channel each, and a model that stays in the channel it speaks in."""
 
 import csv
 import json

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chatter.generation.choose_engine import load_engine
-from chatter.models import load_model
 from chatter.tokens.chat import ChatFormat, clean, decode_message, encode
 from chatter.tokens.tokenizer import load_encoder, load_tokenizer
+from chatter.training.model import load_model
 
 TRICKY = [
     "hi!",

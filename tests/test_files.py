@@ -1,4 +1,4 @@
-"""chatter/files.py: output is whole or not there, one run writes it at a time, and others' files are safe."""
+"""chatter.files: output is whole or not there, one run writes it at a time, and others' files are safe."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""chatter/hub.py: a model from the hub or its cache, or an error soon. A server on this machine plays the hub."""
+"""chatter.hub: a model from the hub or its cache, or an error soon. A server on this machine plays the hub."""
 
 import json
 import shutil

@@ -22,6 +22,7 @@ from conftest import (
     loss_of,
     read_history,
     run,
+    settings_of,
     start,
     wait_for,
     without_manifest,
@@ -32,16 +33,17 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from chatter.files import MANIFEST
-from chatter.models import load_model
-from train import choose_precision, parse_args, training_arguments
+from chatter.training.model import load_model
+from chatter.training.settings import choose_precision
+from train import parse_args
 
 
 def test_defaults(tmp_path, monkeypatch):
-    """With no option: the settings that the README states."""
+    """With no option: the settings that docs/training.md states."""
     monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed", "--output-dir", str(tmp_path / "m")])
     args = parse_args()
     assert (args.model, args.dataset_dir) == ("gpt2-medium", Path("data/tokenized_datasets"))
-    settings = training_arguments(args, 2400, tmp_path)
+    settings = settings_of(args, 2400, tmp_path)
     assert settings.gradient_accumulation_steps * settings.per_device_train_batch_size == 24
     assert settings.per_device_train_batch_size == 8
     assert (settings.optim, settings.learning_rate, settings.max_steps) == ("adamw_torch_fused", 1e-3, 3 * 100)
@@ -60,10 +62,10 @@ def test_defaults(tmp_path, monkeypatch):
 )
 def test_the_precision_on_a_gpu_is_that_of_the_model(dtype, capability, expected, monkeypatch):
     """No GPU is at hand: torch.cuda's answer is replaced."""
-    monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed"])
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
-    assert choose_precision(parse_args(), cuda=True, dtype=dtype) == expected
-    assert choose_precision(parse_args(), cuda=False, dtype=dtype) == "fp32"
+    for device, precision in {"cuda": expected, "cpu": "fp32"}.items():
+        monkeypatch.setattr(sys, "argv", ["train.py", "--no-deepspeed", "--device", device])
+        assert choose_precision(parse_args(), dtype) == precision
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_fp32_computes_in_tf32_from_ampere_on(precision, capability, mode, monke
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     monkeypatch.setattr("transformers.training_args.is_torch_tf32_available", lambda: capability >= (8, 0))
     monkeypatch.setattr(torch.backends, "fp32_precision", "none")
-    training_arguments(parse_args(), 2400, tmp_path)
+    settings_of(parse_args(), 2400, tmp_path)
     assert torch.backends.fp32_precision == mode
 
 
@@ -410,7 +412,7 @@ def test_a_run_too_short_for_its_warm_up_has_none(tmp_path):
     def warmup_steps(*args):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["train.py", "--no-deepspeed", *map(str, args)])
-            return training_arguments(parse_args(), 240, tmp_path).warmup_steps
+            return settings_of(parse_args(), 240, tmp_path).warmup_steps
 
     assert warmup_steps() == 1
     assert warmup_steps("--max-steps", 1) == 0 and warmup_steps("--max-steps", 2) == 1

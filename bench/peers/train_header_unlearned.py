@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from chatter import blocks, loss
+from chatter.tokens import dataset
+from chatter.training import loss
 
-load, collate = blocks.load_blocks, loss.collate
+load, collate = dataset.load_blocks, loss.collate
 
 
 def load_blocks(dataset_dir):
@@ -30,6 +31,6 @@ def collate_without_headers(rows, pad):
     return batch
 
 
-blocks.load_blocks, loss.collate = load_blocks, collate_without_headers
+dataset.load_blocks, loss.collate = load_blocks, collate_without_headers
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from chatter import processes
+from chatter.training import distributed
 
-original = processes.join_process_group
+original = distributed.join_process_group
 
 
 def join_process_group():
@@ -20,6 +20,6 @@ def join_process_group():
     type(get_accelerator()).is_fp16_supported = lambda self: True
 
 
-processes.join_process_group = join_process_group
+distributed.join_process_group = join_process_group
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from chatter.callbacks import Progress
+from chatter.training.callbacks import Progress
 
 original = Progress.on_train_begin
 

@@ -1,4 +1,4 @@
-"""chatter/chat.py: messages become the ids that the model's own tokenizer gives them, and ids become messages."""
+"""chatter.tokens.chat: messages become the ids that the model's own tokenizer gives them, and ids become messages."""
 
 import dataclasses
 import re

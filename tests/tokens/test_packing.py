@@ -1,4 +1,4 @@
-"""chatter/packing.py: whole messages in blocks, as the obvious and slow way would pack them."""
+"""chatter.tokens.packing: whole messages in blocks, as the obvious and slow way would pack them."""
 
 import numpy as np
 import pytest

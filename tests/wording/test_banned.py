@@ -1,4 +1,4 @@
-"""chatter/banned.py: what must not be said is found however it is written, and nothing else is."""
+"""chatter.wording.banned: what must not be said is found however it is written, and nothing else is."""
 
 from pathlib import Path
 

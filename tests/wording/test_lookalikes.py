@@ -1,4 +1,4 @@
-"""chatter/lookalikes.py: what cannot be seen is dropped, and what looks alike is equal."""
+"""chatter.wording.lookalikes: what cannot be seen is dropped, and what looks alike is equal."""
 
 import sys
 import unicodedata

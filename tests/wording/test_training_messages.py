@@ -1,4 +1,4 @@
-"""chatter/said.py: a longer message of the training chat is never said again, however it is written."""
+"""chatter.wording.training_messages: a longer training message is never repeated, however it is written."""
 
 import shutil
 from itertools import permutations
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chatter.cli import InputError
 from chatter.generation.choose_engine import load_engine
 from chatter.generation.engine import Sampling
-from chatter.saving import find_sources
+from chatter.training.saving import folders_with_training_messages
 from chatter.wording.training_messages import (
     HASHES,
     TrainingMessages,
@@ -112,13 +112,13 @@ def test_the_union_has_what_was_said_in_all(said_in, tmp_path):
 
 def test_what_is_not_known_of_all_sources_is_not_taken_along(said_in, tmp_path, capsys):
     dataset, start = said_in("dataset", MESSAGE), said_in("start", "a b c d")
-    assert find_sources(dataset, start) == [dataset, start]
-    assert find_sources(dataset, tmp_path / "pretrained") == [dataset]
+    assert folders_with_training_messages(dataset, start) == [dataset, start]
+    assert folders_with_training_messages(dataset, tmp_path / "pretrained") == [dataset]
     assert capsys.readouterr().err == ""
     (start / HASHES).unlink()
     (start / "metrics.json").write_text("{}")  # a chatter of the version before
     for sources in ((dataset, start), (tmp_path, tmp_path / "pretrained")):
-        assert find_sources(*sources) == []
+        assert folders_with_training_messages(*sources) == []
         assert "has no said.u64: generate.py --no-copies will not work with the new model" in capsys.readouterr().err
 
 

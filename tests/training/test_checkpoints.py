@@ -1,4 +1,4 @@
-"""chatter.checkpoints: a run continues from its own complete checkpoints, however it was stopped."""
+"""chatter.training.checkpoints: a run continues from its own complete checkpoints, however it was stopped."""
 
 import json
 import os
@@ -9,15 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SPIES, TEN_STEPS, assert_the_best_is_saved, error_of, run, start, wait_for
+from conftest import SPIES, TEN_STEPS, assert_the_best_is_saved, error_of, run, settings_of, start, wait_for
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
-from chatter.checkpoints import (
-    IRRELEVANT,
+from chatter.cli import InputError
+from chatter.files import MANIFEST
+from chatter.training.checkpoints import (
+    FREE,
     MARKER,
     RESOLVED,
+    RESUMED,
     SCHEDULE,
     complete_checkpoints,
     delete_incomplete,
@@ -25,15 +28,13 @@ from chatter.checkpoints import (
     find_best,
     find_checkpoint,
     mark_complete,
-    precision_of,
     prepare_checkpoints,
     read_state,
 )
-from chatter.cli import InputError
-from chatter.files import MANIFEST
-from train import parse_args, training_arguments
+from chatter.training.settings import choose_precision
+from train import parse_args
 
-RUN = {"--seed": 42, "--model": "gpt2", "--epochs": 3.0, "--max-steps": None, "--learning-rate": 1e-3}
+RUN = {"--seed": 42, "--lora-rank": 0, "--model": "gpt2", "--epochs": 3.0, "--max-steps": None, "--learning-rate": 1e-3}
 LOSSES = {0: 0.5, 6: 3.0, 9: 2.0, 12: 2.5, 15: 1.0}  # before training and at each checkpoint
 
 
@@ -49,6 +50,7 @@ def checkpoints(tmp_path):
         (folder / f"checkpoint-{step}/trainer_state.json").write_text(json.dumps(state))
         if step < 15:
             mark_complete(folder / f"checkpoint-{step}", RUN, None)
+    (folder / MANIFEST).write_text('{"files": []}')
     return folder
 
 
@@ -75,10 +77,8 @@ def test_the_best_checkpoint_is_complete_and_of_a_step(checkpoints):
     assert find_best(checkpoints)[0].name == "checkpoint-15"
 
 
-def test_a_checkpoint_of_the_version_before_has_no_adapters(checkpoints):
-    """It knew no --lora-rank, and trained all weights."""
-    newest = checkpoints / "checkpoint-12"
-    assert find_checkpoint(checkpoints, RUN | {"--lora-rank": 0}) == newest
+def test_adapters_do_not_continue_a_run_without_them(checkpoints):
+    assert find_checkpoint(checkpoints, RUN | {"--lora-rank": 0}) == checkpoints / "checkpoint-12"
     with pytest.raises(InputError, match="was made with --lora-rank 0, but this run has 8"):
         find_checkpoint(checkpoints, RUN | {"--lora-rank": 8})
 
@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_named(checkpoints, name, content):
 def test_what_is_incomplete_is_deleted(checkpoints):
     (checkpoints / "runs").mkdir()  # of TensorBoard
     delete_incomplete(checkpoints)
-    assert names(checkpoints) == ["checkpoint-12", "checkpoint-6", "checkpoint-9", "runs"]
+    assert names(checkpoints) == [MANIFEST, "checkpoint-12", "checkpoint-6", "checkpoint-9", "runs"]
 
 
 @pytest.mark.parametrize(
@@ -173,18 +173,19 @@ def options(dataset_dir, monkeypatch):
 
 def description(args):
     """Return the description of a run with these options, as a checkpoint has it."""
-    run = describe_run(args, training_arguments(args, 24, Path("checkpoints")))
+    run = describe_run(args, settings_of(args, 24), choose_precision(args))
     return json.loads(json.dumps(run))
 
 
 def test_every_option_is_compared(options):
-    """But those that do not change the weights, and those that are compared by what they come to."""
+    """Except options that do not change the weights, and those that are compared by their results."""
     args = options()
-    assert vars(args).keys() >= IRRELEVANT | RESOLVED  # no option that was renamed
-    compared = {f"--{name.replace('_', '-')}" for name in vars(args).keys() - IRRELEVANT - RESOLVED}
-    assert compared > SCHEDULE
+    assert vars(args).keys() >= RESUMED.keys()  # no option that was renamed
+    free = {name for name in RESUMED if RESUMED[name] in (FREE, RESOLVED)}
+    compared = {f"--{name.replace('_', '-')}" for name in vars(args).keys() - free}
     assert {name for name in description(args) if name.startswith("--")} == compared
     assert compared >= {"--model", "--batch-size", "--learning-rate", "--epochs", "--seed"}
+    assert [name for name in RESUMED if RESUMED[name] == SCHEDULE] == ["epochs", "max_steps", "learning_rate"]
 
 
 def test_an_option_of_the_future_is_compared(options, checkpoints):
@@ -215,7 +216,7 @@ def test_options_that_do_not_change_the_weights_may_change(options, changed):
 
 
 def test_the_precision_that_auto_comes_to_may_be_given(options):
-    precision = precision_of(training_arguments(options(), 24, Path("checkpoints")))
+    precision = choose_precision(options())
     assert description(options("--precision", precision)) == description(options("--precision", "auto"))
 
 

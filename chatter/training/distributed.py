@@ -1,4 +1,4 @@
-"""Joining and leaving the process group, DeepSpeed's config, and the libraries' errors in plain words."""
+"""The process group, joined and left, and errors of libraries in plain words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import errno
 import functools
 import gc
-import json
 import os
 import re
 import socket
@@ -14,13 +13,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from chatter.cli import InputError, log
+from chatter.cli import InputError, is_launched
 
-# Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
-# gpt2-medium: its larger matrices would each be reduced alone.
-BUCKET_SIZE = 50_000_000
 OUT_OF_GPU_MEMORY = (  # from PyTorch, cuBLAS or cuDNN
     "out of GPU memory. Pass a lower --micro-batch-size, for which --batch-size can stay as it is, or "
     "--gradient-checkpointing."
@@ -54,7 +49,7 @@ def join_process_group() -> None:
     import torch
 
     cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)  # DeepSpeed asks three times, for a second each
-    if "RANK" not in os.environ:
+    if not is_launched():
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -82,7 +77,7 @@ def leave_process_group() -> None:
 
 @contextlib.contextmanager
 def left_on_error() -> Iterator[None]:
-    """Leave the process group on an error as well, without waiting for the others, who may not come to an end."""
+    """Leave the process group on an error as well, without waiting for the other processes, which may never end."""
     try:
         yield
     except BaseException as error:
@@ -97,44 +92,12 @@ def left_on_error() -> Iterator[None]:
         raise
 
 
-def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
-    """Read ds_config.json, without its offloading if `offload` is false.
-
-    Where DeepSpeed cannot compile its CPU Adam, the config makes it use PyTorch's AdamW.
-    """
-    from deepspeed.ops.op_builder import CPUAdamBuilder
-
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization"), dict):
-        raise InputError(f"{path} has no section zero_optimization. Start from ds_config.json, or pass --no-deepspeed.")
-    if not offload:
-        for section in ("offload_optimizer", "offload_param"):
-            config["zero_optimization"].pop(section, None)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and config["zero_optimization"].get("reduce_bucket_size") == "auto":
-        config["zero_optimization"]["reduce_bucket_size"] = BUCKET_SIZE
-    if "offload_optimizer" not in config["zero_optimization"]:
-        return config
-    # PyTorch looks for ninja on PATH, where it is not if .venv/bin/python runs without the environment activated.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
-    try:
-        CPUAdamBuilder().load(verbose=False)
-    except Exception:  # whatever the compiler, or the lack of one, leads to
-        log("DeepSpeed cannot compile its CPU Adam: using PyTorch's AdamW, slower; apt-get install g++ python3-dev")
-        config["zero_force_ds_cpu_optimizer"] = False
-    return config
-
-
 @contextlib.contextmanager
 def plain_library_errors(output_dir: Path) -> Iterator[None]:
-    """Turn errors of the libraries into plain ones: a full disk, memory that runs out, settings that contradict.
+    """Replace errors of the libraries: a full disk, memory that runs out, settings that contradict each other.
 
-    NCCL says of a full /dev/shm what others say of a full disk, and CUDA of pinned host memory what others say of the
-    GPU's.
-    safetensors, tokenizers and torch.save have errors of their own for a full disk, here that of `output_dir`.
+    NCCL reports a full /dev/shm as a full disk, and CUDA reports pinned host memory as its own. safetensors, tokenizers
+    and torch.save have their own errors for a full disk; it is the disk of `output_dir`.
     """
     try:
         yield

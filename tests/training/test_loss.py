@@ -1,4 +1,4 @@
-"""chatter.loss: padding does not count, and every other token counts the same."""
+"""chatter.training.loss: padding does not count, and every other token counts the same."""
 
 import math
 
@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformers import EvalPrediction
 
 from chatter.cli import InputError
-from chatter.loss import MeanTokenLoss, check_finite, collate, perplexity, sum_token_losses
-from chatter.models import load_model
+from chatter.training.loss import MeanTokenLoss, check_finite, collate, perplexity, sum_token_losses
+from chatter.training.model import load_model
 
 
 def test_padding_is_not_a_label(tokenizer):

@@ -1,4 +1,4 @@
-"""chatter.models: the model before training is the pretrained one, made ready for chat."""
+"""chatter.training.model: the model before training is the pretrained one, made ready for chat."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, ViTConfig, set_seed
 
 from chatter.cli import InputError
-from chatter.models import load_model
+from chatter.training.model import load_model
 
 
 @pytest.fixture(scope="module")
@@ -116,5 +116,5 @@ def test_a_model_that_sees_what_comes_later_is_refused(tokenizer, tmp_path):
 
 def test_a_model_that_generates_no_text_is_refused(tokenizer, tmp_path):
     ViTConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"is a vit model, which is no language model that generates text"):
+    with pytest.raises(InputError, match=r"is a vit model, which cannot generate text"):
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)

@@ -1,17 +1,35 @@
-"""A pretrained model made ready for chat: a row for the padding token, a block's positions, how a message ends."""
+"""A pretrained model made ready for chat: a row for the padding token, a block's positions, the end of a message.
+
+LoRA trains small matrices beside the linear layers of a model in place of its weights: E. Hu and others, LoRA: Low-Rank
+Adaptation of Large Language Models, 2021.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.activations import GELUTanh, NewGELUActivation
+from transformers.pytorch_utils import Conv1D
+
 from chatter.cli import InputError, log
 from chatter.hub import fetch_model
 from chatter.tokens.chat import ChatFormat
 from chatter.tokens.tokenizer import load_tokenizer
 
-if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # Families with learned positions -> the module with a row for each, the rows before the first position, and the names
 # in the config. Rotary and ALiBi positions need no rows. llama.cpp's converter reads n_ctx.
@@ -28,15 +46,13 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     Called before DeepSpeed is set up, so that resizing works on whole tensors; ZeRO-3 shards the finished model. A
     folder with a config and no weights gives random weights. Raises InputError if the model does not fit the blocks.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-
     folder = Path(fetch_model(model, weights=True))
     try:
         config = AutoConfig.from_pretrained(folder)
         if type(config) not in AutoModelForCausalLM._model_mapping:
-            raise InputError(f"{model} is a {config.model_type} model, which is no language model that generates text.")
+            raise InputError(
+                f"{model} is a {config.model_type} model, which cannot generate text. Choose a causal language model."
+            )
         check_fit(model, folder, config, tokenizer, block_size)
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             log(f"{model} contains no weights: starting from random ones")
@@ -54,7 +70,7 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
         ) from error
     if config.model_type != "gpt2" and not is_causal(network):
         raise InputError(f"{model} is not a causal language model: later tokens change what it predicts before them.")
-    network.config.dtype = config.dtype  # in which the model came; saving it sets the one that it is saved in
+    network.config.dtype = config.dtype  # of the pretrained weights; saving sets it to the precision of training
     if len(network.get_input_embeddings().weight) < len(tokenizer):
         network.resize_token_embeddings(len(tokenizer))  # the new row is drawn around the mean of the others
     cut_positions(network, block_size)
@@ -63,7 +79,7 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     # block.
     network.loss_type = "ForCausalLM"
     chat_format = ChatFormat.of(tokenizer, block_size)
-    network.generation_config = GenerationConfig(  # not that of a model that came with its own way of sampling
+    network.generation_config = GenerationConfig(  # without the sampling settings of the pretrained model
         bos_token_id=chat_format.start,
         eos_token_id=[chat_format.newline, chat_format.end],  # a message ends with its line
         pad_token_id=chat_format.pad,
@@ -99,8 +115,6 @@ def check_fit(
 
 def is_causal(network: PreTrainedModel) -> bool:
     """Return whether the last token of a text has no influence on what is predicted before it."""
-    import torch
-
     network.eval()
     with torch.inference_mode():
         first, other = (network(torch.tensor([[5, 6, 7, last]])).logits[0, :-1] for last in (8, 9))
@@ -113,8 +127,6 @@ def cut_positions(network: PreTrainedModel, block_size: int) -> None:
 
     Loading with fewer positions and ignore_mismatched_sizes would re-initialize all of them.
     """
-    from torch import nn
-
     if network.config.model_type in POSITIONS:
         path, offset, names = POSITIONS[network.config.model_type]
         positions = network.get_submodule(path)
@@ -123,3 +135,44 @@ def cut_positions(network: PreTrainedModel, block_size: int) -> None:
         for name in names:
             if hasattr(network.config, name):
                 setattr(network.config, name, block_size)
+
+
+def fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model with PyTorch's own tanh-GELU in place of `gelu_new`, up to rounding the same function.
+
+    `gelu_new` is eight kernels, and keeps 20 times the width of a token for the backward pass instead of 8. The config
+    stays as it is, and so does what is saved.
+    """
+    for module in [*model.modules()]:
+        for name, child in [*module.named_children()]:
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, GELUTanh())
+    return model
+
+
+def add_adapters(network: PreTrainedModel, rank: int) -> PeftModel:
+    """Return a model with adapters of this rank on all its linear layers but the output layer; nothing else is trained.
+
+    Their product is scaled by 2, whatever the rank, so that one learning rate suits all.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    network.name_or_path = ""  # otherwise peft compares vocabularies and saves the embeddings with each checkpoint
+    transposed = any(isinstance(layer, Conv1D) for layer in network.modules())  # GPT-2's layers
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        fan_in_fan_out=transposed,
+    )
+    model = get_peft_model(network, config)
+    model.loss_type = network.loss_type  # the Trainer looks for it here
+    return model
+
+
+def merge_adapters(network: PreTrainedModel, checkpoint: Path) -> PreTrainedModel:
+    """Return the model with the adapters of a checkpoint added to its weights."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(network, str(checkpoint)).merge_and_unload(safe_merge=True)

@@ -1,4 +1,4 @@
-"""Checkpoints that were written to the end, and which run they belong to."""
+"""Complete checkpoints, and which run they belong to."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import TrainingArguments
 
 from chatter.cli import InputError, log
 from chatter.files import MANIFEST, atomic_output, delete
 
-if TYPE_CHECKING:  # imported where it is used: --help should not wait for it
-    from transformers import TrainingArguments
-
 MARKER = "run.json"  # written last into a checkpoint: the description of its run
 NAME = re.compile("checkpoint-[0-9]+")
-# Options that a resumed run may change: those that do not change the weights, and those of the schedule.
-IRRELEVANT = {
-    "output_dir",
-    "overwrite",
-    "resume",
-    "keep_checkpoints",
-    "report_to",
-    "local_rank",
-    "patience",
-    "eval_every",
+FREE, SCHEDULE, RESOLVED = "may change", "may change, and with it the schedule", "compared by its result"
+# How --resume treats the options of train.py. The other options must be the same.
+RESUMED = {
+    "output_dir": FREE,
+    "overwrite": FREE,
+    "resume": FREE,
+    "keep_checkpoints": FREE,
+    "report_to": FREE,
+    "local_rank": FREE,
+    "patience": FREE,
+    "eval_every": FREE,
+    "device": FREE,  # changes the weights only by rounding
+    "gradient_checkpointing": FREE,  # likewise
+    "epochs": SCHEDULE,
+    "max_steps": SCHEDULE,
+    "learning_rate": SCHEDULE,
+    "dataset_dir": RESOLVED,  # see describe_run
+    "precision": RESOLVED,
+    "deepspeed": RESOLVED,
+    "no_deepspeed": RESOLVED,
+    "offload": RESOLVED,
 }
-IRRELEVANT |= {"device", "gradient_checkpointing"}  # they change how weights are computed, up to rounding
-SCHEDULE = {"--epochs", "--max-steps", "--learning-rate"}
-# What runs had before there were options for it.
-BEFORE = {"--lora-rank": 0}
-# Options that are compared by what they come to; see describe_run.
-RESOLVED = {"dataset_dir", "precision", "deepspeed", "no_deepspeed", "offload"}
 # The files of a checkpoint that make up the model.
 MODEL_FILES = [
     "model*.safetensors",
@@ -53,8 +57,7 @@ def prepare_checkpoints(checkpoints: Path, keep_complete: bool) -> None:
     Raises InputError if train.py did not make the folder. Files of others in it stay.
     """
     marker = checkpoints / MANIFEST
-    is_ours = marker.exists() or complete_checkpoints(checkpoints)  # those of older versions have no marker
-    if checkpoints.exists() and any(checkpoints.iterdir()) and not is_ours:
+    if checkpoints.exists() and any(checkpoints.iterdir()) and not marker.exists():
         raise InputError(f"{checkpoints} contains other files. Move them away, or choose another --output-dir.")
     delete_checkpoints(checkpoints, keep=complete_checkpoints(checkpoints) if keep_complete else ())
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -92,24 +95,25 @@ def mark_complete(checkpoint: Path, run: dict[str, Any], num_kept: int | None) -
 
 
 def delete_incomplete(checkpoints: Path) -> None:
-    """Delete what an error or a kill left of a checkpoint."""
+    """Delete incomplete checkpoints, as an error or a kill leaves them."""
     delete_checkpoints(checkpoints, keep=complete_checkpoints(checkpoints))
 
 
-def describe_run(args: argparse.Namespace, settings: TrainingArguments) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the one that wrote the checkpoint, ready for JSON."""
+def describe_run(args: argparse.Namespace, settings: TrainingArguments, precision: str) -> dict[str, Any]:
+    """Return what a resumed run must have in common with the run that wrote the checkpoint, ready for JSON."""
     blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
-    options = {name: value for name, value in vars(args).items() if name not in IRRELEVANT | RESOLVED}
-    return {f"--{name.replace('_', '-')}": value for name, value in options.items()} | {
-        "precision": precision_of(settings),
+    options = {name: value for name, value in vars(args).items() if RESUMED.get(name) not in (FREE, RESOLVED)}
+    return {flag(name): value for name, value in options.items()} | {
+        "precision": precision,
         "fingerprint of the blocks": hashlib.sha256(blocks).hexdigest()[:16],
         "number of processes": settings.world_size,
         "DeepSpeed config": settings.deepspeed,
     }
 
 
-def precision_of(settings: TrainingArguments) -> str:
-    return "fp16" if settings.fp16 else "bf16" if settings.bf16 else "fp32"
+def flag(name: str) -> str:
+    """Return the option of a name in the namespace of argparse: flag("max_steps") is --max-steps."""
+    return f"--{name.replace('_', '-')}"
 
 
 def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
@@ -119,18 +123,30 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
         log(f"no complete checkpoint in {checkpoints}: starting from the beginning")
         return None
     newest = complete[-1]
-    theirs = BEFORE | read_json(newest / MARKER)
+    theirs = read_json(newest / MARKER)
+    schedule = {flag(name) for name, treatment in RESUMED.items() if treatment == SCHEDULE}
     for name, value in run.items():
-        if theirs.get(name) != value and name not in SCHEDULE:
+        if theirs.get(name) != value and name not in schedule:
             raise InputError(
                 f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Pass the same, or start "
                 "again with --overwrite instead of --resume."
             )
     log(f"resuming from {newest}")
-    for name in sorted(SCHEDULE):
+    for name in sorted(schedule):
         if theirs.get(name) != run[name]:
             log(f"{name} was {theirs.get(name)} and is now {run[name]}: the schedule changes from here on")
     return newest
+
+
+def is_finished(checkpoint: Path, max_steps: int) -> bool:
+    """Return whether a checkpoint is from the last step. Raises InputError if it is from a later one."""
+    step = read_state(checkpoint)["global_step"]
+    if step > max_steps:
+        raise InputError(
+            f"{checkpoint} has {step} steps already, but the options ask for {max_steps}. Pass more --epochs or "
+            "--max-steps, or start again with --overwrite instead of --resume."
+        )
+    return step == max_steps
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -139,7 +155,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of a checkpoint says. Raises InputError if it is damaged."""
+    """Read a JSON file of a checkpoint. Raises InputError if it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -1,12 +1,12 @@
-"""chatter.fused: fused kernels give the result of those that they replace."""
+"""chatter.training.settings: fused kernels give the result of those that they replace."""
 
 import pytest
 import torch
 from conftest import BLOCK_SIZE, assert_equals_plain_loop
 from transformers.activations import GELUTanh, NewGELUActivation
 
-from chatter.fused import choose_optimizer, fuse_gelu
-from chatter.models import load_model
+from chatter.training.model import fuse_gelu, load_model
+from chatter.training.settings import choose_optimizer
 
 
 @pytest.fixture(scope="module")

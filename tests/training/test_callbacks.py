@@ -1,4 +1,4 @@
-"""chatter.callbacks: what a run says, and when it stops."""
+"""chatter.training.callbacks: what a run says, and when it stops."""
 
 import json
 import math
@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import BLOCK_SIZE, error_of, read_history
 
-from chatter.callbacks import sample_messages
-from chatter.models import load_model
 from chatter.tokens.chat import ChatFormat
+from chatter.training.callbacks import sample_messages
+from chatter.training.model import load_model
 
 
 @pytest.fixture(scope="module")

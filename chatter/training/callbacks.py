@@ -1,7 +1,4 @@
-"""What happens during training, as the Trainer's callbacks: progress, samples, checkpoints, stopping on Ctrl-C.
-
-Imported late: its classes inherit from those of transformers.
-"""
+"""What happens during training, as the Trainer's callbacks: progress, samples, checkpoints, stopping on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ import torch
 from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 
-from chatter.checkpoints import evaluations, mark_complete
 from chatter.cli import log
 from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import TransformersEngine
-from chatter.loss import check_finite, perplexity
 from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
+from chatter.training.checkpoints import evaluations, mark_complete
+from chatter.training.loss import check_finite, perplexity
 
-NUM_SAMPLES, NUM_DRAWN = 3, 12  # messages to show; to choose them from, if some are copies of what was said
+NUM_SAMPLES, NUM_DRAWN = 3, 12  # messages to show; to choose them from, if some are training messages
 
 
 class Progress(ProgressCallback):
@@ -33,10 +30,15 @@ class Progress(ProgressCallback):
     """
 
     def __init__(
-        self, tokens_per_step: int, chat_format: ChatFormat, header: str = "", said: Container[str] = ()
+        self,
+        tokens_per_step: int,
+        chat_format: ChatFormat,
+        header: str = "",
+        training_messages: Container[str] = (),
     ) -> None:
         super().__init__()
-        self.tokens_per_step, self.format, self.header, self.said = tokens_per_step, chat_format, header, said
+        self.tokens_per_step, self.format = tokens_per_step, chat_format
+        self.header, self.training_messages = header, training_messages
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -65,7 +67,7 @@ class Progress(ProgressCallback):
         check_finite(loss)
         log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}")
         seed, tokenizer = args.seed, kwargs["processing_class"]
-        samples = sample_messages(kwargs["model"], tokenizer, self.format, seed, self.header, self.said)
+        samples = sample_messages(kwargs["model"], tokenizer, self.format, seed, self.header, self.training_messages)
         state.log_history[-1]["samples"] = samples
         log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing visible)")
         self.seen = state.global_step, time.perf_counter()
@@ -77,20 +79,20 @@ def sample_messages(
     chat_format: ChatFormat,
     seed: int,
     header: str = "",
-    said: Container[str] = (),
+    training_messages: Container[str] = (),
 ) -> list[str]:
-    """Sample messages that open a chat, none of which was `said`, and leave the random generators as they were.
+    """Sample messages that open a chat, without training messages, and leave the random generators as they were.
 
-    Under ZeRO-3 every process has to take part in each forward pass, so all sample the same, and once.
+    Under ZeRO-3 all processes have to take part in each forward pass, so all sample the same messages, and once.
     """
     engine = TransformersEngine(model.eval(), tokenizer.backend_tokenizer, chat_format)
     prompt = encode_chat(engine.tokenizer, chat_format, [], chat_format.block_size, header)
     sampling = Sampling(max_new_tokens=min(40, chat_format.block_size // 2))
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
-        sampled = engine.sample(prompt, NUM_DRAWN if said else NUM_SAMPLES, sampling)
+        sampled = engine.sample(prompt, NUM_DRAWN if training_messages else NUM_SAMPLES, sampling)
     texts = [text for ids in sampled if (text := decode_message(engine.tokenizer, ids))]
-    return [text for text in texts if text not in said][:NUM_SAMPLES]
+    return [text for text in texts if text not in training_messages][:NUM_SAMPLES]
 
 
 class Evaluations(TrainerCallback):
@@ -162,11 +164,7 @@ class Reschedule(TrainerCallback):
     def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
         schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it
         schedule.base_lrs = [args.learning_rate for _ in schedule.base_lrs]
-        rates = [
-            rate * factor(schedule.last_epoch)
-            for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-        ]
-        schedule._last_lr = rates
+        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
         for groups in {id(each): each.param_groups for each in (optimizer, schedule.optimizer)}.values():
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"], group["initial_lr"] = rate, args.learning_rate
+            for group, factor in zip(groups, factors, strict=True):
+                group["lr"], group["initial_lr"] = args.learning_rate * factor, args.learning_rate

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import EvalPrediction
 
 from chatter.cli import InputError
-
-if TYPE_CHECKING:  # imported where they are used: --help should not wait for them
-    import torch
-    from transformers import EvalPrediction
 
 IGNORED_LABEL = -100  # the label that PyTorch's cross-entropy leaves out
 
@@ -20,9 +20,6 @@ def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
     Padding is not a label. There is no attention mask: padding comes after the text, where causal attention does not
     look, and without a mask PyTorch uses its fast attention kernel.
     """
-    import numpy as np
-    import torch
-
     input_ids = torch.from_numpy(np.stack([row["input_ids"] for row in rows]).astype(np.int64))
     return {"input_ids": input_ids, "labels": input_ids.masked_fill(input_ids == pad, IGNORED_LABEL)}
 
@@ -32,9 +29,6 @@ def sum_token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
     `logits` is (batch, block_size, vocab_size), `labels` is (batch, block_size) and not shifted yet.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
-
     sums = [
         cross_entropy(row[:-1].float(), label[1:], reduction="sum") for row, label in zip(logits, labels, strict=True)
     ]

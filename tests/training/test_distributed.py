@@ -1,4 +1,4 @@
-"""chatter.processes: one process or several, on one machine or two, with whatever launcher, come to the same model."""
+"""chatter.training.distributed: one process or several, on one machine or two, come to the same model."""
 
 import errno
 import json
@@ -24,7 +24,8 @@ from conftest import (
 )
 
 from chatter.cli import InputError
-from chatter.processes import load_deepspeed_config, plain_library_errors
+from chatter.training.distributed import plain_library_errors
+from chatter.training.settings import load_deepspeed_config
 
 TWO_PROCESSES = {
     "ZeRO-3": ["--micro-batch-size", 4],
@@ -260,7 +261,7 @@ def test_gpu_memory_that_runs_out(when, small_model, dataset_dir, tmp_path):
 LEAVING = """
 import os
 from torch import distributed
-from chatter.processes import join_process_group, left_on_error, plain_library_errors
+from chatter.training.distributed import join_process_group, left_on_error, plain_library_errors
 with plain_library_errors(Path(".")), left_on_error():
     join_process_group()
     if os.environ["RANK"] == os.environ["FAILS"]:

@@ -1,11 +1,11 @@
-"""chatter.report: cards that the Hugging Face hub can read, and the same figures as JSON."""
+"""chatter.training.saving: cards that the Hugging Face hub can read, and the same figures as JSON."""
 
 import json
 
 import pytest
 from huggingface_hub import ModelCard
 
-from chatter.report import write_model_report
+from chatter.training.saving import write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
 HISTORY = [

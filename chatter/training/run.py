@@ -1,0 +1,33 @@
+"""A run of train.py: its inputs, its settings, and where its outputs go."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+    from chatter.tokens.chat import ChatFormat
+
+
+@dataclass
+class TrainingRun:
+    args: argparse.Namespace  # the options of train.py
+    output_dir: Path  # for the model
+    checkpoints: Path  # a folder
+    blocks: DatasetDict  # column `input_ids`, NumPy arrays (block_size,)
+    data: dict[str, Any]  # the summary of the dataset
+    tokenizer: PreTrainedTokenizerBase
+    chat_format: ChatFormat
+    start: Path  # the folder of the model that training starts from
+    model: PreTrainedModel | PeftModel
+    message_folders: list[Path]  # with hashes of the messages that the model may repeat
+    precision: str  # fp32, fp16 or bf16
+    settings: TrainingArguments
+    steps_per_epoch: int
+    description: dict[str, Any]  # what a resumed run must have in common with this one

@@ -1,0 +1,118 @@
+"""The finished model: the best checkpoint with merged adapters, the format of its chat, a card, a learning curve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCardData
+from matplotlib.figure import Figure
+from transformers import set_seed
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from chatter.cli import log
+from chatter.files import atomic_output
+from chatter.tokens.dataset import TAGS, markdown_table, write_card
+from chatter.training.checkpoints import complete_checkpoints, copy_model, find_best, read_state
+from chatter.training.loss import perplexity
+from chatter.training.model import load_model, merge_adapters
+from chatter.training.run import TrainingRun
+from chatter.wording.training_messages import HASHES, unite_hashes
+
+METRICS = "metrics.json"  # beside a model: its run, the Trainer's log, and the summary of its data
+
+
+def save_model(run: TrainingRun) -> None:
+    """Save the whole model of the best checkpoint, its tokenizer, the format of its chat, and a report."""
+    best, evaluation = find_best(run.checkpoints)
+    log(f"saving the model of epoch {evaluation['epoch']:.2f}, which has the lowest test loss")
+    with atomic_output(run.output_dir) as folder:
+        copy_model(best, folder)
+        if run.args.lora_rank:
+            unset_hf_deepspeed_config()  # or transformers would share out what it loads among processes
+            set_seed(run.args.seed)  # for the same rows and, if there are no weights, the same random ones
+            merged = merge_adapters(load_model(run.args.model, run.tokenizer, run.chat_format.block_size), best)
+            merged.to({"fp16": torch.float16, "bf16": torch.bfloat16}.get(run.precision)).save_pretrained(folder)
+        run.chat_format.save(folder)
+        history = read_state(complete_checkpoints(run.checkpoints)[-1])["log_history"]
+        write_model_report(folder, history, evaluation, run.description, run.data)
+        if run.message_folders:
+            unite_hashes(run.message_folders, folder / HASHES)
+
+
+def folders_with_training_messages(dataset_dir: Path, start: Path) -> list[Path]:
+    """Return the folders with hashes of the messages that a model may repeat: a dataset, the chatter it starts from.
+
+    If one of them has none, the other would not be enough: warn, and return nothing.
+    """
+    is_chatter = (start / HASHES).exists() or (start / METRICS).exists()
+    folders = [dataset_dir, start] if is_chatter else [dataset_dir]
+    for folder in folders:
+        if not (folder / HASHES).exists():
+            log(f"{folder} has no {HASHES}: generate.py --no-copies will not work with the new model")
+            return []
+    return folders
+
+
+def write_model_report(
+    folder: Path, history: list[dict], best: dict[str, Any], run: dict[str, Any], data: dict[str, Any]
+) -> None:
+    """Write the metrics of a run as JSON, its learning curve, and a model card, README.md, that shows both and samples.
+
+    `history` is the Trainer's log, `best` its evaluation of the saved model, `data` the summary of the dataset.
+    """
+    metrics = {"run": run, "best": best, "history": history, "data": data}
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    draw_learning_curve(history, best, folder / "learning_curve.png")
+
+    tests = [entry for entry in history if "eval_loss" in entry]
+    before, after = (perplexity(entry["eval_loss"]) for entry in (tests[0], best))
+    model = run["--model"]
+    metadata = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=TAGS,
+        base_model=None if Path(model).exists() else model,  # a name on the hub
+    )
+    samples = "\n".join(f"    {text}" for text in best.get("samples", []))
+    text = f"""\
+# A chatter
+
+{Path(model).name}, fine-tuned on Twitch chat by train.py. Its perplexity on the test split was {before:.2f} before
+training and is {after:.2f} after epoch {best["epoch"]:.2f}, the lowest of {len(tests) - 1}. The model was
+chosen by its loss on the test split, so it may do worse on other chat.
+
+It repeats what people said, and may say it about real people. Do not use it for moderation, and do not let it pass as
+one of them.
+
+![learning curve](learning_curve.png)
+
+## Messages that it opens a chat with
+
+{samples}
+
+## Training
+
+{markdown_table(run | {"--model": Path(model).name})}
+
+## Data
+
+{markdown_table(data)}
+"""
+    write_card(folder, metadata, text)
+
+
+def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -> None:
+    """Draw training and test loss over the epochs, and a ring around the test loss of the model that is saved."""
+    steps = [entry for entry in history if "loss" in entry]
+    tests = [entry for entry in history if "eval_loss" in entry]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([e["epoch"] for e in steps], [e["loss"] for e in steps], ".-", color="#9a9a9a", label="train")
+    axes.plot([e["epoch"] for e in tests], [e["eval_loss"] for e in tests], "o-", color="#0072b2", label="test")
+    axes.plot(best["epoch"], best["eval_loss"], "o", markersize=12, fillstyle="none", color="black", label="saved")
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats a token)")
+    axes.legend()
+    figure.savefig(path, dpi=120)

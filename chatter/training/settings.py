@@ -1,0 +1,133 @@
+"""The settings of a run: TrainingArguments, precision, optimizer, and DeepSpeed's config."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from chatter.cli import InputError, log
+from chatter.devices import is_ampere
+
+# Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
+# gpt2-medium: its larger matrices would each be reduced alone.
+BUCKET_SIZE = 50_000_000
+
+
+def count_steps(num_blocks: int, batch_size: int) -> int:
+    """Return the optimizer steps of an epoch, of which the last may have fewer blocks."""
+    return math.ceil(num_blocks / batch_size)
+
+
+def training_arguments(
+    args: argparse.Namespace, steps_per_epoch: int, checkpoints: Path, precision: str
+) -> TrainingArguments:
+    """Build the TrainingArguments for the options of train.py and a precision of `choose_precision`."""
+    cuda = args.device == "cuda"
+    if args.report_to == "tensorboard" and not find_spec("tensorboard"):
+        raise InputError("--report-to tensorboard needs tensorboard. Run pip install tensorboard.")
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    accumulation, rest = divmod(args.batch_size, args.micro_batch_size * num_processes)
+    if rest or not accumulation:
+        raise InputError(
+            f"--batch-size {args.batch_size} is not a multiple of --micro-batch-size {args.micro_batch_size} times "
+            f"{num_processes} process(es). Change one of them."
+        )
+    max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
+    warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed, args.offload),
+        use_cpu=not cuda,
+        fp16=precision == "fp16",
+        bf16=precision == "bf16",
+        tf32=(cuda and precision == "fp32" and is_ampere()) or None,
+        optim=choose_optimizer(precision, cuda, deepspeed=not args.no_deepspeed),
+        activation_checkpointing=args.gradient_checkpointing,
+        learning_rate=args.learning_rate,
+        lr_scheduler_type="linear",  # up during the warm-up, then down to 0 at the last step
+        warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the learning rate would stay near 0
+        max_steps=max_steps,
+        per_device_train_batch_size=args.micro_batch_size,
+        per_device_eval_batch_size=args.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        save_strategy="epoch",
+        eval_strategy="epoch",
+        eval_on_start=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,  # a loss of nan must be visible
+        batch_eval_metrics=True,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        label_names=["labels"],  # the Trainer does not find them in a model with adapters
+        report_to=args.report_to,
+        disable_tqdm=True,  # Progress in callbacks.py replaces it
+        log_level_replica="error",  # as in the first process, see train.py
+        seed=args.seed,
+    )
+
+
+def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None) -> str:
+    """Return fp16, bf16 or fp32 for --precision and a model whose weights come in `dtype`.
+
+    Raises InputError if the device cannot train in it.
+    """
+    cuda = args.device == "cuda"
+    if args.precision == "auto":
+        return "fp32" if not cuda else "bf16" if dtype == torch.bfloat16 and is_ampere() else "fp16"
+    can_fp16 = cuda
+    if not args.no_deepspeed:
+        from deepspeed.accelerator import get_accelerator
+
+        can_fp16 = get_accelerator().is_fp16_supported()
+    if args.precision == "fp16" and not can_fp16:
+        raise InputError("this device cannot train in fp16. Pass --precision bf16 or fp32.")
+    return args.precision
+
+
+def choose_optimizer(precision: str, cuda: bool, deepspeed: bool) -> str:
+    """Return the Trainer's name of the AdamW to take: fused under the plain Trainer, but not with a GradScaler.
+
+    A fused one skips the steps that overflow in fp16 by itself, and accelerate does not notice. DeepSpeed steps in
+    partitions of its own.
+    """
+    return "adamw_torch" if deepspeed or (cuda and precision == "fp16") else "adamw_torch_fused"
+
+
+def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
+    """Read ds_config.json, without its offloading if `offload` is false.
+
+    Where DeepSpeed cannot compile its CPU Adam, the config makes it use PyTorch's AdamW.
+    """
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization"), dict):
+        raise InputError(f"{path} has no section zero_optimization. Start from ds_config.json, or pass --no-deepspeed.")
+    if not offload:
+        for section in ("offload_optimizer", "offload_param"):
+            config["zero_optimization"].pop(section, None)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and config["zero_optimization"].get("reduce_bucket_size") == "auto":
+        config["zero_optimization"]["reduce_bucket_size"] = BUCKET_SIZE
+    if "offload_optimizer" not in config["zero_optimization"]:
+        return config
+    # PyTorch looks for ninja on PATH, where it is not if .venv/bin/python runs without the environment activated.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
+    try:
+        CPUAdamBuilder().load(verbose=False)
+    except Exception:  # whatever the compiler, or the lack of one, leads to
+        log("DeepSpeed cannot compile its CPU Adam: using PyTorch's AdamW, slower; apt-get install g++ python3-dev")
+        config["zero_force_ds_cpu_optimizer"] = False
+    return config
