@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Try the project like a newcomer: on a bare Debian, install the packages that README.md names, run make demo and make test,
-# and then the commands of README.md's "Your own chat", as they stand there, on a log of each form and the tiny model.
+# and then the commands of README.md's "Your own chat", as they stand there, on a log of each format and the tiny model.
 # It needs root, debootstrap and about 8 GB in /var/tmp, and takes half an hour on two cores. Files and folders that are
 # passed as arguments are visible inside, for example the configuration of a package index, or certificates.
 #
@@ -51,7 +51,7 @@ logs=$root/srv/my-logs
 mkdir "$logs"
 for log in "$project"/tests/golden/*; do
     case "$log" in
-        *.csv | */bare.txt) ;; # what the logs become; a form that needs an option
+        *.csv | */bare.txt) ;; # what the logs become; a format that needs an option
         *) cp "$log" "$logs/" ;;
     esac
 done

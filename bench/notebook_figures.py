@@ -1,4 +1,4 @@
-"""Save the figures of the notebook that README.md shows, from the notebook's outputs.
+"""Save the figures of the notebook that the pages in docs show, from the outputs of the notebook.
 
 python bench/notebook_figures.py
 """

@@ -1,4 +1,4 @@
-"""Blocks of token ids in a form that people can read, for notebook.ipynb.
+"""Blocks of token ids as text that people can read, for notebook.ipynb.
 
 The blocks are the ones that `tokenize_logs.py --with-channel` writes.
 """

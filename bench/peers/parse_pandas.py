@@ -1,4 +1,4 @@
-"""Parse logs with pandas in the usual way: one form of lines, one process, no counts."""
+"""Parse logs with pandas in the usual way: one format of lines, one process, no counts."""
 
 import csv
 import sys

@@ -1,4 +1,4 @@
-"""Parse logs with a bare polars pipeline: one form of lines, all cores, no counts, and one CSV for all logs."""
+"""Parse logs with a bare polars pipeline: one format of lines, all cores, no counts, and one CSV for all logs."""
 
 import sys
 from pathlib import Path
