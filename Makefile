@@ -1,15 +1,15 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
-# make bench  time all stages beside other tools and write bench/README.md; bench-parse, -tokenize, -train, -generate: one
-# make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: what fits on which GPU
-# make bench LOGS=data/logs   the same, also on your own chat
-# make gpu    prove on a GPU, in ten minutes, what no CPU shows; without one a rehearsal; RUN=python3 takes no .venv
+# make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -generate: one stage
+# make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU
+# make bench LOGS=data/logs   also use your own chat
+# make gpu    test and measure a GPU in ten minutes; without a GPU, a dry run on the CPU; RUN=python3 does not use .venv
 # make soak   kill the scripts, fill their disk and damage their input
-# make bench QUICK=1   run all benches on small inputs, to see that they work; make soak QUICK=1: a few tries of each fault
-# make notebook   runs notebook.ipynb from top to bottom, in place, in three minutes
-# make constraints     renew the versions of all packages, after a change in requirements.txt
-# Each sets up .venv first, if that is needed.
+# make bench QUICK=1   run all benchmarks on small inputs, to see that they work; make soak QUICK=1: few tries of each fault
+# make notebook   run notebook.ipynb and save its outputs, in three minutes
+# make constraints     write constraints.txt again, after a change in requirements.txt
+# Each target sets up .venv first if needed.
 
 PYTHON ?= python3
 RUN := .venv/bin/python
@@ -32,7 +32,7 @@ lint: .venv/installed-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# With QUICK=1 nothing is saved, so there is no report to write.
+# With QUICK=1, the benchmarks save nothing, so the report stays as it is.
 bench: bench-parse bench-tokenize bench-train bench-generate $(if $(QUICK),bench-quality)
 	$(if $(QUICK),,$(RUN) bench/report.py)
 
@@ -50,13 +50,13 @@ notebook: .venv/installed-tests
 	.venv/bin/jupyter nbconvert --to notebook --execute --inplace notebook.ipynb
 	$(RUN) bench/notebook_figures.py
 
-# What is committed in data/sample_logs and models/tiny-gpt2, made anew.
+# Write the committed files in data/sample_logs and models/tiny-gpt2 again.
 sample: .venv/installed
 	$(RUN) data/make_sample_logs.py
 	$(RUN) parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw
 	$(RUN) models/make_tiny_gpt2.py
 
-# What a fresh environment gets from the requirements alone; torch's CPU and CUDA builds share one version.
+# Pin what pip installs in a fresh environment. The sed drops torch's +cpu or +cu126, so that one pin fits all its builds.
 constraints:
 	: > constraints.txt
 	$(PYTHON) -m venv --clear .venv-constraints

@@ -144,7 +144,7 @@ def parse_args() -> argparse.Namespace:
     add("--trigger", default="", metavar="NAME", help="with --stream: answer only lines that contain NAME, in any case")
     add("-n", "--num-messages", type=positive_int, default=1, help="number of messages, independent of each other")
     add("--json", action="store_true", help="print one JSON object per line: message, prompt, seed, tokens")
-    add("--channel", default="", metavar="NAME", help="the channel to speak in, of those that the model knows")
+    add("--channel", default="", metavar="NAME", help="the channel to speak in")
     add("--seed", type=bounded(int, at_least=0, below=2**63), help="random seed, for the same messages each time")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="auto is a GPU if there is one")
     add(

@@ -12,7 +12,7 @@ and followed by a newline token, then padding up to the block size:
 
     <|endoftext|> hello chat \\n hi @you \\n LUL LUL \\n [PAD] [PAD]
 
-With --with-channel, a block is of one channel, and the line `#channel` follows <|endoftext|>.
+With --with-channel, each block contains one channel, and the line `#channel` follows <|endoftext|>.
 
     python tokenize_logs.py
     python tokenize_logs.py --model gpt2 --block-size 256 --test-size 0.05 --drop-duplicates 3

@@ -182,7 +182,11 @@ def parse_args() -> argparse.Namespace:
     add("--dataset-dir", type=Path, default=Path("data/tokenized_datasets"), help="dataset of tokenize_logs.py")
     add("--model", default="gpt2-medium", help="hub name or folder of the model to start from")
     add("--output-dir", type=Path, default=Path("models/gpt2-twitch-chatter"), help="folder for the fine-tuned model")
-    add("--overwrite", action="store_true", help="replace an existing --output-dir and its checkpoints")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace an existing --output-dir and its checkpoints; with --resume only the model",
+    )
     add("--resume", action="store_true", help="continue from the newest checkpoint of the same run, if there is one")
     add("--keep-checkpoints", type=positive_int, metavar="N", help="keep only the newest N checkpoints, and the best")
     config = Path(__file__).with_name("ds_config.json")
@@ -195,7 +199,7 @@ def parse_args() -> argparse.Namespace:
         "--precision",
         choices=["auto", "fp16", "bf16", "fp32"],
         default="auto",
-        help="auto is fp32 on a CPU, and on a GPU bf16 for models that come in it, where the GPU has it, else fp16",
+        help="auto is fp32 on a CPU; on a GPU, bf16 for models saved in bf16, if it supports that, or else fp16",
     )
     add("--epochs", type=bounded(float, above=0, at_most=1e6), default=3.0, help="passes over the training blocks")
     add("--batch-size", type=positive_int, default=24, help="blocks per optimizer step, over all processes")
@@ -222,7 +226,7 @@ def parse_args() -> argparse.Namespace:
         "--eval-every",
         type=bounded(float, at_least=0, at_most=1),
         default=0.0,
-        help="also evaluate after each such part of an epoch; 0: only at its end",
+        help="also evaluate after each such fraction of an epoch; 0: only at its end",
     )
     add("--patience", type=positive_int, metavar="N", help="stop after N evaluations without a lower test loss")
     add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs says")

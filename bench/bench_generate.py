@@ -27,9 +27,9 @@ PROMPT = "what game is this?"
 
 
 def time_stream(command: Command, lines: list[str]) -> tuple[list[float], list[str]]:
-    """Time the answer to each line of a --stream; return the times and the chat with its answers.
+    """Time the answer to each line of a --stream; return the times, and the chat including the answers.
 
-    The time of the first answer, which includes the start, is left out.
+    The first answer is left out, because its time includes the start.
     """
     chat, pipe = [], subprocess.PIPE
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
@@ -45,7 +45,7 @@ def time_stream(command: Command, lines: list[str]) -> tuple[list[float], list[s
 
 
 def time_sampling(engine: Engine, chat: list[str], sampling: Sampling) -> list[float]:
-    """Time the sampling of as many tokens after each line of `chat` that `time_stream` wrote, without the first."""
+    """Time a bare loop that samples as many tokens as each answer in the chat of `time_stream`, without the first."""
     prompts = [
         encode_chat(engine.tokenizer, engine.format, chat[: number + 1], engine.format.block_size - NUM_TOKENS)
         for number in range(0, len(chat), 2)

@@ -1,6 +1,6 @@
-"""Simulate the GPU memory of training GPT-2 in its four sizes, compare it with train.py's count, and say what fits.
+"""Simulate the GPU memory of training GPT-2 in its four sizes, compare it with train.py's estimate, and list what fits.
 
-Nothing is allocated: forward and backward run on fake tensors, under torch's MemTracker, with attention as a GPU has it
+Nothing is allocated: forward and backward run on fake tensors, under torch's MemTracker, with attention as on a GPU
 (no dropout in it, which would make the CPU keep its scores, and dropout masks of a byte). All figures are estimates.
 They leave out CUDA's context, the allocator's fragments and the space that kernels take for themselves.
 

@@ -125,7 +125,7 @@ def compare_models(
         end: Hashable,
         sampled: Iterable[str],
     ) -> None:
-        """Add a row. `texts` are the test blocks in the symbols of the model, of which `end` ends a message."""
+        """Add a row. `texts` are the test blocks in the symbols of the model; the symbol `end` ends a message."""
         bits = np.concatenate([message_bits(text, compute_bits(text), end) for text in texts])
         rows.append(
             {
@@ -185,7 +185,7 @@ def compare_models(
 
 
 def copy_first_messages(raw: Path, num_messages: int, output: Path) -> None:
-    """Copy the CSVs in `raw`, of each the first messages, an equal number, `num_messages` in total."""
+    """Copy the first messages of each CSV in `raw`: the same number from each, `num_messages` in total."""
     output.mkdir(parents=True)
     csv_paths = sorted(raw.glob("*.csv"))
     for csv_path in csv_paths:

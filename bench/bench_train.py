@@ -1,7 +1,7 @@
 """Time train.py in its modes next to the plain Trainer and a hand-written loop: tokens per second, memory, checkpoints.
 
 On a GPU: gpt2-medium's shape with random weights, in fp16. On a CPU: models/tiny-gpt2, in float32. Each step has 24
-blocks of 512 tokens in micro-batches of 8. The tokens are random, which takes as long as real ones. Each row is a
+blocks of 512 tokens in micro-batches of 8. The tokens are random; real ones take as long. Each row is a
 process of its own. Its speed is the median over stretches of 10 steps, without the first stretch.
 
     python bench/bench_train.py
@@ -109,7 +109,7 @@ def measure(
 ) -> list[dict]:
     """Time the six commands in turns, so that a slow minute of the machine slows all of them; return their rows.
 
-    Host memory is sampled in runs of their own, of the rows `sampled`, which are shorter and not timed.
+    Host memory is sampled in extra, shorter runs of the rows `sampled`, which are not timed.
     """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     block_size = len(DatasetDict.load_from_disk(scratch / "dataset")["train"][0]["input_ids"])

@@ -1,11 +1,11 @@
-"""Prove on a GPU what no CPU shows, in ten minutes and without a network: right results, speed and memory, generation.
+"""Check on a GPU, in ten minutes and without a network: correct training, resuming, speed, memory and generation.
 
 Prints one table of checks, with what was expected and what was measured, and writes it to
 bench/results/<machine>-gpu.md. Goes on after a failure. The exit code is 1 if a check of correctness failed; speed and
 memory have bars, but do not fail. Without a GPU this is a rehearsal on the CPU with a tiny shape, which writes nothing.
 
     make gpu                       # in .venv
-    make gpu RUN=python3           # with the packages of the environment, where .venv cannot be made
+    make gpu RUN=python3           # with the installed packages, if .venv cannot be created
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from bench_train import BATCH_SIZE, make_dataset, measure, peak_of
 from datasets import DatasetDict
 from harness import RESULTS, ROOT, SHAPES, Command, machine, make_model, parse_args, run, save, table, time_call
 
-from chatter.devices import is_ampere
 from chatter.generation.choose_engine import load_engine
+from chatter.gpu import is_ampere
 from chatter.training.loss import IGNORED_LABEL
 
 NUM_STEPS = 10
@@ -61,7 +61,7 @@ class Place:
 
 
 class Checks:
-    """The rows of the table; `failed` is whether one of correctness did not pass."""
+    """The rows of the table; `failed` is True if a check of correctness did not pass."""
 
     def __init__(self) -> None:
         self.rows, self.failed = [], False
@@ -118,7 +118,7 @@ def mean_loss(network: torch.nn.Module, blocks: torch.Tensor) -> float:
 def plain_loop(place: Place) -> tuple[float, float, float]:
     """Return the three losses of `losses_of`, after the same steps in plain PyTorch, in float32 on the same device.
 
-    A step takes the whole split, so that the order of the blocks is no matter, and the model has no dropout.
+    A step takes the whole split, so that the order of the blocks does not matter, and the model has no dropout.
     """
     from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 
@@ -166,7 +166,7 @@ def check_training(checks: Checks, place: Place) -> None:
 
 
 def check_resuming(checks: Checks, place: Place) -> None:
-    """Stop a run with SIGTERM, resume it, and compare its last loss with that of a run that was not stopped."""
+    """Stop a run with SIGTERM, resume it, and compare its last loss with an uninterrupted run's."""
     undisturbed = losses_of(place.scratch / "ZeRO-3-fp32")[2]
     folder, command = place.train("stopped", "--precision", "fp32")
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -112,7 +112,7 @@ def time_call(call: Callable[[], object]) -> float:
 
 
 def time_in_turns(calls: dict[str, Callable[[], object]], units: dict[str, float], rounds: int) -> list[dict]:
-    """Time calls in turns, so that a slow minute of the machine slows all of them; those that take LONG in one round.
+    """Time calls in turns, so that a slow minute of the machine slows all; calls longer than LONG run once.
 
     Return a row for each call: its name, the median, min and max of its seconds, units per second, and its time
     relative to the first call, as the median of the ratios within each round.
@@ -252,7 +252,7 @@ def find_chats(sample: Path, args: argparse.Namespace) -> dict[str, Path]:
 def make_model(folder: Path, shape: str) -> None:
     """Save a model of a shape in SHAPES, as train.py would: random weights, 512 positions, GPT-2's vocabulary size.
 
-    The tokenizer is that of models/tiny-gpt2, filled up with tokens that no text has.
+    The tokenizer is from models/tiny-gpt2, filled up with tokens that appear in no text.
     """
     from tokenizers import Tokenizer
     from transformers import GPT2Config, PreTrainedTokenizerFast

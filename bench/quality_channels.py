@@ -1,4 +1,4 @@
-"""What the header `#channel` buys: bits per byte with it and without, and how often one channel's words are said in
+"""Compare blocks with and without the header `#channel`: bits per byte, and how often words of one channel appear in
 another. For bench_quality.py.
 """
 
@@ -45,7 +45,7 @@ def log_odds(counts: dict[str, Counter], channel: str) -> dict[str, float]:
 
 
 def own_words(chats: dict[str, list[str]]) -> dict[str, set[str]]:
-    """Return the words and emotes of each channel by which one knows it: no other channel says them."""
+    """Return the most typical words and emotes of each channel that no other channel uses."""
     counts = {
         channel: Counter(word for text in chat for word in text.split() if word.isascii())
         for channel, chat in chats.items()
@@ -92,7 +92,7 @@ def without_headers(dataset: Path, output: Path) -> None:
 
 
 def bits_per_byte(dataset: Path, chatter: Path, has_headers: bool) -> float:
-    """Return the bits per byte of the messages in the test blocks; a header is given, not predicted."""
+    """Return the bits per byte of the messages in the test blocks; the header is not predicted."""
     blocks, tokenizer = load_blocks(dataset)
     network, newline = load_weights(chatter, "cpu"), newline_id(tokenizer)
     bits, size = 0.0, 0

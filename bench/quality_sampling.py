@@ -1,4 +1,4 @@
-"""How near what a chatter says comes to held-out chat, by temperature and top-p. For bench_quality.py."""
+"""Compare generated messages with held-out chat, for each temperature and top-p. For bench_quality.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMOTE = re.compile(r"\b(?:[a-z]+[A-Z]\w*|[A-Z]{3,}\w*|[A-Z][a-z]+[A-Z]\w*)\b")  
 
 
 def distinct(messages: Sequence[str], order: int) -> float:
-    """Return the share of different n-grams of words in all of them: distinct-1, distinct-2 (Li et al., 2016)."""
+    """Return the share of n-grams of words that are distinct: distinct-1, distinct-2 (Li et al., 2016)."""
     grams = [gram for text in messages for gram in zip(*(text.split()[first:] for first in range(order)), strict=False)]
     return len({*grams}) / max(len(grams), 1)
 
@@ -41,7 +41,7 @@ def compare_sampling(
 ) -> list[dict]:
     """Return rows of held-out messages, and of as many sampled ones for each temperature and top-p.
 
-    Each continues the first half of a test block, and the held-out messages are what was really said next.
+    Each continues the first half of a test block, and the held-out messages are the ones that really came next.
     """
     halves = [(block[: len(block) // 2], block[len(block) // 2]) for block in test_blocks if len(block) > 1]
     halves = halves[:num_samples]

@@ -37,7 +37,7 @@ def lines_of(tokenizer: PreTrainedTokenizerBase, block: Iterable[int]) -> list[s
 def token_kinds(tokenizer: PreTrainedTokenizerBase, block: Iterable[int]) -> list[str]:
     """Return the kind of each token of a block: <|endoftext|>, #channel, message, next message, or [PAD].
 
-    Messages are of two kinds in turn, so that a figure can show where one ends.
+    Messages alternate between two kinds, so that a figure can show where one ends.
     """
     newline, line, kinds = newline_id(tokenizer), 0, []
     for token in block:

@@ -36,8 +36,8 @@ INTRODUCTION = """\
 Written by `make bench` from `results/`, in at most a quarter of an hour on two cores. Each table names its command.
 Where that says `LOGS=folder`, the folder had real chat, which is not ours to ship: take your own.
 
-The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds, of which there is
-one for what takes half a minute. Relative times and speeds are medians of the ratios within each round, and the row
+The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds. Commands that
+take half a minute run once. Relative times and speeds are medians of the ratios within each round, and the row
 with 1 is what the others are compared with. Memory is the peak over all processes of a command: their proportional set
 size, sampled at least ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
 factor of two from one day to another, and ratios by less.
@@ -45,8 +45,8 @@ factor of two from one day to another, and ratios by less.
 MEMORY = """\
 Estimates, by `make bench-memory`; no GPU measured them. The first table compares train.py's estimate with a simulation
 of every tensor, for the default mode, the second with DeepSpeed's own estimate, in GB. The third has the largest
-micro-batch of 512 tokens a block that fits; a free online notebook has a GPU of 16 GB and 12.7 GB of host memory. Left
-out are CUDA's context, the allocator's fragments and the needs of kernels.
+micro-batch of 512 tokens a block that fits; a free online notebook has a GPU of 16 GB and 12.7 GB of host memory. The
+estimates leave out CUDA's context, the allocator's fragments and the needs of kernels.
 """
 COMPARISON = """\
 ## How it compares
@@ -59,7 +59,7 @@ reason: the gap is as wide on new messages. `train.py` is meant for a pretrained
 how much better that is has not been measured here. What n-grams cannot do is look back further than a few words.
 
 **With run_clm.py of transformers.** It fine-tunes any causal language model on any text, and can stream datasets and
-push to the hub; it trains on TPUs and with FSDP, from a config of its own or from nothing, and takes tokenizers that
+push to the hub; it trains on TPUs and with FSDP, from its own config or from scratch, and takes tokenizers that
 these scripts refuse. These are only for chat. They read chat logs, keep messages whole where run_clm.py
 cuts one at the end of every block, never put two files into one block, leave padding out of the loss, treat whatever a
 chatter types as text, resume only from complete checkpoints, and generate messages. `datasets.map` and the plain
@@ -188,7 +188,7 @@ def report_machine(results: dict, name: str) -> list[str]:
             lines += [f"Blocks with and without the header `#channel`; {headers['setting']}.", ""]
             lines += [table(headers["rows"]), ""]
         if sampling := figures.get("sampling"):
-            lines += ["What it says at places of the test chat, by temperature and top-p:", "", table(sampling), ""]
+            lines += ["Its messages in the test chat, by temperature and top-p:", "", table(sampling), ""]
     return lines
 
 

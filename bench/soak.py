@@ -73,7 +73,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Case:
-    """A stage to break, and what it takes to judge the outcome."""
+    """A stage to break, with the result and the time of an undisturbed run."""
 
     stage: Stage
     wanted: Result  # of an undisturbed run
@@ -100,7 +100,7 @@ def is_same(found: Result, wanted: Result) -> bool:
 
 
 def expect_part(found: Result, wanted: Result) -> None:
-    """Raise Lost unless all that is there is right. Files may be missing: parse_logs.py moves its CSVs one by one."""
+    """Raise Lost if a file is wrong. Files may be missing, because parse_logs.py moves its CSVs one by one."""
     is_part = all(name in wanted for name in found)
     expect(is_part and is_same(found, {name: wanted[name] for name in found}), "half-written")
 
@@ -127,7 +127,7 @@ def wait(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def expect_recovery(case: Case, output: Path) -> None:
-    """Raise Lost unless what a stopped run left is right, and another run completes it."""
+    """Raise Lost unless a stopped run left correct files, and another run completes them."""
     stage = case.stage
     found = stage.result(output)
     expect_part(found, case.wanted)
@@ -180,7 +180,7 @@ def link_output(case: Case) -> None:
 
 
 def put_others_files_there(case: Case) -> None:
-    """Run where a file of somebody else would be deleted or replaced."""
+    """Run with an output folder where files that the script did not write would be deleted or replaced."""
     stage, output = case.stage, case.scratch / "out"
     victim = output / case.rng.choice(sorted(case.wanted) if stage.script == "parse_logs.py" else ["notes.txt"])
     victim.parent.mkdir(parents=True)
@@ -219,7 +219,7 @@ def fill_disk(case: Case) -> None:
 
 
 def damage(case: Case) -> None:
-    """Truncate a file of the input, or flip a bit in it. Either the error is one line, or there is a whole result."""
+    """Truncate a file of the input, or flip a bit in it. Expect a one-line error or a complete result."""
     stage = case.stage.with_copy_of_input(case.scratch / "in")
     victim = case.rng.choice(
         sorted(path for path in stage.input_dir.rglob("*") if path.is_file() and path.stat().st_size)
@@ -246,7 +246,7 @@ def damage(case: Case) -> None:
 
 
 def make_unreadable(case: Case) -> None:
-    """Take away the permission to read a file of the input, and root's capability to read it all the same."""
+    """Take away the permission to read a file of the input, and root's capability to read it anyway."""
     stage = case.stage.with_copy_of_input(case.scratch / "in")
     data_files = [path for path in stage.input_dir.rglob("*") if path.suffix in {".txt", ".csv", ".arrow"}]
     case.rng.choice(sorted(data_files)).chmod(0)

@@ -2,6 +2,7 @@
 
 cli           errors that the user can fix, log lines, options, exit codes
 files         atomic output, locks, and what an output may replace
+gpu           the GPU as torch sees it
 devices       which GPU to take, and refusals before anything is loaded
 hub           models on the Hugging Face hub, without long waits
 wording       what texts look like, and what must not be said

@@ -1,4 +1,4 @@
-"""What the tests share: the scripts run as a user runs them, and small models and chats to run them on."""
+"""Fixtures and functions for all tests: run the scripts as a user does, and make small models and chats for them."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent
 TORCHRUN = [BIN / "torchrun", "--nproc_per_node", 2]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and torch's threads would wait for each other
-os.environ["HF_HUB_OFFLINE"] = "1"  # what a test does not find in a folder, it must not wait for
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not wait for the hub if a file is missing
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs real logs and GPT-2's vocabulary in ../shared")
 
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items):
 
 
 def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):
-    """Run a script in a process of its own. `check` fails the test if the script fails, with what it said."""
+    """Run a script in a process of its own. `check` fails the test if the script fails, and shows what it printed."""
     command = [*map(str, launcher), str(ROOT / script), *map(str, args)]
     is_python = len(launcher) <= 2 and launcher[0] == sys.executable
     if script == "train.py" and is_python and env.keys() <= READ_BY_SPIES and not count_gpus():
@@ -62,7 +62,7 @@ def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="
 
 
 def error_of(script, *args, **kwargs):
-    """Run a script that must fail as a user's mistake does; give its one line on stderr."""
+    """Run a script that must fail with an error of the user; return its one line on stderr."""
     done = run(script, *args, check=False, **kwargs)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     *before, line = done.stderr.splitlines()
@@ -113,7 +113,7 @@ def contents(folder):
 
 
 def without_manifest(names):
-    """Return names of files without the list of them that a script leaves in each folder it writes."""
+    """Return names of files without .chatter.json, the list of files in each folder that a script writes."""
     return {name for name in names if Path(name).name != MANIFEST}
 
 
@@ -307,7 +307,7 @@ def train_once(train, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def zero3(train_once):
-    """The small model after ten steps of train.py as it comes: ZeRO-3 with CPU offload, 3 micro-batches of 8 a step."""
+    """The small model after ten steps of train.py by default: ZeRO-3 with CPU offload, 3 micro-batches of 8 a step."""
     return train_once("zero3")
 
 

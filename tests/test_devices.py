@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import SPIES, TORCHRUN, error_of, run
 
-from chatter import devices
+from chatter import devices, gpu
 
 VERSION = torch.__version__.split("+")[0]
 CU126 = f"Run pip install torch=={VERSION}+cu126 --index-url https://download.pytorch.org/whl/cu126."
@@ -110,13 +110,13 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(environment):
     environment.setattr(torch.cuda, "is_available", lambda: True)
     environment.setattr(torch.cuda, "device_count", lambda: 2)
     environment.setenv("LOCAL_RANK", "2")
-    assert devices.find_problem() == "process 2 of this machine has no GPU: there are 2. Start fewer."
+    assert gpu.find_problem(devices.visible_gpus()) == "process 2 of this machine has no GPU: there are 2. Start fewer."
 
 
 def test_gpus_that_are_hidden_are_named(environment):
     environment.setattr(torch.cuda, "is_available", lambda: False)
     environment.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert devices.find_problem() == "CUDA_VISIBLE_DEVICES hides the GPU from torch. Unset it."
+    assert gpu.find_problem(devices.visible_gpus()) == "CUDA_VISIBLE_DEVICES hides the GPU from torch. Unset it."
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_kernels_for_a_gpu(environment, capability, archs, has):
     """As torch's table of compute capabilities has it (torch/cuda/__init__.py)."""
     environment.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     environment.setattr(torch.cuda, "get_arch_list", lambda: archs)
-    assert devices.has_kernels() == has
+    assert gpu.has_kernels() == has
 
 
 @pytest.mark.parametrize(

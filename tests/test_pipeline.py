@@ -210,19 +210,19 @@ def test_real_chat_with_the_real_vocabulary(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_dataset_and_a_model_of_the_version_before(zero3, dataset_dir, tmp_path):
-    """They had fewer files, and were recognized by the others. They train, speak, and are replaced."""
-    dataset, model = (shutil.copytree(old, tmp_path / old.name) for old in (dataset_dir, zero3[0]))
-    for name in (MANIFEST, "chat_format.json", "said.u64", "summary.json"):
-        for folder in (dataset, model):
-            (folder / name).unlink(missing_ok=True)
-    assert len(run("generate.py", "hello chat", "--model", model, "--seed", 1).stdout.splitlines()) == 1
-    assert "has no said.u64" in error_of("generate.py", "--model", model, "--no-copies")
-    options = ["--dataset-dir", dataset, "--model", model, "--max-steps", 1, "--no-deepspeed"]
-    run("train.py", *options, "--output-dir", tmp_path / "next")
+def test_a_dataset_without_hashes_and_a_summary_is_enough_to_train(zero3, dataset_dir, tmp_path):
+    """As somebody makes one by hand. Its model has no --no-copies, and a folder without a manifest is not replaced."""
+    dataset = shutil.copytree(dataset_dir, tmp_path / "dataset")
+    for name in ("said.u64", "summary.json"):
+        (dataset / name).unlink()
+    options = ["--dataset-dir", dataset, "--model", zero3[0], "--max-steps", 1, "--no-deepspeed"]
+    done = run("train.py", *options, "--output-dir", tmp_path / "next")
+    assert f"{dataset} has no said.u64: generate.py --no-copies will not work with the new model" in done.stderr
     assert len(run("generate.py", "hello chat", "--model", tmp_path / "next").stdout.splitlines()) == 1
-    run("train.py", *options, "--output-dir", model, "--overwrite")
-    assert (model / "chat_format.json").exists()
+    assert "has no said.u64" in error_of("generate.py", "--model", tmp_path / "next", "--no-copies")
+    (tmp_path / "next" / MANIFEST).unlink()
+    error = error_of("train.py", *options, "--output-dir", tmp_path / "next", "--overwrite")
+    assert "contains other files that would be deleted" in error
 
 
 def test_the_packages_take_debians_python():

@@ -78,7 +78,7 @@ def test_a_module_is_used(module):
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [(ROOT / name, 350) for name in SCRIPTS] + [(p, 250) for p in MODULES.values()]
+    ("path", "most"), [(ROOT / name, 300) for name in SCRIPTS] + [(p, 250) for p in MODULES.values()]
 )
 def test_a_file_is_read_at_one_sitting(path, most):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= most

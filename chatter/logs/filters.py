@@ -107,8 +107,8 @@ FILTERS = {
     ),
     "drop_moderated": Filter(
         "moderated",
-        f"what users said in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
-        "ban before it, as far as the same log has it",
+        f"messages of users in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
+        "ban before it, in the same log",
         lambda _, messages, log: log.moderation.covers(messages),
     ),
     "min_user_messages": Filter(

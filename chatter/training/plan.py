@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel, TrainingArguments
 
 from chatter.cli import InputError, log
-from chatter.devices import is_ampere
+from chatter.gpu import is_ampere
 from chatter.training.run import TrainingRun
 
 ROOM = 1.15, 1.0e9  # an estimate times the first, plus the second, must fit

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainingArguments
 
 from chatter.cli import InputError, log
-from chatter.devices import is_ampere
+from chatter.gpu import is_ampere
 
 # Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
 # gpt2-medium: its larger matrices would each be reduced alone.

@@ -176,7 +176,7 @@ class FakeGpu(torch.nn.Module):
 def test_auto_ends_with_an_engine(has_gpu, problem, random_model, monkeypatch, capsys):
     """CTranslate2 sees a GPU: one that torch cannot use, or that turns out to be gone when the model is moved to it."""
     monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: int(has_gpu))
-    monkeypatch.setattr("chatter.devices.find_problem", lambda: problem)
+    monkeypatch.setattr("chatter.gpu.find_problem", lambda visible: problem)
     engine = load_engine(random_model)
     said = capsys.readouterr().err
     assert ("--device cuda cannot be used: " in said and " Using the CPU.\n" in said) == (has_gpu and not problem)
