@@ -32,12 +32,14 @@ from chatter.wording.banned import contains_banned, read_words
 from chatter.wording.lookalikes import fold, visible
 from chatter.wording.training_messages import TrainingMessages
 
-MAX_ATTEMPTS = 10  # in a row without a message to print: nothing visible, or only messages that must not be said
+MAX_ATTEMPTS = 10  # in a row without a printable message: all were invisible, banned or copies
 MAX_BATCH = 50  # messages sampled at once
 
 
 @dataclass(frozen=True)
 class Message:
+    """A generated message."""
+
     text: str
     ids: list[int]  # as sampled, without the newline
 
@@ -56,7 +58,7 @@ def generate(
     """Sample `num_messages` messages that could come next in the chat, whose lines are `chat`, the oldest first.
 
     Messages begin with `begin`, contain none of the `banned_words` of `read_words`, and are not `training_messages`.
-    `header` is the line that begins the chat. Raises InputError if MAX_ATTEMPTS in a row give no such message.
+    `header` begins the chat. Raises InputError if `begin` is too long, or after MAX_ATTEMPTS without such a message.
     """
     positions = engine.format.block_size
     [begin_ids] = encode(engine.tokenizer, [visible(begin)])
@@ -64,7 +66,7 @@ def generate(
     room = positions - sampling.max_new_tokens - len(begin_ids)
     if room < len(begin_chat(engine.tokenizer, engine.format.start, engine.format.newline, header)):
         raise InputError(
-            f"--complete has {len(begin_ids)} tokens, but the model only {positions} positions. Shorten it."
+            f"--complete has {len(begin_ids)} tokens, but the model has only {positions} positions. Shorten it."
         )
     prompt = encode_chat(engine.tokenizer, engine.format, chat, room, header) + begin_ids
     messages, attempts = [], 0
@@ -76,7 +78,7 @@ def generate(
                 f"no printable message {without}in {attempts} attempt(s). "
                 "Pass a higher --temperature, or train the model for longer."
             )
-        # Most messages of a model may be barred, so later attempts sample more at once.
+        # If most messages are rejected, later attempts sample more at once.
         missing = num_messages - len(messages)
         size = missing if sampling.greedy else min(max(missing, 1 << attempts), MAX_BATCH)
         attempts += 1
@@ -120,7 +122,7 @@ def answer(
 
 
 def print_message(prompt: str, message: Message | None, seed: int, as_json: bool, reason: str = "") -> None:
-    """Print a message on stdout, as one line of text or of JSON; in JSON also if there is none, with the reason."""
+    """Print a message on stdout as a line of text or JSON. JSON is also printed for no message, with the reason."""
     if as_json:
         facts = {"message": message and message.text, "prompt": prompt, "seed": seed}
         facts |= {"tokens": len(message.ids)} if message else {"reason": reason}
@@ -129,7 +131,7 @@ def print_message(prompt: str, message: Message | None, seed: int, as_json: bool
         print(message.text, flush=True)
 
 
-def from_argument(text: str) -> str:
+def decode_argument(text: str) -> str:
     """Replace the bytes of a command-line argument that are not UTF-8, which Python keeps as lone surrogates."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
@@ -166,18 +168,18 @@ def parse_args() -> argparse.Namespace:
         "--top-k",
         type=bounded(int, at_least=0),
         default=4000,
-        help="sample from at most this many tokens; 0 is no limit, and slower",
+        help="sample from at most this many tokens; 0: no limit, but slower",
     )
     add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
-    add("--max-new-tokens", type=positive_int, default=100, help="longest message; at most half of the positions")
+    add("--max-new-tokens", type=positive_int, default=100, help="tokens of a message; at most half the positions")
     add("--greedy", action="store_true", help="always take the likeliest token")
     add(
         "--banned-words",
         type=Path,
         metavar="FILE",
-        help="words that no message may contain, one a line, also within other words; =word is a whole word",
+        help="words that no message may contain, one a line; =word matches only the whole word, not parts of others",
     )
-    add("--no-copies", action="store_true", help="never say a message of 4 or more words of the training chat")
+    add("--no-copies", action="store_true", help="never repeat a training message of 4 or more words")
     argv = sys.argv[1:]
     end = argv.index("--") if "--" in argv else len(argv)  # what follows is chat, even if it looks like an option
     args = parser.parse_intermixed_args(argv[:end])  # lines of chat may stand before and after options
@@ -196,7 +198,7 @@ def main() -> None:
         args = parse_args()
         with contextlib.redirect_stdout(sys.stderr):  # libraries log to stdout
             sampling = Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
-            options = {"begin": from_argument(args.complete), "sampling": sampling}
+            options = {"begin": decode_argument(args.complete), "sampling": sampling}
             if args.banned_words:
                 options["banned_words"] = read_words(args.banned_words)
             engine = load_engine(args.model, args.device, args.engine)
@@ -204,15 +206,15 @@ def main() -> None:
                 options["training_messages"] = TrainingMessages.open(Path(args.model))
             seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
             engine.seed(seed)
-        channel = CurrentChannel(engine.format.channels, from_argument(args.channel))
+        channel = CurrentChannel(engine.format.channels, decode_argument(args.channel))
         lines = read_lines(sys.stdin.buffer)
         if args.stream:
-            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-                for text, message, reason in answer(engine, lines, from_argument(args.trigger), channel, **options):
+            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends --stream
+                for text, message, reason in answer(engine, lines, decode_argument(args.trigger), channel, **options):
                     print_message(text, message, seed, args.json, reason)
             return
         given = [
-            read_typed(lines, channel.hear) if text == "-" else from_argument(text).splitlines() for text in args.chat
+            read_typed(lines, channel.hear) if text == "-" else decode_argument(text).splitlines() for text in args.chat
         ]
         chat = [line for some in given for line in some if clean(line)]
         for message in generate(engine, chat, num_messages=args.num_messages, header=channel.header(), **options):

@@ -1,6 +1,6 @@
 """Stage 1: Twitch chat logs -> one CSV per log.
 
-Reads   every log below --logs-dir, also gzipped (.gz), in any of these formats, which it tells apart:
+Reads   every log below --logs-dir, also gzipped (.gz). The format is detected:
             .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
                                      Chatty, TwitchDownloader, tcd, chat-downloader
             .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog and chat-downloader
@@ -56,7 +56,7 @@ SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that the summary lists; charac
 
 @dataclass
 class LogResult:
-    """What became of one log."""
+    """The counts of one log, and the lines, users and warnings to report about it."""
 
     counts: Counter = field(
         default_factory=lambda: Counter(dict.fromkeys(KINDS, 0))
@@ -82,7 +82,7 @@ def parse_logs(
 
     `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. `format_name` and
     `columns` are as in `find_reader`. Return what became of each log, why other files were skipped, and the CSVs in
-    `output_dir` whose logs are gone; `prune` deletes those.
+    `output_dir` whose logs are gone; `prune` deletes them. Raises InputError if no message is left to write.
     """
     from chatter.logs.find_reader import find_reader
 
@@ -115,7 +115,7 @@ def parse_logs(
 
 
 def first_line(log: Path) -> str:
-    """Return the beginning of a log, in quotes."""
+    """Return the beginning of the first line of a log, in quotes."""
     return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
 
 
@@ -176,7 +176,7 @@ def parse_file(
     if not reader.is_known and result.counts["unreadable lines"]:
         result.unknown = first_line(log_path)
     if filters.get("drop_moderated") and not reader.has_moderation:
-        result.notes.add("--drop-moderated finds no timeouts and bans, which this format does not have")
+        result.notes.add("--drop-moderated has no effect, as this format has no timeouts and bans")
     for name, option in USER_FILTERS.items():
         if filters.get(name) and not reader.has_logins:
             result.notes.add(f"{option} compares display names, as this format has no logins")
@@ -184,7 +184,7 @@ def parse_file(
 
 
 def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verbose: bool) -> None:
-    """Print on stderr what the files and entries were: in total and, if `verbose`, one line per log."""
+    """Print the counts of files and entries on stderr: the totals and, if `verbose`, one line per log."""
     total = Counter(
         {"files found": len(results) + len(skipped), "files skipped": len(skipped), "files read": len(results)}
     )
@@ -223,7 +223,7 @@ def parse_args() -> argparse.Namespace:
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
     on_request = [name for name, each in LINE_FORMATS.items() if each.on_request]
     add("--format", choices=["auto", *on_request], default="auto", help="bare: lines without a time, `user: message`")
-    add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of the columns of tables")
+    add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone")
     add("--verbose", action="store_true", help="print the counts of each log, and all names")
     add_filter_options(parser)

@@ -7,8 +7,8 @@ Writes  --output-dir: a datasets.DatasetDict with `train` and `test`, rows of --
         tokenizer in the folder `tokenizer`; the counts in summary.json; a data card, README.md; and said.u64, hashes
         of the messages for generate.py --no-copies.
 
-A block is the model's token for a beginning (GPT-2: <|endoftext|>), then message after message of one file, each whole
-and followed by a newline token, then padding up to the block size:
+A block is the model's beginning-of-text token (GPT-2: <|endoftext|>), then whole messages of one file in order, each
+followed by a newline token, then padding up to the block size:
 
     <|endoftext|> hello chat \\n hi @you \\n LUL LUL \\n [PAD] [PAD]
 
@@ -104,10 +104,10 @@ def find_csvs(input_dir: Path) -> list[Path]:
 def write_messages(
     csv_paths: list[Path], writer: BlockWriter, hashes: BinaryIO, max_copies: int | None, with_channel: bool
 ) -> Counter:
-    """Write the messages of all files, one after the other, as blocks, and the hashes of messages to a file.
+    """Write the messages of all files, in order, as blocks to `writer`, and their hashes (uint64) to `hashes`.
 
     At most `max_copies` identical messages of a file are kept (None: all). `with_channel` makes blocks of one channel
-    each, which begin with its header. Return the counts.
+    each, with the channel's header at the beginning. Return the counts.
     """
     from tqdm import tqdm
 
@@ -136,17 +136,17 @@ def write_messages(
 
 
 def list_inputs(csv_paths: list[Path]) -> None:
-    """Print the size and the date of each input on stderr."""
+    """Print the size and the modification time of each input on stderr."""
     for path in csv_paths:
         state = path.stat()
         print(
-            f"{path}: {state.st_size:,} bytes, of {datetime.fromtimestamp(state.st_mtime):%Y-%m-%d %H:%M}",
+            f"{path}: {state.st_size:,} bytes, modified {datetime.fromtimestamp(state.st_mtime):%Y-%m-%d %H:%M}",
             file=sys.stderr,
         )
 
 
 def drop_duplicates(messages: list[str], copies: Counter, max_copies: int) -> list[str]:
-    """Keep the first `max_copies` of identical messages; `copies` remembers those of earlier calls."""
+    """Return the messages without more than `max_copies` copies of each; `copies` counts them across calls."""
     kept = []
     for message in messages:
         copies[message] += 1
@@ -178,7 +178,7 @@ def parse_args() -> argparse.Namespace:
         help="folder for the dataset; an older dataset is replaced",
     )
     add("--model", default="gpt2-medium", help="hub name or folder of the model whose tokenizer to use")
-    # A block has room for <|endoftext|>, a token and a newline.
+    # The smallest block holds <|endoftext|>, one token and a newline.
     add("--block-size", type=bounded(int, at_least=3, at_most=1 << 20), default=512, help="tokens per block")
     add("--test-size", type=bounded(float, above=0, below=1), default=0.1, help="share of blocks for testing")
     add("--seed", type=bounded(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")

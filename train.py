@@ -36,15 +36,15 @@ from chatter.devices import choose_device
 from chatter.files import MODEL_MARKER, reserved
 from chatter.training.distributed import (
     join_process_group,
+    leave_group_on_error,
     leave_process_group,
-    left_on_error,
     plain_library_errors,
 )
 
 if TYPE_CHECKING:
     from chatter.training.run import TrainingRun
 
-HIGH = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
+HIGH_LEARNING_RATE = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
 
 
 def train(args: argparse.Namespace, output_dir: Path) -> int:
@@ -57,7 +57,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     from chatter.training.checkpoints import delete_incomplete, find_checkpoint, is_finished
     from chatter.training.saving import save_model
 
-    set_verbosity_error()  # its warnings are about things that are intended here: a new token, no attention mask
+    set_verbosity_error()  # it would warn about a new token and a missing attention mask, which are intended
     run = prepare(args, output_dir)
     checkpoint = find_checkpoint(run.checkpoints, run.description) if args.resume else None
     if checkpoint and is_finished(checkpoint, run.settings.max_steps):
@@ -77,7 +77,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
 
 
 def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
-    """Load the blocks and the model, and settle how to train. Raises InputError if they do not fit together."""
+    """Load the blocks and the model, and choose the settings. Raises InputError if they do not fit together."""
     from transformers import set_seed
 
     from chatter.hub import fetched_folder
@@ -99,7 +99,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     block_size = len(blocks["train"][0]["input_ids"])
     set_seed(args.seed)
     model = fuse_gelu(load_model(args.model, tokenizer, block_size))
-    if model.config.model_type != "gpt2" and args.learning_rate >= HIGH and not args.lora_rank:
+    if model.config.model_type != "gpt2" and args.learning_rate >= HIGH_LEARNING_RATE and not args.lora_rank:
         log(f"a learning rate of {args.learning_rate:g} is high for most models but GPT-2: 1e-5 to 1e-4 is usual")
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
@@ -114,10 +114,9 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
         output_dir=output_dir,
         checkpoints=checkpoints,
         blocks=blocks,
-        data=data,
+        data_summary=data,
         tokenizer=tokenizer,
         chat_format=ChatFormat.of(tokenizer, block_size, known_channels(data, start)),
-        start=start,
         model=model,
         message_folders=folders_with_training_messages(args.dataset_dir, start),
         precision=precision,
@@ -144,7 +143,7 @@ def fit(run: TrainingRun, checkpoint: Path | None) -> int:
     if is_first_process():
         print_plan(run)
         prepare_checkpoints(run.checkpoints, keep_complete=bool(checkpoint))
-    run.settings.eval_on_start = checkpoint is None  # the checkpoint has its evaluation
+    run.settings.eval_on_start = checkpoint is None  # a resumed run has been evaluated already
     trainer = Trainer(
         model=run.model,
         args=run.settings,
@@ -162,7 +161,7 @@ def fit(run: TrainingRun, checkpoint: Path | None) -> int:
     stop = StopOnSignal()
     for callback in (
         *([Reschedule()] if checkpoint else []),
-        Progress(tokens_per_step, run.chat_format, opening_header(run.data), training_messages),
+        Progress(tokens_per_step, run.chat_format, opening_header(run.data_summary), training_messages),
         Evaluations(every, args.patience),
         CompleteCheckpoints(run.checkpoints, run.description, args.keep_checkpoints),
         stop,
@@ -193,7 +192,7 @@ def parse_args() -> argparse.Namespace:
     add("--deepspeed", type=Path, default=config, metavar="FILE", help="DeepSpeed's config")
     add("--no-offload", dest="offload", action="store_false", help="keep parameters and optimizer on the GPU")
     add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
-    add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, and less memory")
+    add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, with less memory")
     add("--no-deepspeed", action="store_true", help="train with the plain Trainer")
     add(
         "--precision",
@@ -207,20 +206,20 @@ def parse_args() -> argparse.Namespace:
         "--micro-batch-size",
         type=positive_int,
         default=8,
-        help="blocks that a process computes at a time: lower it if memory runs out",
+        help="blocks per process in one forward pass; lower it if memory runs out",
     )
     add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
     add(
         "--warmup-epochs",
         type=bounded(float, at_least=0, at_most=1e6),
         default=0.1,
-        help="length of the linear warm-up",
+        help="length of the linear warm-up, in epochs",
     )
     add(
         "--lora-rank",
         type=bounded(int, at_least=0, at_most=4096),
         default=0,
-        help="train adapters of this rank; 0: none",
+        help="train LoRA adapters of this rank; 0: train all weights",
     )
     add(
         "--eval-every",
@@ -242,7 +241,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    # Deprecations inside the libraries, advice on threads, a CUDA compiler without a GPU: for each process and step.
+    # Each process would repeat these at each step: deprecations, advice on threads, a missing CUDA compiler.
     warnings.filterwarnings("ignore", module="torch.distributed|accelerate.state")
     warnings.filterwarnings("ignore", module="transformers.modeling_utils", category=FutureWarning)
     for library in ("accelerate", "torch.utils.cpp_extension"):
@@ -262,7 +261,7 @@ def main() -> None:
                 output_dir = stack.enter_context(reserved(output_dir, MODEL_MARKER))
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
             stack.enter_context(plain_library_errors(output_dir))
-            stack.enter_context(left_on_error())
+            stack.enter_context(leave_group_on_error())
             signal_number = train(args, output_dir)
             leave_process_group()
     sys.exit(signal_number and 128 + signal_number)

@@ -1,11 +1,11 @@
-"""What the four scripts are made of, a room a line. A room imports only those above it in this list.
+"""The modules and packages behind the four scripts. Each imports only those above it in this list.
 
 cli           errors that the user can fix, log lines, options, exit codes
 files         atomic output, locks, and what an output may replace
 gpu           the GPU as torch sees it
-devices       which GPU to take, and refusals before anything is loaded
-hub           models on the Hugging Face hub, without long waits
-wording       what texts look like, and what must not be said
+devices       the device to use; unusable GPUs are rejected before anything is loaded
+hub           models on the Hugging Face hub, with short timeouts
+wording       lookalike texts, banned words, copies of training messages
 logs          logs of chat -> rows, for parse_logs.py
 tokens        messages -> blocks of tokens, for tokenize_logs.py
 generation    a model and the chat so far -> the next message, for generate.py

@@ -44,7 +44,7 @@ def one_line(text: str) -> str:
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the layout of a docstring, and shows the default of each option that has one to show."""
+    """Keeps the layout of a docstring, and shows defaults except flags, None and empty strings."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if isinstance(action.default, bool) or action.default in (None, ""):
@@ -53,7 +53,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
 
 
 def make_parser(docstring: str) -> argparse.ArgumentParser:
-    """Return a parser whose help begins with a script's docstring and ends with its last paragraph, the commands."""
+    """Return a parser that shows a script's docstring as help, its last paragraph (the commands) after the options."""
     description, commands = docstring.rsplit("\n\n", 1)
     return argparse.ArgumentParser(description=description, epilog=commands, formatter_class=HelpFormatter)
 
@@ -66,7 +66,7 @@ def bounded(
     at_most: float = math.inf,
     below: float = math.inf,
 ) -> Callable[[str], int | float]:
-    """Return a type for `add_argument`: finite numbers within these bounds, refused as argparse refuses values."""
+    """Return a type for `add_argument`: finite numbers within these bounds; others are usage errors."""
 
     def read(text: str) -> int | float:
         try:
@@ -93,7 +93,7 @@ positive_int = bounded(int, at_least=1, at_most=2**31 - 1)  # libraries count in
 
 
 class Terminated(BaseException):
-    """SIGTERM. Like KeyboardInterrupt, it is not an Exception, so that only cleaning up stands in its way."""
+    """Raised on SIGTERM. Like KeyboardInterrupt it is not an Exception, so `except Exception` does not catch it."""
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def plain_errors() -> Iterator[None]:
         end(1, f"error: the package {error.name} is not installed. Run pip install -r requirements.txt.")
     except SystemExit:
         raise
-    except BaseException as error:  # a panic of a library in Rust is no Exception
+    except BaseException as error:  # Rust panics derive from BaseException
         report = write_crash_report()
         end(70, f"unexpected error: {type(error).__name__}. Please report it, and attach {report}.")
 
@@ -144,13 +144,13 @@ def end(code: int, text: str = "") -> None:
         print(f"{Path(sys.argv[0]).name}: {one_line(text)}", file=sys.stderr)
     try:
         sys.stdout.flush()
-    except OSError:  # nobody reads it, or the disk is full: Python would try again at its end
+    except OSError:  # nobody reads it, or the disk is full: Python would flush again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
 
 
 def write_crash_report() -> Path:
-    """Write the traceback and the versions to a temporary file."""
+    """Write the command, the traceback and the package versions to a temporary file; return its path."""
     from importlib.metadata import distributions
 
     versions = sorted(f"{each.metadata['Name']} {each.version}" for each in distributions())
@@ -163,7 +163,7 @@ def write_crash_report() -> Path:
 
 
 class Stderr(io.TextIOWrapper):
-    """A stderr that is closed or full does not stop the work."""
+    """Ignores errors, so that a closed stderr or a full disk does not stop the work."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -176,9 +176,9 @@ class Stderr(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Make standard streams speak UTF-8 whatever the locale says, and stand in for those that are closed.
+    """Set stdout and stderr to UTF-8 whatever the locale says, and open /dev/null for closed standard streams.
 
-    Otherwise the next file that is opened would become the closed stream, and messages would be written into it.
+    Otherwise the next file to be opened would take the number of a closed stream, and messages would be written to it.
     """
     for number in range(3):
         try:

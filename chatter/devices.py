@@ -1,4 +1,4 @@
-"""Which device a run or an engine takes: one GPU without a launcher, and refusals before anything is loaded."""
+"""Choose the device for training or generation, and reject unusable GPUs before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class DeviceError(InputError):
 
 
 def choose_device(device: str, precision: str) -> str:
-    """Return "cuda" or "cpu" for what --device says, and hide from CUDA the GPUs that are not to be used.
+    """Return "cuda" or "cpu" for --device, and hide the GPUs that this process must not use.
 
-    To be called before anything else asks CUDA, which reads the environment once. Raises DeviceError if there is a GPU
+    Call it before CUDA is initialized, since CUDA reads the environment once. Raises DeviceError if there is a GPU
     that cannot be used, or that cannot train in --precision.
     """
     share_cores()
@@ -47,7 +47,7 @@ def choose_device(device: str, precision: str) -> str:
 
 
 def hide_gpus() -> None:
-    """Hide the GPUs from all libraries, and have DeepSpeed not look for other accelerators."""
+    """Hide the GPUs from all libraries, and keep DeepSpeed from looking for other accelerators."""
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 
 
@@ -61,9 +61,9 @@ def visible_gpus() -> list[str] | None:
 
 
 def take_one_gpu(num_gpus: int) -> None:
-    """Make one GPU visible, and say so, unless a launcher has set what this process takes.
+    """Make only the first GPU visible, and log it if there are more, unless a launcher assigns the GPUs.
 
-    transformers would otherwise take all of them, in one process, with as many times the batch.
+    Otherwise transformers would use all GPUs in one process, and multiply the batch size by their number.
     """
     if is_launched():
         return
@@ -72,7 +72,7 @@ def take_one_gpu(num_gpus: int) -> None:
         visible = [str(number) for number in range(max(1, num_gpus))]
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[0] if visible else ""
     if len(visible) > 1:
-        log(f"taking GPU {visible[0]} of {len(visible)}; for all of them: deepspeed --num_gpus {len(visible)} train.py")
+        log(f"using GPU {visible[0]} of {len(visible)}; to use all: deepspeed --num_gpus {len(visible)} train.py")
 
 
 def count_gpus(root: Path = Path("/")) -> int:
@@ -89,9 +89,9 @@ def count_gpus(root: Path = Path("/")) -> int:
 
 
 def find_gpu() -> str:
-    """Return the device to run on: a GPU that torch can use, or the CPU.
+    """Return the device for generation: "mps" on Apple silicon, "cuda" if torch can use a GPU, or else "cpu".
 
-    Asks CTranslate2 before torch, whose import takes longer than a short message.
+    CTranslate2 is asked first, because importing torch takes longer than generating a short message.
     """
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "mps"
@@ -110,7 +110,7 @@ def find_gpu() -> str:
 def share_cores() -> None:
     """Give each process of torchrun its share of the cores, for DeepSpeed's Adam on the CPU.
 
-    torchrun sets OMP_NUM_THREADS to 1 if it is not set. To be called before torch is imported, which reads it.
+    torchrun sets OMP_NUM_THREADS to 1 if it is not set. Call this before torch is imported, since torch reads it then.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

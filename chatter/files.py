@@ -17,7 +17,7 @@ MANIFEST = ".chatter.json"  # in each folder that a script wrote: the files that
 STAGING, LOCK = ".chatter.partial", ".chatter.lock"  # in a folder of files that are replaced one by one
 # A file of every complete dataset, and one of every model.
 DATASET_MARKER, MODEL_MARKER = "dataset_dict.json", "config.json"
-# Left by datasets, by macOS and by a generate.py that was killed; they may be deleted.
+# Files that datasets, macOS or a killed generate.py left behind, and that may be deleted.
 DERIVED = ("cache-*.arrow", ".DS_Store", ".ctranslate2.lock")
 
 MAX_NAME = 230  # bytes of an output folder's name: file systems allow 255, and the files beside it have longer names
@@ -43,7 +43,7 @@ def text_encoding(head: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Raises InputError if it is something else."""
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Raises InputError if it is neither."""
     data = path.read_bytes()
     try:
         return data.decode(text_encoding(data))
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
 def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
     """Hold a lock while `output` is written, so that no second run writes it.
 
-    If another run holds the lock, wait for it, or raise InputError.
+    If another run holds the lock, wait for it if `wait`, or else raise InputError.
     """
     from filelock import FileLock, Timeout
 
@@ -75,16 +75,16 @@ def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # Windows does not delete open files
-            lock_path.unlink()  # while it is held: a run that waits for it notices, and takes a new one
+            lock_path.unlink()  # still locked: a waiting run notices that the file is gone and locks a new one
         lock.release()
 
 
 @contextlib.contextmanager
 def reserved(folder: Path, marker: str) -> Iterator[Path]:
-    """Reserve a folder that a script will replace as a whole at its end; yield its real path, without links.
+    """Lock a folder that the script will replace when it finishes, and yield its path with links resolved.
 
-    `marker` is a file of every output of the script. Raises InputError or OSError before any work is done if the folder
-    could not be replaced then: if another run writes it, if it contains files that the script did not write, or if it
+    `marker` is a file in each output of the script. Raises InputError or OSError before any work is done if the folder
+    cannot be replaced later: if another run writes it, if it contains files that the script did not write, or if it
     cannot be written.
     """
     folder = folder.resolve()
@@ -126,10 +126,10 @@ def check_replaceable(folder: Path, marker: str) -> None:
 
 
 def other_files(folder: Path) -> list[Path]:
-    """Return the files below a folder that no manifest lists, of the folder itself or of a subfolder."""
+    """Return the files below a folder that neither its manifest nor the manifest of a subfolder lists."""
     known = set()
     for manifest in folder.rglob(MANIFEST):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged one lists nothing
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged manifest lists nothing
             names = json.loads(manifest.read_text(encoding="utf-8"))["files"]
             known |= {manifest, *(manifest.parent / name for name in names)}
     files = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
@@ -137,7 +137,7 @@ def other_files(folder: Path) -> list[Path]:
 
 
 def write_manifest(folder: Path) -> None:
-    """List the files in a folder that is complete, so that a later run knows them from other files."""
+    """List the files of a complete folder in its manifest, so that a later run can tell them from other files."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
 
@@ -146,8 +146,8 @@ def write_manifest(folder: Path) -> None:
 def atomic_output(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write a file or folder to, and rename it to `final` on success.
 
-    A reader sees the old content or the new, never half of it. On an error `final` stays as it was. What a killed run
-    left is deleted. Two runs must not write the same `final` at once: see `locked`.
+    A reader sees the old content or the new, never half of it. On an error `final` does not change. Leftovers of
+    killed runs are deleted. Two runs must not write the same `final` at once: see `locked`.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     partial, old = beside(final, "partial"), beside(final, "old")
@@ -166,18 +166,18 @@ def atomic_output(final: Path) -> Iterator[Path]:
         if old.exists() and not final.exists():  # interrupted between the two renames
             old.rename(final)
         delete(partial)
-        with contextlib.suppress(OSError):  # the next run tries again, and says what is wrong
+        with contextlib.suppress(OSError):  # the next run tries again and reports the error
             delete(old)
 
 
 def move(path: Path, target: Path) -> None:
-    """Move a file over another one, atomically also where a link leads to another disk."""
+    """Move a file to `target` and replace it atomically, even if a link leads to another disk."""
     try:
         path.replace(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy = beside(target.with_name(target.name[:50]), "partial")  # the name of a log may be as long as names can be
+        copy = beside(target.with_name(target.name[:50]), "partial")  # a log's name may have the maximum length
         shutil.copy(path, copy)
         copy.replace(target)
 
@@ -186,7 +186,7 @@ def move(path: Path, target: Path) -> None:
 def staged_files(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder to write files to; on success move each of them to the same place below `folder`.
 
-    On an error nothing in `folder` changes. What a killed run left is deleted.
+    On an error nothing in `folder` changes. Files that a killed run left are deleted.
     """
     staging = folder / STAGING
     delete(staging)
@@ -194,12 +194,10 @@ def staged_files(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         moves = {path: folder / path.relative_to(staging) for path in sorted(staging.rglob("*")) if path.is_file()}
-        for target in moves.values():  # whatever can fail does so before the first move
+        for target in moves.values():  # find errors before the first move
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir() or not os.access(target.parent, os.W_OK):
-                raise InputError(
-                    f"{target} cannot be written. Move what is in its place, or choose another --output-dir."
-                )
+                raise InputError(f"{target} is a folder or is not writable. Choose another --output-dir.")
         for path, target in moves.items():
             move(path, target)
     finally:

@@ -14,34 +14,36 @@ AMPERE = (8, 0)  # the first compute capability with bf16 and TF32
 def find_problem(visible: list[str] | None) -> str:
     """Return why torch cannot use the GPU of this process, and what to install; "" if it can.
 
-    `visible` are the GPUs of CUDA_VISIBLE_DEVICES, None if it is not set.
+    `visible` lists the GPUs of CUDA_VISIBLE_DEVICES; None if it is not set.
     """
-    with warnings.catch_warnings(record=True) as caught:  # torch says it again, and in several lines
+    with warnings.catch_warnings(record=True) as caught:  # the last one is quoted below, in one line
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
         name = gpu_name() if available and local_rank() < torch.cuda.device_count() else ""
     if name:
-        return "" if has_kernels() else wrong_build(name)
+        return "" if has_kernels() else describe_wrong_build(name)
     if available:
-        return f"process {local_rank()} of this machine has no GPU: there are {torch.cuda.device_count()}. Start fewer."
+        return f"process {local_rank()} of this machine has no GPU: torch has {torch.cuda.device_count()}. Run fewer."
     if visible == []:
         return "CUDA_VISIBLE_DEVICES hides the GPU from torch. Unset it."
     if not (torch.version.cuda or torch.version.hip):
-        return f"torch {torch.__version__} is the CPU build and cannot use the GPU. {install('cu130')}"
+        return f"torch {torch.__version__} is the CPU build and cannot use the GPU. {install_advice('cu130')}"
     reason = " ".join(str(caught[-1].message).split())[:200] if caught else f"it needs CUDA {torch.version.cuda}"
-    return f"torch cannot use the GPU ({reason}). Update NVIDIA's driver, or take an older CUDA: {install('cu126')}"
+    return (
+        f"torch cannot use the GPU ({reason}). Update NVIDIA's driver, or use an older CUDA: {install_advice('cu126')}"
+    )
 
 
-def wrong_build(name: str) -> str:
-    """Return which build of torch has kernels for this process's GPU."""
+def describe_wrong_build(name: str) -> str:
+    """Return an error text that says which build of torch has kernels for this process's GPU."""
     major, minor = capability()
     lacks = f"torch {torch.__version__} has no kernels for {name} (sm_{major}{minor})."
     if (major, minor) < (5, 0):
-        return f"{lacks} No build has."
-    return f"{lacks} {install('cu126' if (major, minor) < (7, 5) else 'cu130')}"
+        return f"{lacks} No build supports it."
+    return f"{lacks} {install_advice('cu126' if (major, minor) < (7, 5) else 'cu130')}"
 
 
-def install(build: str) -> str:
+def install_advice(build: str) -> str:
     """Return the command that installs another build of the same version of torch."""
     version = torch.__version__.split("+")[0]
     return f"Run pip install torch=={version}+{build} --index-url {WHEELS}/{build}."
@@ -56,12 +58,12 @@ def gpu_name() -> str:
 
 
 def capability() -> tuple[int, int]:
-    """Return the compute capability of this process's GPU, (7, 0) for a V100."""
+    """Return the compute capability of this process's GPU, such as (7, 0) for a V100."""
     return torch.cuda.get_device_capability(local_rank())
 
 
 def has_kernels() -> bool:
-    """Return whether torch has code for this process's GPU: of its generation, or PTX, which the driver compiles."""
+    """Return whether torch has kernels for this process's GPU, compiled or as PTX that the driver can compile."""
     if torch.version.hip:
         return True
     found = capability()
@@ -75,5 +77,5 @@ def has_kernels() -> bool:
 
 
 def is_ampere() -> bool:
-    """Return whether this process's GPU computes in bf16 and TF32. transformers also counts emulated bf16."""
+    """Return whether this process's GPU computes in bf16 and TF32. transformers also accepts emulated bf16."""
     return bool(torch.version.hip) or capability() >= AMPERE

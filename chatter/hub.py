@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: found in the cache or downloaded, without long waits where there is no network."""
+"""Models on the Hugging Face hub: found in the cache or downloaded, without long waits if the network is down."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
 
 
 def fetch_model(model: str, weights: bool) -> str:
-    """Return the folder of a model: the one of this name, or the copy of a model on the hub, downloaded if needed.
+    """Return the folder of a model: `model` itself if it is a folder, or a copy of the hub's, downloaded if needed.
 
-    Without `weights`, only config and tokenizer are downloaded. Raises InputError if there is no such model, or no
-    network and no copy.
+    Without `weights`, only config and tokenizer are downloaded. Raises InputError if the model does not exist, or
+    if there is neither a network nor a copy.
     """
     if model and Path(model).is_dir():
         return model
@@ -41,7 +41,7 @@ def fetch_model(model: str, weights: bool) -> str:
 
 
 def fetched_folder(model: str) -> Path:
-    """Return the folder of a model that `fetch_model` returned before, without looking at the hub again."""
+    """Return the folder that an earlier `fetch_model` returned for a model, without asking the hub again."""
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download
@@ -50,13 +50,13 @@ def fetched_folder(model: str) -> Path:
 
 
 def is_online(endpoint: str) -> bool:
-    """Return whether the hub answers within TIMEOUT seconds; not if the user asked to stay offline."""
+    """Return whether the hub answers within TIMEOUT seconds; False if HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
     try:
         get_session().head(endpoint, timeout=TIMEOUT)
-    except Exception:  # whatever the HTTP library raises: no route, no name, a proxy that refuses
+    except Exception:  # from the HTTP library: no route, a failed name lookup, a proxy that refuses
         return False
     return True

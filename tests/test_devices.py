@@ -41,7 +41,7 @@ def refusal(tmp_path, *args, **gpus):
             ["--device", "cuda"],
             {"driver": "The NVIDIA driver on your system\nis too old (found version 11040)."},
             "torch cannot use the GPU (The NVIDIA driver on your system is too old (found version 11040).). Update "
-            f"NVIDIA's driver, or take an older CUDA: {CU126} {ON_CPU}",
+            f"NVIDIA's driver, or use an older CUDA: {CU126} {ON_CPU}",
         ),
         (
             ["--precision", "bf16"],
@@ -68,8 +68,8 @@ def test_of_several_gpus_one_is_taken(tmp_path):
     basics = ["--dataset-dir", tmp_path / "nowhere", "--output-dir", tmp_path / "model"]
     spied = {"launcher": [sys.executable, SPIES / "with_gpus.py"], "GPUS": json.dumps({"number": 3}), "check": False}
     for env, said in (
-        ({}, "taking GPU 0 of 3; for all of them: deepspeed --num_gpus 3 train.py\n"),
-        ({"CUDA_VISIBLE_DEVICES": "2,1"}, "taking GPU 2 of 2; for all of them: deepspeed --num_gpus 2 train.py\n"),
+        ({}, "using GPU 0 of 3; to use all: deepspeed --num_gpus 3 train.py\n"),
+        ({"CUDA_VISIBLE_DEVICES": "2,1"}, "using GPU 2 of 2; to use all: deepspeed --num_gpus 2 train.py\n"),
         ({"CUDA_VISIBLE_DEVICES": "1"}, ""),
         ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}, ""),
     ):
@@ -110,7 +110,7 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(environment):
     environment.setattr(torch.cuda, "is_available", lambda: True)
     environment.setattr(torch.cuda, "device_count", lambda: 2)
     environment.setenv("LOCAL_RANK", "2")
-    assert gpu.find_problem(devices.visible_gpus()) == "process 2 of this machine has no GPU: there are 2. Start fewer."
+    assert gpu.find_problem(devices.visible_gpus()) == "process 2 of this machine has no GPU: torch has 2. Run fewer."
 
 
 def test_gpus_that_are_hidden_are_named(environment):

@@ -71,7 +71,7 @@ def test_a_message_takes_at_most_half_of_the_positions(engine):
 
 
 def test_a_beginning_that_does_not_fit_is_refused(engine):
-    with pytest.raises(InputError, match="--complete has 399 tokens, but the model only 64 positions"):
+    with pytest.raises(InputError, match="--complete has 399 tokens, but the model has only 64 positions"):
         generate(engine, begin="x " * 200)
 
 

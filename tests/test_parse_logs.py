@@ -336,8 +336,8 @@ def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
     assert summary["messages"] == "5"
     [skipped] = re.findall("^skipped: (.*)$", done.stderr, re.MULTILINE)
     assert skipped == (
-        "logs/broken.txt (a broken link), logs/link/e.txt (a link to what is read already), "
-        "logs/loop (a link to what is read already), logs/notes.md (not named like a log), "
+        "logs/broken.txt (a broken link), logs/link/e.txt (a link to a file or folder that is read already), "
+        "logs/loop (a link to a file or folder that is read already), logs/notes.md (not named like a log), "
         "logs/pipe.txt (not a regular file)"
     )
     csvs = {path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw").rglob("*.csv")}
@@ -516,12 +516,12 @@ def test_a_folder_of_many_formats(formats, tmp_path):
     summary = summary_of(done)
     assert (summary["messages"], summary["messages written"], summary["lines of the program"]) == ("5", "5", "1")
     assert done.stderr.splitlines()[-6:] == [
-        "--drop-moderated finds no timeouts and bans, which this format does not have: logs/export.json, "
+        "--drop-moderated has no effect, as this format has no timeouts and bans: logs/export.json, "
         "logs/relative.txt, logs/table.csv",
         "--exclude-users compares display names, as this format has no logins: logs/relative.txt",
         "local times, as the log does not say their offset from UTC: logs/chatterino.log",
-        "no days, as neither the lines nor the name of the file say them: logs/table.csv",
-        "times are offsets into the video, as nothing says when it began: logs/relative.txt",
+        "no dates, as neither the lines nor the name of the file have them: logs/table.csv",
+        "times are offsets into the video, as its start is unknown: logs/relative.txt",
         "--exclude-users without messages: x",
     ]
 

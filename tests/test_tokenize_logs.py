@@ -309,7 +309,7 @@ def test_the_tokens_that_are_missing_are_enough(tmp_path):
 
 def test_a_csv_without_the_columns(error, tmp_path):
     (tmp_path / "raw/b.csv").write_text("date,time,text\n")
-    assert "b.csv has no column message, but date, time, text. Rename one in its first line, or move" in error()
+    assert "b.csv has no column message. Rename one of date, time, text in its first line, or move" in error()
 
 
 def test_a_csv_that_is_not_utf_8(error, tmp_path):
@@ -383,5 +383,7 @@ def test_an_empty_csv_is_nothing_and_a_folder_may_be_called_csv(tmp_path):
     args = ["--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out", "--model", TINY, "--block-size", 64]
     done = run("tokenize_logs.py", *args, "--verbose")
     assert re.search("^messages +100$", done.stderr, re.MULTILINE)
-    assert re.search(r"^.*/raw/x\.csv/a\.csv: [0-9,]+ bytes, of \d{4}-\d\d-\d\d \d\d:\d\d$", done.stderr, re.MULTILINE)
-    assert "bytes, of" not in run("tokenize_logs.py", *args).stderr
+    assert re.search(
+        r"^.*/raw/x\.csv/a\.csv: [0-9,]+ bytes, modified \d{4}-\d\d-\d\d \d\d:\d\d$", done.stderr, re.MULTILINE
+    )
+    assert "bytes, modified" not in run("tokenize_logs.py", *args).stderr

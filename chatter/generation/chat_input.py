@@ -13,8 +13,8 @@ from chatter.logs.entries import parse_any_line
 from chatter.tokens.chat import channel_header
 
 MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
-MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which cannot be read without its end
-# A line of a logger begins with a time, and perhaps a day, and a name that ends in : or >. Chat does not.
+MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which can only be parsed whole
+# A log line begins with a time, perhaps after a date, then a name and : or >. Lines that people type do not.
 LOOKS_LOGGED = re.compile(
     r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*)?[^\w\s]*\s\W*\w+\W*[:>]\s.*"
 )
@@ -31,7 +31,7 @@ def read_lines(file: IO[bytes]) -> Iterator[str]:
 
 
 def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channel: None) -> Iterator[str]:
-    """Yield what somebody typed in each line: the message of a line of a log, or else the whole line.
+    """Yield the text that somebody typed in each line: the message of a log line, or else the whole line.
 
     Call `hear` with the channel of each line of a log before its message is yielded. Yield "" for events, and for lines
     of a log in an unknown format, and warn about the first of these.
@@ -57,7 +57,7 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
 class CurrentChannel:
     """The channel that a model speaks in: the wanted channel, or else the channel of the last line of a log.
 
-    If neither is known, it is the first channel that the model knows, with a warning.
+    If neither is known, use the model's first channel and warn once. Raises InputError if the model lacks `wanted`.
     """
 
     def __init__(self, channels: Sequence[str] = (), wanted: str = "") -> None:
@@ -65,14 +65,14 @@ class CurrentChannel:
         self.name = self.wanted
         if wanted and not channels:
             raise InputError(
-                "the model was not trained with channels. Leave out --channel, or train one on a dataset of "
+                "the model was not trained with channels. Leave out --channel, or train one on the output of "
                 "tokenize_logs.py --with-channel."
             )
         if wanted and self.wanted not in channels:
             raise InputError(f"the model does not know the channel {wanted!r}. Pass one of {', '.join(channels)}.")
 
     def hear(self, channel: str) -> None:
-        """Notice the channel of a line of a log; "" if the line has none."""
+        """Switch to the channel of a log line ("" if it has none), unless a channel was wanted."""
         name = channel_name(channel)
         if name and not self.wanted:
             self.name = name if name in self.channels else ""

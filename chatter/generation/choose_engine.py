@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chatter.cli import InputError, log
 from chatter.devices import DeviceError, find_gpu
 from chatter.generation.engine import Engine
 from chatter.tokens.chat import ChatFormat
 
-# Engine -> the devices it runs on, in the order in which "auto" tries them. The module of an engine is called
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Engine -> the devices it runs on. "auto" tries the engines in this order. The module of an engine is called
 # <engine>_engine, and is imported when it is used.
 ENGINES = {"ctranslate2": {"cpu"}, "transformers": {"cpu", "cuda", "mps"}}
 
 
 def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -> Engine:
-    """Load a model that train.py wrote. Raises InputError if it cannot be loaded like this.
+    """Load a model that train.py wrote. Raises InputError if it cannot be loaded with these options.
 
     `device` auto is a GPU if torch can use one and the model fits on it, or else the CPU. `engine` auto is the first of
-    ENGINES that works there.
+    ENGINES that can load the model on that device.
     """
     from tokenizers import Tokenizer
 
@@ -41,17 +45,20 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
             except DeviceError as error:
                 log(f"{error} Using the CPU.")
         device = "cpu"
-    return load_first(folder, device, engine, tokenizer, chat_format)
+    return load_first(folder, device, engine, tokenizer, chat_format, may_move=False)
 
 
-def load_first(folder: Path, device: str, engine: str, *parts: object, **options: bool) -> Engine:
-    """Load the first engine that runs on a device: `engine`, or any if that is "auto"."""
+def load_first(
+    folder: Path, device: str, engine: str, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool
+) -> Engine:
+    """Load a model with `engine` or, if that is "auto", with the first engine that works on the device."""
     names = [name for name, devices in ENGINES.items() if engine in ("auto", name) and device in devices]
     if not names:
         raise InputError(f"--engine {engine} does not run on --device {device}. Pass --engine transformers.")
     for name in names:
         try:
-            return import_module(f"chatter.generation.{name}_engine").load(folder, device, *parts, **options)
+            module = import_module(f"chatter.generation.{name}_engine")
+            return module.load(folder, device, tokenizer, chat_format, may_move)
         except InputError:
             raise
         except Exception as error:  # not installed, a folder that is not writable, a model that it cannot convert

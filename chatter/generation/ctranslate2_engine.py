@@ -18,25 +18,27 @@ from chatter.files import atomic_output, beside, locked
 from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import ChatFormat
 
-DIGEST_BYTES = 1 << 16
+DIGEST_BYTES = 1 << 16  # of each block of a weights file that is hashed
 # Families whose logits CTranslate2 computes as transformers does; tests/test_families.py compares them. It ignores
 # Llama's scaling of rotary positions and Gemma 2's soft cap, and fails on Pythia and on a separate head_dim.
 EXACT = {"gpt2", "qwen2", "qwen3"}
 
 
 class CTranslate2Engine(Engine):
+    """Samples on a CPU, from converted weights."""
+
     def __init__(self, weights: Path, tokenizer: Tokenizer, chat_format: ChatFormat) -> None:
         super().__init__(tokenizer, chat_format)
         self.weights = weights
-        self.start()
+        self.load_generator()
 
-    def start(self) -> None:
+    def load_generator(self) -> None:
         self.model, self.has_sampled = ctranslate2.Generator(str(self.weights), "cpu"), False
 
     def seed(self, seed: int) -> None:
-        ctranslate2.set_random_seed(seed % ((1 << 32) - 1))  # -1 would be a random one
+        ctranslate2.set_random_seed(seed % ((1 << 32) - 1))  # the largest 32-bit seed means a random one
         if self.has_sampled:  # its threads keep the seed that they began with
-            self.start()
+            self.load_generator()
 
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
         self.has_sampled = True
@@ -59,28 +61,28 @@ class CTranslate2Engine(Engine):
         return [self.tokenizer.id_to_token(token) for token in ids]
 
 
-def load(folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat) -> CTranslate2Engine:
+def load(folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool) -> CTranslate2Engine:
     """Load the converted weights of a model. Raises ValueError if CTranslate2 would not compute the same logits."""
     check_exact(json.loads((folder / "config.json").read_bytes()))
     return CTranslate2Engine(converted_weights(folder), tokenizer, chat_format)
 
 
 def check_exact(config: dict[str, Any]) -> None:
-    """Raise ValueError if CTranslate2 does not compute exactly the model of this config.json."""
+    """Raise ValueError if CTranslate2 would compute other logits than transformers for this config.json."""
     family = config.get("model_type")
     if family not in EXACT:
-        raise ValueError(f"it is not exact for models of the family {family}")
+        raise ValueError(f"its logits differ for models of the family {family}")
     if (config.get("rope_parameters") or {}).get("rope_type", "default") != "default":
-        raise ValueError("it is not exact for scaled rotary positions")
+        raise ValueError("its logits differ for scaled rotary positions")
     if config.get("use_sliding_window"):
-        raise ValueError("it is not exact for sliding windows")
+        raise ValueError("its logits differ for sliding windows")
 
 
 def converted_weights(folder: Path) -> Path:
-    """Return the folder of weights for CTranslate2, converted if they are missing or of other weights.
+    """Return the folder of weights for CTranslate2; convert them first if they are missing or outdated.
 
-    In float32, in which a CPU computes: float16 takes half the disk, and as long to convert at each start as float32
-    takes to load. int8 changes the likeliest next token in 11 of 100 places of the sample's test blocks.
+    A CPU computes in float32: float16 takes half the disk, but its conversion at each start takes as long
+    as loading float32. int8 changes the likeliest next token in 11 of 100 places of the sample's test blocks.
     """
     converted = folder.resolve() / "ctranslate2"
     source, digest = converted / "weights.sha256", digest_weights(folder)
@@ -101,9 +103,9 @@ def converted_weights(folder: Path) -> Path:
 
 
 def digest_weights(folder: Path) -> str:
-    """Return a digest of a model's weights: of the size and 65 spread blocks of each file, 4 MB at most.
+    """Return a SHA-256 of a model's weights: name, size and 65 evenly spaced blocks (about 4 MB) of each file.
 
-    All of gpt2-medium's 1.4 GB would take as long as a message. Training changes every block. Raises FileNotFoundError.
+    Hashing all 1.4 GB of gpt2-medium would take as long as a message, and training changes every block anyway.
     """
     files = sorted(folder.glob("model*.safetensors"))
     if not files:

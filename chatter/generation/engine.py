@@ -1,4 +1,4 @@
-"""What every engine can do, and how it samples tokens."""
+"""The interface of all engines, and the sampling options."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Sampling:
     """How tokens are sampled.
 
     Nucleus sampling: each token comes from the likeliest tokens whose probabilities add up to `top_p`. Only the `top_k`
-    likeliest are considered, which is quicker and rarely leaves out a token of the nucleus; 0 is no limit.
-    `repetition_penalty` divides the scores of tokens that the message already contains.
+    likeliest are considered: this is faster and rarely leaves out a token of the nucleus. 0 means all tokens.
+    `repetition_penalty` above 1 lowers the scores of tokens that the message already contains.
     """
 
     temperature: float = 0.9
@@ -32,7 +32,8 @@ class Sampling:
 class Engine(ABC):
     """A model in some library, with its tokenizer and the format of its chat.
 
-    The module of an engine has a function `load(folder, device, tokenizer, chat_format)` that returns one.
+    The module of an engine has a function `load(folder, device, tokenizer, chat_format, may_move)` that returns one;
+    `may_move` is true if it may use the CPU when the memory of the GPU runs out.
     """
 
     def __init__(self, tokenizer: Tokenizer, chat_format: ChatFormat) -> None:
@@ -45,4 +46,4 @@ class Engine(ABC):
 
     @abstractmethod
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
-        """Continue the prompt `num_messages` times; return the new ids of each, up to its newline."""
+        """Continue the prompt `num_messages` times; return the new ids of each, without its newline."""

@@ -22,6 +22,8 @@ from chatter.tokens.chat import ChatFormat
 
 
 class TransformersEngine(Engine):
+    """Samples with the `generate` of transformers."""
+
     def __init__(
         self, model: PreTrainedModel, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool = False
     ) -> None:
@@ -66,16 +68,19 @@ class TransformersEngine(Engine):
 
 
 def load(
-    folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool = False
+    folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool
 ) -> TransformersEngine:
     """Load a model. Raises InputError if its weights cannot be read, DeviceError if the device cannot be used."""
     return TransformersEngine(load_weights(folder, device), tokenizer, chat_format, may_move)
 
 
 def load_weights(folder: Path, device: str) -> PreTrainedModel:
-    """Load the weights in the precision they were saved in; in float32 on a CPU, where half precision is slow."""
+    """Load the weights in the precision they were saved in; in float32 on a CPU, where half precision is slow.
+
+    Raises InputError if they cannot be read, and DeviceError if the device cannot be used.
+    """
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it would warn about padding behind messages that end earlier than others
+    logging.set_verbosity_error()  # it would warn about padding after shorter messages
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
         if device == "cpu":

@@ -30,7 +30,7 @@ class Batch:
     counts: Counter[str] = field(default_factory=Counter)  # of entries of each kind
     events: list[Row] = field(default_factory=list)  # timeouts and bans whose user is known
     unreadable: dict[int, str] = field(default_factory=dict)  # entry -> line
-    num_invalid: int = 0  # entries that are not in UTF-8
+    num_invalid: int = 0  # entries, or places in a JSON document, that are not UTF-8
     notes: set[str] = field(default_factory=set)  # warnings about times
 
 
@@ -46,12 +46,12 @@ class Reader(ABC):
         """Yield all entries of a file; call `progress` with the bytes that each batch took."""
 
     def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        """Yield batches with all events, whose `messages` may lack all columns but `entry` and `channel`."""
+        """Yield batches with all events. Their `messages` may have only the columns `entry` and `channel`."""
         return self.read(path, progress)
 
 
 def channel_name(channel: str) -> str:
-    """Return a channel's name as headers have it.
+    """Return a channel's name in lower case, without blanks and a leading #.
 
     >>> channel_name(" #SomeChannel")
     'somechannel'

@@ -12,7 +12,7 @@ from chatter.logs.formats import AUTOMATIC_FORMATS, JSON_FORMATS
 from chatter.logs.formats.twitch_downloader import find_broadcaster
 from chatter.logs.times import epoch_time, iso_time
 
-HIGHLIGHT = 0.1  # stamps that span less than this part of the offsets are from an upload, not from the messages
+HIGHLIGHT = 0.1  # if the stamps span less than this share of the offsets, they tell when the video was uploaded
 
 
 def parse_line(
@@ -48,7 +48,7 @@ def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[s
         kind, row = json_format.parse(entry, facts)
         if row and not (text := "".join(row)).isascii():
             text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry and UTF-8 cannot
+    except UnicodeEncodeError:  # a lone surrogate: allowed in JSON, but not in UTF-8
         row = [value.encode(errors="replace").decode() for value in row]
     except (TypeError, ValueError, AttributeError, KeyError, OverflowError, OSError):  # values of other types
         return "unreadable lines", None

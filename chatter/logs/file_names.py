@@ -1,4 +1,4 @@
-"""What the name of a log says that its lines do not: the channel, the day, or when the video began."""
+"""Facts from the name of a log that its lines may lack: the channel, the day, or the start of the video."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ DAY = r"(?P<date>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))"
 FILE_NAMES = [
     # TwitchDownloader; its day may be local or UTC
     r"\[(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})-(?P<year>[0-9]{2})\] (?P<channel>\w+) - .*",
-    # tcd: the number of the video, its title, and when it began; or whatever somebody made of that
+    # tcd: the number of the video, its title, and when it began; or the latter alone, perhaps with a channel
     rf"[0-9]+ - .*\({DAY}T(?P<start>[0-9]{{6}})Z\).*",
     rf"(?:#?(?P<channel>\w+)-)?{DAY}T(?P<start>[0-9]{{6}})Z.*",
     # Chatty: #channel, or 2021-03-05_#channel
     rf"(?:{DAY}_)?#(?P<channel>\w+).*",
-    # Chatterino, and most who name a file: channel-2021-03-05
+    # Chatterino, and names that people choose: channel-2021-03-05
     rf"#?(?P<channel>\w+?)[-_. ]{DAY}(?![0-9]).*",
     rf"{DAY}(?![0-9]).*",
 ]
@@ -25,7 +25,7 @@ FOLDER = r"(?P<channel>\w+) chatlog"  # OverRustle's: Channel chatlog/January 20
 
 @dataclass(frozen=True)
 class NameFacts:
-    """What the name of a file says; "" or None stands for nothing."""
+    """Facts from the name of a file; "" or None if unknown."""
 
     channel: str = ""
     date: str = ""  # yyyy-mm-dd, or "" if `start` is known
@@ -36,7 +36,7 @@ NO_NAME = NameFacts()
 
 
 def parse_file_name(path: Path) -> NameFacts:
-    """Return what the name of a log says, and the names of the folders around it.
+    """Return the facts in the name of a log and in the names of its folders.
 
     >>> parse_file_name(Path("forsen-2021-03-05.log"))
     NameFacts(channel='forsen', date='2021-03-05', start=None)
@@ -57,6 +57,6 @@ def parse_file_name(path: Path) -> NameFacts:
         day = datetime.fromisoformat(date).replace(tzinfo=UTC) if date else None
         if "start" in facts:
             start = datetime.strptime(f"{date} {facts['start']}", "%Y-%m-%d %H%M%S").replace(tzinfo=UTC)
-    except ValueError:  # no day of the calendar
+    except ValueError:  # not a date of the calendar
         day = None
     return NameFacts(facts.get("channel", "").lower(), date if day and not start else "", start)

@@ -30,7 +30,9 @@ TIMEOUT_LINES = 100  # lines of the channel before a timeout that probably conta
 COMMAND = r"^!\w"
 LINK = r"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:com|gg|net|org|tv)\b|\b[\w-]+\.[a-z]{2,}/\S"
 MENTION = r"\B@\w+"
-SUFFIXES = "\U000e0000\u034f"  # invisible; clients append one, and a blank, so that a message can be sent twice
+INVISIBLE_SUFFIXES = (
+    "\U000e0000\u034f"  # invisible; clients append a blank and one of these, as Twitch rejects repetitions
+)
 MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
@@ -46,7 +48,7 @@ class LogFacts:
 class Filter:
     """A reason to leave messages out, with its command-line option."""
 
-    count: str  # the name of the messages that it leaves out, in the summary
+    count: str  # what the summary calls the messages that it leaves out
     help: str
     # (value of the option, messages, facts) -> for each message, whether it is left out. Messages have the columns
     # `entry`, FIELDS and `user`, the name in lower case.
@@ -55,16 +57,16 @@ class Filter:
 
 
 class UnionAction(argparse.Action):
-    """Unites the sets that the arguments of an option stand for."""
+    """Stores the union of the sets that the values of an option are parsed to."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, (getattr(namespace, self.dest) or frozenset()).union(*values))
 
 
 def read_users(name_or_file: str) -> frozenset[str]:
-    """Return the user names, in lower case, that an argument stands for: a name, or a file of names.
+    """Return the user names, in lower case, in an argument: names separated by commas, or a file of names.
 
-    A file has names in lines or separated by commas; a # begins a comment. Raises InputError on what is not a name.
+    A file has names on separate lines or between commas; # begins a comment. Raises InputError for an invalid name.
     """
     path = Path(name_or_file)
     if path.is_file():
@@ -90,7 +92,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
 FILTERS = {
     "exclude_users": Filter(
         "from excluded users",
-        "messages of these users, or of those in a file: names in lines or separated by commas, # comments",
+        "messages of these users, or of the users in a file: one a line or separated by commas, with # comments",
         lambda users, messages, log: messages["user"].is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
@@ -138,16 +140,16 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the filters whose options were given, with the values of these."""
+    """Return the values of the filter options that were given, by name in FILTERS."""
     return {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
 
 
 def filter_messages(
     messages: pl.DataFrame, filters: Mapping[str, Any], log: LogFacts
 ) -> tuple[pl.DataFrame, Counter[str]]:
-    """Leave messages out as `filters` says, which maps names of FILTERS to the values of their options.
+    """Apply `filters`, a map from names in FILTERS to the values of their options.
 
-    Return the other messages, and how many each filter left out.
+    Return the messages that are kept, and how many each filter left out, by its `count`.
     """
     if not filters:
         return messages, Counter()
@@ -170,9 +172,9 @@ def mask_mentions(messages: pl.DataFrame) -> pl.DataFrame:
 def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Remove the invisible suffix of messages, and the blank before it; count the messages that had one."""
     text = messages["message"]
-    first, second = (text.str.ends_with(suffix) for suffix in SUFFIXES)
+    first, second = (text.str.ends_with(suffix) for suffix in INVISIBLE_SUFFIXES)
     if num_suffixed := (first | second).sum():
-        messages = messages.with_columns(text.str.replace(f" ?[{SUFFIXES}]$", ""))
+        messages = messages.with_columns(text.str.replace(f" ?[{INVISIBLE_SUFFIXES}]$", ""))
     return messages, num_suffixed
 
 

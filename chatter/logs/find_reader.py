@@ -18,12 +18,12 @@ from chatter.logs.table_reader import TableReader
 from chatter.logs.tables import COLUMNS, find_columns, read_header
 from chatter.logs.text_reader import TextReader
 
-JSON_BEGIN = re.compile(r"\s*(?:\{|\[\s*(?:\{|\]))")  # unlike text with a stamp: [2024-...
-FIRST_LINES = 100  # of a file, which tell its format
+JSON_BEGIN = re.compile(r"\s*(?:\{|\[\s*(?:\{|\]))")  # does not match text that begins with a stamp: [2024-...
+FIRST_LINES = 100  # of a file, from which its format is detected
 
 
 def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str] | None = None) -> Reader:
-    """Return the reader of a file. If its format is unknown, the reader finds unreadable lines and says so.
+    """Return the reader of a file. If its format is unknown, `is_known` of the reader is False.
 
     `format_name` is a key of LINE_FORMATS, or "auto"; `columns` maps fields to names of columns of tables.
     """
@@ -47,21 +47,21 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
 
 
 def choose_formats(first_lines: Iterable[str]) -> Sequence[LineFormat]:
-    """Return the formats to try for a file, from its first lines: their own, then all others that stand alone.
+    """Return the formats to try for a file: the one that its first lines match, then all others that stand alone.
 
     Return an empty list if the lines are in no known format.
     """
     lines = [line for line in first_lines if line.strip()][:FIRST_LINES]
     if not lines:
         return STAND_ALONE
-    num_known = {}  # format -> number of lines that it knows
+    num_known = {}  # format -> number of lines that match it
     for line_format in AUTOMATIC_FORMATS.values():
         if any(map(line_format.match_start, lines)):
             return order_formats(line_format)
         num_known[line_format] = sum(any(each.fullmatch(line) for _, each in line_format.compiled) for line in lines)
         if line_format.stands_alone and num_known[line_format] == len(lines):
             break
-    best = max(num_known, key=num_known.get)  # the first of several
+    best = max(num_known, key=num_known.get)  # on a tie, the first
     return order_formats(best) if num_known[best] else []
 
 

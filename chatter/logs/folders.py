@@ -1,4 +1,4 @@
-"""Which files of a folder are logs, which CSVs they become, and which CSVs have lost their log."""
+"""Which files of a folder are logs, which CSVs they become, and which CSVs have no log any more."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, str]]:
     """Return the logs below a folder, sorted, and why each other file or folder was skipped.
 
-    CSVs that parse_logs.py wrote to `output_dir` are skipped. Links are followed after everything else, so that nothing
-    is read twice.
+    CSVs that parse_logs.py wrote to `output_dir` are skipped. Links are followed last, so that no file is read twice.
+    Raises InputError if there are no logs.
     """
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
@@ -38,7 +38,7 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
         elif not path.exists():
             skipped[path] = "a broken link"
         elif real in seen:
-            skipped[path] = "a link to what is read already"
+            skipped[path] = "a link to a file or folder that is read already"
         elif path.is_dir():
             walk(path)
         elif not path.is_file():
@@ -71,7 +71,7 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
 
 
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Map each log to the path of its CSV below `output_dir`. Raises InputError if something else is there."""
+    """Map each log to the path of its CSV below `output_dir`. Raises InputError if two logs or other files collide."""
     csv_paths = {}
     for log in logs:
         name = LOG_NAME.fullmatch(log.name)["stem"]
@@ -124,7 +124,7 @@ def read_log_of_csv(output_dir: Path) -> dict[str, str]:
     """Return the log of each CSV that earlier runs wrote: name of the CSV -> path of the log."""
     try:
         return dict(json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))["logs"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or damaged
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing or damaged
         return {}
 
 

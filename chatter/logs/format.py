@@ -1,4 +1,4 @@
-"""What a format of lines or of JSON is, and how a line is matched."""
+"""The classes for formats of lines and of JSON, and how a line is matched."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Pattern = tuple[str, str]  # the kind of a line, and a pattern of `re` for the w
 
 @dataclass(frozen=True, eq=False)
 class LineFormat:
-    """A format of lines: patterns that decide what a line is and, for speed, a plain case that polars can handle."""
+    """A format of lines: patterns for each kind of line and, for speed, one that polars can match."""
 
     # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
     # `tags` (of IRC) in place of date and time.
     patterns: Sequence[Pattern]
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
-    # all FIELDS in order, from the first four words of the line and the rest of it.
+    # all FIELDS in order, given the first four words of the line and the rest of it.
     plain: str
     columns: Callable[[Sequence[pl.Expr]], list[pl.Expr]] | None = None
     unless: str | None = None
-    # For lines with a stamp that match no pattern of any format of the file.
+    # Tried on lines that match no pattern of any format of the file.
     others: Pattern | None = None
     # Matches every line about a timeout or a ban, and few others. None if the format has no such lines.
     moderation: str | None = None
@@ -64,7 +64,7 @@ class LineFormat:
 
 @dataclass(frozen=True)
 class DocumentFacts:
-    """What a JSON document says outside its entries, or in all of its first entries together."""
+    """Facts about a JSON document, from the keys around its entries and from its first entries."""
 
     channel: str = ""
     by_offset: bool = False  # whether only the offsets into the video tell when a message was sent
@@ -91,9 +91,9 @@ CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 UTC_STAMP = rf"\[(?P<date>{DATE}) (?P<time>{CLOCK})(?:\.[0-9]{{1,9}})? UTC\] "
 NAME = r"[^\s:]+"  # names contain no blank and no colon, so "user: @x has been banned" is a message
 PUNCTUATION = r"!-/:;=?@\[-^`{-~"
-# A name behind the marks of a moderator, a subscriber, ...: punctuation that no name begins with.
+# A name after the marks of a moderator, a subscriber, ...: punctuation that no name begins with.
 MARKED_NAME = rf"[{PUNCTUATION}]*(?P<username>[^\s<>{PUNCTUATION}][^\s<>()]*)"
-# Several programs write events like messages of the user, whose text begins with the user's own name. A display name
+# Several programs write events like messages of a user, and begin their text with the user's name. A display name
 # that is not in Latin letters differs from the login before it.
 OWN_NAME = r"(?iu:(?P=username))"
 NOTICE_WORDS = (
@@ -105,8 +105,8 @@ PERHAPS_NOTICE = f"have joined!|{NOTICE_WORDS}"
 NOTICE = re.compile(rf"(?P<name>\S+) {NOTICE_WORDS}|[0-9]+ raiders from (?P<raider>\S+) have joined!")
 
 
-def video_lines(stamp: str) -> dict[str, Any]:
-    """Return the patterns of `user: message`, where events look like messages of the user, behind a stamp."""
+def user_message_lines(stamp: str) -> dict[str, Any]:
+    """Return arguments of LineFormat for `user: message` after a stamp, where events look like messages."""
     return {
         "patterns": [
             ("messages", rf"{stamp}(?P<username>{NAME}):(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
@@ -118,7 +118,7 @@ def video_lines(stamp: str) -> dict[str, Any]:
 
 
 def is_notice(text: str, *names: str) -> bool:
-    """Return whether Twitch wrote a text under a user's name: a subscription, a gift, a raid."""
+    """Return whether a text under one of a user's `names` is Twitch's own: a subscription, a gift, a raid."""
     found = NOTICE.match(text)
     return bool(found) and (found["name"] or found["raider"]).lower() in {name.lower() for name in names}
 

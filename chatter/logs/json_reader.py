@@ -16,11 +16,11 @@ from chatter.logs.batch import FIELDS, UNTIMED, Batch, Reader
 from chatter.logs.entries import find_json_format, gather_facts, parse_json
 from chatter.logs.file_names import NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts
-from chatter.logs.reading import BlockReader, read_blocks
+from chatter.logs.reading import BlockFile, read_blocks
 from chatter.logs.sessions import OFFSETS
 
 CONTAINERS = ("comments", "messages")  # keys whose value may be the array of entries
-FIRST_ENTRIES = 1000  # of a document, which tell its facts
+FIRST_ENTRIES = 1000  # of a document, from which its facts are gathered
 BATCH_ENTRIES = 5000
 
 
@@ -41,7 +41,7 @@ class JsonReader(Reader):
             yield parse_entries([(0, None)], self.facts)
             progress(path.stat().st_size)
             return
-        file = BlockReader(path, progress)
+        file = BlockFile(path, progress)
         entries = enumerate(read_entries(file, self.prefix))
         while True:
             some = [*islice(entries, BATCH_ENTRIES)]
@@ -52,8 +52,8 @@ class JsonReader(Reader):
                 return
 
 
-def read_entries(file: BlockReader, prefix: str) -> Iterator[Any]:
-    """Yield the entries of a document. If it is damaged or cut short, the rest of it is one entry, None."""
+def read_entries(file: BlockFile, prefix: str) -> Iterator[Any]:
+    """Yield the entries of a document. Yield None for the rest if it is damaged or cut short."""
     try:
         yield from ijson.items(file, prefix, use_float=True)
     except ijson.JSONError:

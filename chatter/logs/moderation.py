@@ -26,7 +26,7 @@ class Moderation:
     bans: pl.DataFrame
 
     def covers(self, messages: pl.DataFrame) -> pl.Series:
-        """Return for each message whether it led to a timeout or a ban of its user.
+        """Return a Boolean Series: for each message, whether it led to a timeout or a ban of its user.
 
         `messages` has the columns `entry`, `channel`, `date` and `user` (in lower case).
         """
@@ -45,7 +45,7 @@ class Moderation:
 def find_moderation(log_path: Path, reader: Reader, num_lines: int, progress: Callable[[int], None]) -> Moderation:
     """Read the timeouts and bans of a log.
 
-    A timeout applies to the `num_lines` entries of its channel before it, a ban to its day until then.
+    A timeout applies to the last `num_lines` entries of its channel, a ban to earlier entries of the same day.
     """
     entry = pl.col("entry")
     events, before = {"timeouts": [], "bans": []}, pl.DataFrame(schema=PLACES)

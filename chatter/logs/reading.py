@@ -1,4 +1,4 @@
-"""Log files in chunks of whole lines or in blocks, and many files side by side."""
+"""Read log files in chunks of whole lines or in blocks, and many files in parallel."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import IO, Any
 from chatter.cli import InputError
 from chatter.files import text_encoding
 
-HEAD_BYTES = 1 << 16  # of a log, which tell its encoding and its format
-CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and no less time
+HEAD_BYTES = 1 << 16  # of a log, from which its encoding and its format are detected
+CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster
 BLOCK_BYTES = 1 << 16  # of JSON: larger ones take longer to read
 
 
@@ -73,9 +73,9 @@ def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[byt
 
 
 def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tuple[bytes, int]]:
-    """Yield a file in blocks that end anywhere, in UTF-8, and how many places in each were not.
+    """Yield a file in blocks of UTF-8, split anywhere, each with the number of places that were not UTF-8.
 
-    What is not UTF-8 becomes U+FFFD. `progress` and errors are as in `read_chunks`.
+    Bytes that are not UTF-8 become U+FFFD. `progress` and errors are as in `read_chunks`.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     with open_log(log_path) as (file, log):
@@ -90,22 +90,22 @@ def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tup
             yield rest.encode(), 1
 
 
-class BlockReader:
-    """A file to read for libraries, made of the blocks of `read_blocks`."""
+class BlockFile:
+    """A file object for ijson that reads the blocks of `read_blocks`."""
 
     def __init__(self, log_path: Path, progress: Callable[[int], None]):
         self.blocks = read_blocks(log_path, progress)
         self.num_invalid = 0  # places that were not in UTF-8
 
     def read(self, size: int) -> bytes:
-        """Return the next block, whatever `size` is, or none at the end."""
+        """Return the next block, whatever its size, or b"" at the end and if `size` is 0."""
         block, num_invalid = next(self.blocks, (b"", 0)) if size else (b"", 0)
         self.num_invalid += num_invalid
         return block
 
 
 class Cancelled(Exception):
-    """Ends a thread because another one has failed."""
+    """Raised in a thread to end it after another one has failed."""
 
 
 def map_logs(
@@ -114,7 +114,7 @@ def map_logs(
     """Call `function(log, *arguments, progress)` for each log in `jobs` threads, with a progress bar in bytes.
 
     `calls` maps each log to its arguments; the result maps each log to what the function returned. `num_reads` says
-    how often the function reads its log. Polars does most of the work, and releases Python's lock.
+    how often the function reads its log. Threads are enough, as polars does most of the work and releases the GIL.
     """
     from tqdm import tqdm
 

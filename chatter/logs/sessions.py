@@ -1,4 +1,4 @@
-"""Days and times that lines do not have: from the line that begins their session, or from the name of the file."""
+"""Dates and times that lines lack, from the line that begins their session or from the name of the file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from chatter.logs.times import offset_seconds, offset_time, shift_zone
 
 # Warnings about the times of a file.
 LOCAL = "local times, as the log does not say their offset from UTC"
-OFFSETS = "times are offsets into the video, as nothing says when it began"
-NO_DAY = "no days, as neither the lines nor the name of the file say them"
-MIDNIGHT = 12 * 3600  # seconds: times that fall by more have passed midnight; smaller steps back are disorder
+OFFSETS = "times are offsets into the video, as its start is unknown"
+NO_DAY = "no dates, as neither the lines nor the name of the file have them"
+MIDNIGHT = 12 * 3600  # seconds: a larger step back in time means midnight has passed; a smaller one is disorder
 
 # The number of the line that begins a session, its day, and its offset from UTC, such as +0100, or "".
 SessionStart = tuple[int, str, str]
@@ -29,7 +29,7 @@ class Sessions:
         self.time, self.midnights = 0, 0  # time of the last line, in seconds; midnights since the session began
 
     def complete(self, line_format: LineFormat, table: pl.DataFrame, starts: list[SessionStart]) -> pl.DataFrame:
-        """Return `table` with complete dates and times. It has the columns `entry`, `date` and `time`, in order."""
+        """Return `table` with complete dates and times. It is in order, with columns `entry`, `date`, `time`."""
         entry, ends = pl.col("entry"), [*(number for number, _, _ in starts), 2**32]
         tables = [self.with_days(line_format, table.filter(entry < ends[0]))]
         for (begin, day, zone), end in zip(starts, ends[1:], strict=True):

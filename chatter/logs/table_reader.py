@@ -23,7 +23,7 @@ LOGIN = re.compile(r".*\((\w+)\)")  # name (login)
 class TableReader(Reader):
     """Reads a CSV or TSV."""
 
-    columns: Mapping[str, Sequence[str]]  # as COLUMNS
+    columns: Mapping[str, Sequence[str]]  # as COLUMNS in tables.py
     names: NameFacts
     has_logins: bool
     has_moderation: bool = False

@@ -1,4 +1,4 @@
-"""CSVs of messages, whichever program wrote them, by the column."""
+"""CSVs and TSVs of messages from any program, read by column."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS = {
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Return the names of columns that an option gives, by field: message=Text,username=Who."""
+    """Parse an option such as message=Text,username=Who: field -> column. Raises argparse.ArgumentTypeError."""
     names = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in text.split(","))
     if not all(names.values()) or not names.keys() <= COLUMNS.keys():
         raise argparse.ArgumentTypeError(f"must be like message=Text,username=Who; fields: {', '.join(COLUMNS)}")
@@ -34,7 +34,7 @@ def parse_names(text: str) -> dict[str, str]:
 
 
 def read_header(csv_path: Path) -> tuple[list[str], str, str]:
-    """Return the column names of a table, none if it is empty, its delimiter and its encoding, which may be UTF-16."""
+    """Return the column names of a table (none if it is empty), its delimiter, and its encoding, UTF-8 or UTF-16."""
     head = read_head(csv_path)
     encoding = text_encoding(head)
     header = (head.decode(encoding, errors="replace").splitlines() or [""])[0]
@@ -45,7 +45,7 @@ def read_header(csv_path: Path) -> tuple[list[str], str, str]:
 
 
 def find_columns(header: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Map each key of `wanted` to the column with the first of its names that the table has, if it has one."""
+    """Map each key of `wanted` to the first of its column names that the table has; leave out keys without any."""
     columns = {plain_name(name): name for name in reversed(header)}
     found = {
         key: next((name for name in map(plain_name, names) if name in columns), None) for key, names in wanted.items()
@@ -101,13 +101,13 @@ def read_columns(
     columns = find_columns(header, wanted)
     if "message" not in columns:
         raise InputError(
-            f"{csv_path} has no column message, but {', '.join(header)}. Rename one in its first line, or move the "
+            f"{csv_path} has no column message. Rename one of {', '.join(header)} in its first line, or move the "
             "file out of the input folder."
         )
     position, checked = 0, False
     try:
         with open_log(csv_path) as (file, table):
-            if table is file and str(csv_path).isascii():  # pyarrow reads its own files faster; others it cannot open
+            if table is file and str(csv_path).isascii():  # pyarrow reads such files faster
                 table = file = pyarrow.OSFile(str(csv_path))
             batches = pyarrow.csv.open_csv(
                 table,
@@ -140,7 +140,7 @@ def read_columns(
 def check_quotes(csv_path: Path, encoding: str, delimiter: str) -> None:
     """Raise InputError if a value swallows the rows after it because its quote is never closed.
 
-    It contains a line that begins like a row of parse_logs.py or, in other tables, many lines with as many columns as
+    Such a value contains a line like a row of parse_logs.py or, in other tables, many lines with as many columns as
     the header.
     """
     csv.field_size_limit(1 << 31)

@@ -1,4 +1,4 @@
-"""Text, in lines: most are read column by column, the others one by one, with the same result."""
+"""Text logs: most lines are parsed column by column in polars, the others one by one, with the same result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chatter.logs.json_reader import moderation_and_logins, parse_entries
 from chatter.logs.reading import read_chunks
 from chatter.logs.sessions import Sessions, SessionStart
 
-FEW = 10  # a tenth of the lines
+FEW = 10  # less than a tenth of the lines is parsed one by one
 SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)
 
 
@@ -30,7 +30,7 @@ class TextReader(Reader):
     names: NameFacts = NO_NAME
     facts: DocumentFacts = NO_FACTS  # of lines of JSON
     is_known: bool = True  # whether the first lines are in one of the formats
-    entries: Sequence[Any] = ()  # the first lines, if they are JSON
+    entries: Sequence[Any] = ()  # the parsed JSON of the first lines, if any
 
     def __post_init__(self) -> None:
         first = self.formats[0]
@@ -48,7 +48,7 @@ class TextReader(Reader):
             first += batch.num_entries
 
     def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        """Yield batches with all events; only lines that may be events are parsed if they need no others."""
+        """Yield batches with all events. If lines do not depend on each other, only possible events are parsed."""
         if not self.formats[0].stands_alone or self.entries:
             yield from self.read(path, progress)
             return
@@ -127,11 +127,11 @@ class LineParser:
         return batch
 
     def match_plain(self, rest: pl.DataFrame, matches: dict[LineFormat, Matches]) -> pl.DataFrame:
-        """Set the plain messages of each format, and return the other lines, columns `entry` and `line`, in order."""
+        """Store the plain messages in `matches`, and return the other lines, columns `entry` and `line`, in order."""
         num_lines, doubtful = len(rest), []
         line = pl.col("line")
         for place, line_format in enumerate(self.formats):
-            if place and len(rest) * FEW < num_lines:  # so few are parsed sooner one by one
+            if place and len(rest) * FEW < num_lines:  # so few are parsed faster one by one
                 break
             is_doubtful = line.str.contains(line_format.unless) if line_format.unless else pl.lit(False)
             tested = rest.with_columns(plain=line.str.contains(line_format.plain), doubtful=is_doubtful)
@@ -142,7 +142,7 @@ class LineParser:
         return pl.concat([rest, *doubtful]).sort("entry")
 
     def complete(self, line_format: LineFormat, found: Matches) -> tuple[pl.DataFrame, list[Row]]:
-        """Return all messages of a format, and its events, with the values that their lines do not have."""
+        """Return all messages and events of a format, with the channel, date and time that their lines lack."""
         plain = found.plain
         dates = plain["date"].unique() if line_format.stands_alone else []
         if padded := {date: f"{date[:8]}0{date[8:]}" for date in dates if len(date) == 9}:
@@ -168,7 +168,7 @@ class LineParser:
 
 
 def extract_fields(plain: pl.DataFrame, line_format: LineFormat) -> pl.DataFrame:
-    """Return the columns `entry` and FIELDS of plain messages of a format, with their columns `entry` and `line`."""
+    """Return plain messages, columns `entry` and `line`, as columns `entry` and FIELDS."""
     line = pl.col("line")
     if line_format.columns:
         words = [pl.col("words").struct.field(f"field_{number}") for number in range(5)]
@@ -180,7 +180,7 @@ def extract_fields(plain: pl.DataFrame, line_format: LineFormat) -> pl.DataFrame
 
 
 def add_json_lines(batch: Batch, facts: DocumentFacts) -> Batch:
-    """Read the lines of a batch that are not known text, but JSON."""
+    """Parse the unreadable lines of a batch that are JSON, and add them to the batch; return it."""
     lines = {number: line for number, line in batch.unreadable.items() if line.startswith("{")}
     entries = {number: entry for number, line in lines.items() if (entry := load_json(line)) is not None}
     if not entries:

@@ -1,11 +1,11 @@
-"""When a message was sent: what programs write for it, as a date and a time of day or an offset into a video."""
+"""Parse the time at which a message was sent into a date and a time of day, or an offset into a video."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 
-STAMP = re.compile(  # ISO 8601, and what comes near it
+STAMP = re.compile(  # ISO 8601 and close variants
     r"(?P<date>\d{4}-\d{2}-\d{2})[T ](?P<clock>\d{1,2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"
     r"(?: ?(?:Z|UTC)|(?P<zone>[+-]\d{2}:?\d{2}))?"
 )
@@ -16,7 +16,7 @@ OFFSET = re.compile(
 
 
 def iso_time(text: str) -> list[str]:
-    """Return the date and the time of day of an ISO 8601 stamp, in UTC if it has an offset; two times "" if it is none.
+    """Return the date and the time of day of an ISO 8601 stamp, in UTC if it has an offset; ["", ""] if it is invalid.
 
     >>> iso_time("2024-03-07T23:05:09.48745067+02:00")
     ['2024-03-07', '21:05:09']
@@ -31,11 +31,11 @@ def iso_time(text: str) -> list[str]:
 
 
 def shift_zone(date: str, time: str, zone: str) -> list[str]:
-    """Return date and time in UTC for those at an offset such as +0200 or -03:30."""
+    """Convert date and time at an offset such as +0200 or -03:30 to UTC; return them unchanged if invalid."""
     minutes = int(zone[1:3]) * 60 + int(zone[-2:])
     try:
         utc = datetime.fromisoformat(f"{date} {time}") - timedelta(minutes=int(f"{zone[0]}{minutes}"))
-    except (ValueError, OverflowError):  # no day of the calendar
+    except (ValueError, OverflowError):  # not a date of the calendar
         return [date, time]
     return f"{utc:%Y-%m-%d %H:%M:%S}".split()
 
@@ -48,7 +48,7 @@ def epoch_time(number: float) -> list[str]:
     """
     if not number < 1e18:
         raise OverflowError(number)
-    while number > 1e11:  # seconds until the year 5138
+    while number > 1e11:  # in seconds, 1e11 is the year 5138
         number /= 1000
     return f"{datetime.fromtimestamp(number, UTC):%Y-%m-%d %H:%M:%S}".split()
 
@@ -69,7 +69,7 @@ def clock_time(text: str) -> str:
 
 
 def offset_seconds(text: str) -> int:
-    """Return the seconds of an offset into a video: m:ss, h:mm:ss, or as Python prints a timedelta.
+    """Return the seconds of an offset into a video, 0 if negative: m:ss, h:mm:ss, or a timedelta as Python prints it.
 
     >>> offset_seconds("5:07"), offset_seconds("1 day, 1:02:03")
     (307, 90123)
@@ -80,7 +80,7 @@ def offset_seconds(text: str) -> int:
 
 
 def offset_time(seconds: float, start: datetime | None) -> list[str]:
-    """Return date and time of a moment of a video that began at `start`; without that, no date and h:mm:ss into it.
+    """Return date and time of a moment in a video that began at `start`; if that is None, "" and the offset, hh:mm:ss.
 
     >>> offset_time(90123, None)
     ['', '25:02:03']
@@ -92,7 +92,7 @@ def offset_time(seconds: float, start: datetime | None) -> list[str]:
 
 
 def read_time(text: str) -> list[str]:
-    """Return date and time of whatever a table says: a stamp, a number since 1970 or into a video, a time of day.
+    """Return date and time from a cell of a table: a stamp, a time since 1970, an offset into a video, a time of day.
 
     >>> read_time("2021-06-15 18:55:59,873"), read_time("1562541137129857"), read_time("307.0"), read_time("22:43")
     (['2021-06-15', '18:55:59'], ['2019-07-07', '23:12:17'], ['', '00:05:07'], ['', '22:43:00'])
@@ -108,7 +108,7 @@ SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-recei
 
 
 def irc_time(tags: str) -> list[str] | None:
-    """Return date and time (UTC) from IRC tags: when Twitch sent the line, else when the logger received it.
+    """Return date and time (UTC) from IRC tags: when Twitch sent the line, else when the logger received it; or None.
 
     >>> irc_time("id=1;tmi-sent-ts=1709845509000")
     ['2024-03-07', '21:05:09']

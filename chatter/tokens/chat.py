@@ -1,10 +1,10 @@
-"""A chat as tokens, and tokens as chat: the start token, then each message followed by a newline token.
+"""Encode a chat as tokens, and decode it: the start token, then each message followed by a newline token.
 
-What a chatter types is always text: "<|endoftext|>" in a message becomes the tokens of these letters, never the control
-token, which would let a chatter forge the borders of a chat. Each message is tokenized for itself, since some models
-have tokens such as "!\\n" that the end of a message would disappear in.
+Messages are always text: "<|endoftext|>" in a message becomes the tokens of these letters, never the control
+token, with which anyone could fake the beginning of a chat. Each message is tokenized on its own, since some models
+have tokens such as "!\\n" that would hide the end of a message.
 
-A block may begin with a header, the line `#channel` behind the start token. Only that line is a header: "#channel" that
+A block may begin with a header, the line `#channel` after the start token. Only that line is a header: "#channel" that
 a chatter types is a message in a later line.
 """
 
@@ -36,11 +36,11 @@ class ChatFormat:
     pad: int
     block_size: int  # tokens that the model sees at most
     end: int  # the model's own token for the end of a text, which a chat never contains
-    channels: tuple[str, ...] = ()  # of which the model learned headers
+    channels: tuple[str, ...] = ()  # whose headers the model was trained with
 
     @property
     def never(self) -> list[int]:
-        """The tokens that no message contains."""
+        """The ids of the tokens that no message contains."""
         return [*dict.fromkeys([self.start, self.pad, self.end])]
 
     @classmethod
@@ -75,7 +75,7 @@ def channel_header(channel: str) -> str:
 
 
 def known_channels(data: Mapping[str, Any], start: Path) -> list[str]:
-    """Return the channels in the summary of a dataset and, if it has any, of the chatter that training starts from."""
+    """Return the channels of a dataset and, if it has any, also the channels that the model in `start` knows."""
     channels = data.get("channels", [])
     return [*channels, *ChatFormat.load(start).channels] if channels and (start / FORMAT_FILE).exists() else channels
 
@@ -86,7 +86,7 @@ def opening_header(data: Mapping[str, Any]) -> str:
 
 
 def clean(message: str) -> str:
-    """Strip white space at the ends and replace line breaks by blanks, so that a newline always ends a message."""
+    """Strip whitespace and replace line breaks with spaces, so that a newline always ends a message."""
     message = message.strip()
     return re.sub(r"[\r\n]+", " ", message) if "\n" in message or "\r" in message else message
 
@@ -99,9 +99,9 @@ def encode(tokenizer: PreTrainedTokenizerBase | Tokenizer, messages: list[str]) 
 
 
 def newline_id(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> int:
-    """Return the token of a line break, which ends a message. Raises ValueError if there is none."""
+    """Return the id of the line-break token, which ends a message. Raises ValueError if it does not exist."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    for name in ("\u010a", "\n", "<0x0A>"):  # of byte-level vocabularies, Gemma's, and those with bytes to fall back on
+    for name in ("\u010a", "\n", "<0x0A>"):  # in byte-level vocabularies, in Gemma's, and with byte fallback
         token = backend.token_to_id(name)
         if token is not None and backend.decode([token], skip_special_tokens=False) == "\n":
             return token
@@ -143,6 +143,6 @@ def decode_message(tokenizer: PreTrainedTokenizerBase | Tokenizer, ids: list[int
     text = tokenizer.decode(ids, skip_special_tokens=True).replace("\ufffd", "")
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     control = "|".join(re.escape(token.content) for token in backend.get_added_tokens_decoder().values())
-    while control and re.search(control, text):  # again and again: "<|endof[PAD]text|>" becomes one
+    while control and re.search(control, text):  # repeatedly, for cases such as "<|endof[PAD]text|>"
         text = re.sub(control, "", text)
     return visible(visible(text)[:MAX_CHARACTERS])

@@ -56,7 +56,7 @@ def save_dataset(
                 lists = [pa.FixedSizeListArray.from_arrays(column.ravel(), block_size) for column in columns]
                 writer.write_table(pa.Table.from_arrays(lists, schema=features.arrow_schema))
             writer.finalize()
-        with open(arrow_file, "rb") as file:  # otherwise datasets invents one, and no two runs give the same bytes
+        with open(arrow_file, "rb") as file:  # otherwise datasets picks a random one, and outputs differ between runs
             fingerprint = hashlib.file_digest(file, "md5").hexdigest()[:16]
         splits[name] = Dataset(Dataset.from_file(arrow_file).data, fingerprint=fingerprint)
     splits.save_to_disk(dataset_dir)
@@ -64,7 +64,7 @@ def save_dataset(
 
 
 def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase]:
-    """Load the blocks, column `input_ids` as NumPy arrays (block_size,), and the tokenizer they were made with."""
+    """Load blocks (`input_ids`: NumPy arrays (block_size,)) and their tokenizer. Raises InputError if invalid."""
     from transformers import AutoTokenizer  # takes a second, which tokenize_logs.py does not need
 
     try:
@@ -78,7 +78,7 @@ def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase
         ) from error
     if None in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id):
         raise InputError(
-            f"the tokenizer of {dataset_dir} has no token for padding, a beginning or an end. Run tokenize_logs.py."
+            f"the tokenizer of {dataset_dir} lacks a token for padding, beginning or end. Run tokenize_logs.py again."
         )
     for name in ("train", "test"):
         if fault := find_fault(blocks[name], tokenizer, len(blocks["train"][0].get("input_ids", ()))):
@@ -87,18 +87,18 @@ def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase
 
 
 def find_fault(split: Dataset, tokenizer: PreTrainedTokenizerBase, block_size: int) -> str:
-    """Return the fault of a split that somebody made by hand, or ""."""
+    """Return what is wrong with a split, or "". Datasets that tokenize_logs.py did not write may be invalid."""
     if "input_ids" not in split.column_names:
         return "has no column input_ids"
     for batch in split.select_columns(["input_ids"]).with_format("numpy").iter(batch_size=1000):
         rows = batch["input_ids"]
         if any(np.ndim(row) != 1 or len(row) != block_size for row in rows):
             return f"has rows of different lengths, where each should have {block_size} tokens"
-        ids = np.stack(rows)  # (1000, block_size)
+        ids = np.stack(rows)  # (up to 1000, block_size)
         if not np.issubdtype(ids.dtype, np.integer):
             return f"has token ids of type {ids.dtype}, not integers"
         if ids.min() < 0 or ids.max() >= len(tokenizer):
-            return f"has token ids beyond the {len(tokenizer)} tokens of its tokenizer"
+            return f"has token ids outside the {len(tokenizer)} tokens of its tokenizer"
         if (ids[:, 1:] == tokenizer.pad_token_id).all(axis=1).any():
             return "has a row without text"
     return ""
@@ -111,7 +111,7 @@ def write_data_report(folder: Path, summary: dict[str, Any]) -> None:
     text = f"""\
 # Blocks of chat
 
-Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: the token for a
+Written by tokenize_logs.py, for `datasets.load_from_disk`. A row is a block of tokens: the token for the
 beginning, the line `#channel` if channels are named below, whole messages of one file in order, each followed by a
 newline, and padding. The rows are shuffled.
 
@@ -123,7 +123,7 @@ These are other people's words. Do not publish them without their consent.
 
 
 def read_data_summary(dataset_dir: Path) -> dict[str, Any]:
-    """Return the summary of a dataset, or nothing if somebody made the dataset without one."""
+    """Return the summary of a dataset, or {} if it has none. Raises InputError if it is damaged."""
     path = dataset_dir / DATA_SUMMARY
     if not path.exists():
         return {}

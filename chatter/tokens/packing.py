@@ -20,7 +20,7 @@ def block_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype:
 
 
 def truncate(ids: np.ndarray, newline: int, max_tokens: int) -> tuple[np.ndarray, int]:
-    """Cut messages of more than `max_tokens` tokens, including the newline, which stays; count them.
+    """Cut messages to at most `max_tokens` tokens, including the newline; return the ids and how many were cut.
 
     `ids` is (num_tokens,), the ids of whole messages, each with its newline.
     """
@@ -28,7 +28,7 @@ def truncate(ids: np.ndarray, newline: int, max_tokens: int) -> tuple[np.ndarray
     lengths = np.diff(ends, prepend=0)
     num_long = int((lengths > max_tokens).sum())
     if num_long:
-        places = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)  # (num_tokens,), in their messages
+        places = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)  # (num_tokens,), positions in the messages
         ids = ids[(places < max_tokens - 1) | (ids == newline)]
     return ids, num_long
 
@@ -64,7 +64,7 @@ class Packer:
         return self.frame(contents)
 
     def finish(self) -> np.ndarray:
-        """Return the last block, (1, block_size), or none."""
+        """Return the last block, (1, block_size), or (0, block_size) if nothing is left."""
         contents = [] if self.rest is None or not len(self.rest) else [self.rest]
         return self.frame(contents)
 

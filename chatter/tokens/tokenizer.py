@@ -16,7 +16,7 @@ from chatter.tokens.chat import clean, encode, newline_id
 START_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "[PAD]"
 ENDS = [".", "!", "?!", "...", ")", ":", '"', "'", "]", "}", "*", "~", "\u3002", "\U0001f602"]  # of messages
-# A token that ends a message and its line at once, as Llama 3 has them for punctuation and a line break.
+# A token of punctuation and a line break, as in Llama 3: it merges the end of a message with its newline.
 MERGED = re.compile(r"[^\s\u0109\u010a\u010d\u0120\u2581][\n\u010a]")
 
 
@@ -59,9 +59,9 @@ def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np
 
     It returns the ids of all messages, each followed by the newline's, as one array (num_tokens,) uint32.
 
-    fastokens is some fifty times as fast as the Hugging Face tokenizer on many lines at once. It is used if it can read
-    the tokenizer and gives the same ids for a tenth of the vocabulary; the tests compare all of it, and real chat. Many
-    messages at once are joined to one text, which is faster, where that gives the same ids.
+    fastokens is about 50 times as fast as the Hugging Face tokenizer on many lines at once. It is used if it can read
+    the tokenizer and gives the same ids for a tenth of the vocabulary; the tests compare all of it, and real chat.
+    If the ids stay the same, messages are joined to one text, because that is faster.
     """
     newline = newline_id(tokenizer)
 

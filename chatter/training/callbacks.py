@@ -1,4 +1,4 @@
-"""What happens during training, as the Trainer's callbacks: progress, samples, checkpoints, stopping on Ctrl-C."""
+"""The Trainer's callbacks: progress, samples, checkpoints, early stopping, signals, learning rates."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 from chatter.training.checkpoints import evaluations, mark_complete
 from chatter.training.loss import check_finite, perplexity
 
-NUM_SAMPLES, NUM_DRAWN = 3, 12  # messages to show; to choose them from, if some are training messages
+NUM_SAMPLES, NUM_SAMPLED = 3, 12  # messages to show; to sample if training messages are left out
 
 
 class Progress(ProgressCallback):
-    """The Trainer's progress bar with loss and speed, or a line each time where stderr is not a terminal.
+    """The Trainer's progress bar with loss and speed, or log lines if stderr is not a terminal.
 
-    It also stops a run whose loss is not a number any more.
+    It also raises InputError if the loss is NaN or infinite.
     """
 
     def __init__(
@@ -83,14 +83,14 @@ def sample_messages(
 ) -> list[str]:
     """Sample messages that open a chat, without training messages, and leave the random generators as they were.
 
-    Under ZeRO-3 all processes have to take part in each forward pass, so all sample the same messages, and once.
+    Under ZeRO-3 all processes have to take part in each forward pass, so all sample the same messages in one batch.
     """
     engine = TransformersEngine(model.eval(), tokenizer.backend_tokenizer, chat_format)
     prompt = encode_chat(engine.tokenizer, chat_format, [], chat_format.block_size, header)
     sampling = Sampling(max_new_tokens=min(40, chat_format.block_size // 2))
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
-        sampled = engine.sample(prompt, NUM_DRAWN if training_messages else NUM_SAMPLES, sampling)
+        sampled = engine.sample(prompt, NUM_SAMPLED if training_messages else NUM_SAMPLES, sampling)
     texts = [text for ids in sampled if (text := decode_message(engine.tokenizer, ids))]
     return [text for text in texts if text not in training_messages][:NUM_SAMPLES]
 
@@ -98,7 +98,7 @@ def sample_messages(
 class Evaluations(TrainerCallback):
     """Evaluates every `every` steps (0: only once per epoch), and saves a checkpoint there if it is the best so far.
 
-    It ends a run after `patience` evaluations without a better one (None: never).
+    It ends a run after `patience` evaluations without a lower test loss (None: never).
     """
 
     def __init__(self, every: int, patience: int | None) -> None:
@@ -133,7 +133,7 @@ class CompleteCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Stops all processes with a checkpoint at the end of a step after Ctrl-C or SIGTERM. A second one ends the script.
+    """On Ctrl-C or SIGTERM, stops all processes after this step with a checkpoint. A second signal ends them at once.
 
     `received` is the number of the signal, or 0.
     """
@@ -159,7 +159,7 @@ class StopOnSignal(TrainerCallback):
 
 
 class Reschedule(TrainerCallback):
-    """Gives a resumed run the learning rates of its own options; PyTorch restores those of the checkpoint."""
+    """Gives a resumed run the learning rates of its own options, as PyTorch restores the checkpoint's."""
 
     def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
         schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it

@@ -52,9 +52,9 @@ MODEL_FILES = [
 
 
 def prepare_checkpoints(checkpoints: Path, keep_complete: bool) -> None:
-    """Make the folder for checkpoints, without those of earlier runs or, with `keep_complete`, the incomplete ones.
+    """Create the folder for checkpoints, and delete earlier ones from it; with `keep_complete` only incomplete ones.
 
-    Raises InputError if train.py did not make the folder. Files of others in it stay.
+    Raises InputError if the folder exists and train.py did not create it. Other files in it stay.
     """
     marker = checkpoints / MANIFEST
     if checkpoints.exists() and any(checkpoints.iterdir()) and not marker.exists():
@@ -65,7 +65,7 @@ def prepare_checkpoints(checkpoints: Path, keep_complete: bool) -> None:
 
 
 def delete_checkpoints(checkpoints: Path, keep: Collection[Path] = ()) -> None:
-    """Delete what train.py wrote into the folder, but not the checkpoints `keep`. Delete the folder if it is empty."""
+    """Delete the files of train.py in the folder except the checkpoints `keep`, and then the folder if it is empty."""
     if not checkpoints.is_dir():
         return
     for path in [*checkpoints.iterdir()]:
@@ -76,15 +76,15 @@ def delete_checkpoints(checkpoints: Path, keep: Collection[Path] = ()) -> None:
 
 
 def complete_checkpoints(checkpoints: Path) -> list[Path]:
-    """Return the checkpoints that were written to the end, the oldest first."""
+    """Return the complete checkpoints, the oldest first."""
     complete = [marker.parent for marker in checkpoints.glob(f"checkpoint-*/{MARKER}")]
     return sorted(complete, key=lambda checkpoint: int(checkpoint.name.rsplit("-")[-1]))
 
 
 def mark_complete(checkpoint: Path, run: dict[str, Any], num_kept: int | None) -> None:
-    """Mark a checkpoint that all processes have written, and delete the oldest ones but `num_kept` (None: keep all).
+    """Mark a checkpoint that all processes have written, and delete all but the newest `num_kept` (None: keep all).
 
-    The best one is kept, too.
+    The best one is always kept.
     """
     with atomic_output(checkpoint / MARKER) as partial:
         partial.write_text(json.dumps(run, indent=1), encoding="utf-8")
@@ -95,12 +95,12 @@ def mark_complete(checkpoint: Path, run: dict[str, Any], num_kept: int | None) -
 
 
 def delete_incomplete(checkpoints: Path) -> None:
-    """Delete incomplete checkpoints, as an error or a kill leaves them."""
+    """Delete the incomplete checkpoints that an error or a kill left behind."""
     delete_checkpoints(checkpoints, keep=complete_checkpoints(checkpoints))
 
 
 def describe_run(args: argparse.Namespace, settings: TrainingArguments, precision: str) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the run that wrote the checkpoint, ready for JSON."""
+    """Return the description of a run, ready for JSON. `find_checkpoint` compares it with the checkpoint's."""
     blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
     options = {name: value for name, value in vars(args).items() if RESUMED.get(name) not in (FREE, RESOLVED)}
     return {flag(name): value for name, value in options.items()} | {
@@ -128,7 +128,7 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
     for name, value in run.items():
         if theirs.get(name) != value and name not in schedule:
             raise InputError(
-                f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Pass the same, or start "
+                f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Pass that, or start "
                 "again with --overwrite instead of --resume."
             )
     log(f"resuming from {newest}")

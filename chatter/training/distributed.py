@@ -1,4 +1,4 @@
-"""The process group, joined and left, and errors of libraries in plain words."""
+"""Join and leave the process group, and replace errors of libraries by plain ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from pathlib import Path
 from chatter.cli import InputError, is_launched
 
 OUT_OF_GPU_MEMORY = (  # from PyTorch, cuBLAS or cuDNN
-    "out of GPU memory. Pass a lower --micro-batch-size, for which --batch-size can stay as it is, or "
-    "--gradient-checkpointing."
+    "out of GPU memory. Pass a lower --micro-batch-size (--batch-size can stay the same), or --gradient-checkpointing."
 )
-# A pattern of the type and text of an error -> what it means and what to do. The first that fits counts.
+# A pattern for "type: text" of an error -> the message that replaces it. The first match counts.
 KNOWN_ERRORS = {
     r"(CUDA|HIP) out of memory|_STATUS_ALLOC_FAILED|cuda failure.*out of memory": OUT_OF_GPU_MEMORY,
     r"shared memory segment|/dev/shm/nccl|DistBackendError.*No space left": (
@@ -28,16 +27,16 @@ KNOWN_ERRORS = {
         "--shm-size=2g or --ipc=host, or set NCCL_SHM_DISABLE=1."
     ),
     r"(CUDA|HIP) error: out of memory|(cuda|hip)ErrorMemoryAllocation": (
-        "CUDA is out of memory outside of PyTorch's own: mostly pinned host memory, which offloading takes. Pass "
-        "--no-offload if the GPU has room, or take a machine with more RAM; nvidia-smi shows what else uses the GPU."
+        "CUDA is out of memory outside PyTorch's allocator: usually pinned host memory for offloading. Pass "
+        "--no-offload if the GPU has room, or use a machine with more RAM; nvidia-smi shows what else uses the GPU."
     ),
     r"can't allocate memory|cannot allocate memory|DefaultCPUAllocator": (
-        "out of host memory. Close other programs, or take a machine with more RAM; where the GPU has room, "
+        "out of host memory. Close other programs, or use a machine with more RAM; if the GPU has room, "
         "--no-offload takes less."
     ),
     r"loss scale already at min": "fp16 overflows at every step. Pass a lower --learning-rate, or --precision bf16.",
     r"connection (closed|reset) by peer|communicator was aborted": (
-        "another process of this run has failed. Its own line says why."
+        "another process of this run has failed. Its own error line says why."
     ),
 }
 
@@ -55,17 +54,17 @@ def join_process_group() -> None:
             port = probe.getsockname()[1]
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     if not torch.cuda.is_available():
-        # Its shared-memory operator needs a compiler, and 40 s to compile. Gloo does without.
+        # DeepSpeed's shared-memory operator needs a compiler and 40 s to compile. Gloo works without it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed("gloo")  # before TrainingArguments, which would count one process
+        deepspeed.init_distributed("gloo")  # before TrainingArguments, which otherwise assumes one process
 
 
 def leave_process_group() -> None:
     """Leave the process group, all processes at once, when nothing else refers to it any more.
 
-    Its threads must not be running when Python ends, or Python aborts. They need Python's lock to free their last
-    tensors, and the end of the group waits for them: with the lock held, and so forever, if an object in C++ such as
-    the reducer of DistributedDataParallel was the last to refer to the group.
+    Python aborts if threads of the group are running when it exits. They need the GIL to free their last tensors, and
+    destroying the group waits for them. If a C++ object such as the reducer of DistributedDataParallel holds the last
+    reference to the group, destruction waits with the GIL held, and never ends. So collect garbage first.
     """
     from torch import distributed
 
@@ -76,7 +75,7 @@ def leave_process_group() -> None:
 
 
 @contextlib.contextmanager
-def left_on_error() -> Iterator[None]:
+def leave_group_on_error() -> Iterator[None]:
     """Leave the process group on an error as well, without waiting for the other processes, which may never end."""
     try:
         yield
@@ -85,7 +84,7 @@ def left_on_error() -> Iterator[None]:
         if distributed and distributed.is_available() and distributed.is_initialized():
             traceback.clear_frames(error.__traceback__)  # models in them refer to the group, see leave_process_group
             gc.collect()
-            if distributed.get_backend() == "nccl":  # whose end would wait for what the others do not send
+            if distributed.get_backend() == "nccl":  # destroying it would wait for the other processes
                 distributed.distributed_c10d._abort_process_group()
             else:
                 distributed.destroy_process_group()
@@ -105,7 +104,7 @@ def plain_library_errors(output_dir: Path) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error)
-        if type(error).__module__.startswith("pydantic"):  # which DeepSpeed checks its config with
+        if type(error).__module__.startswith("pydantic"):  # DeepSpeed validates its config with pydantic
             raise InputError(f"the --deepspeed config is not valid: {' '.join(text.split())[:300]}.") from error
         if type(error).__name__ == "DistNetworkError":  # whichever library joins the group
             place = "port {MASTER_PORT} of {MASTER_ADDR}".format_map(os.environ)

@@ -38,7 +38,7 @@ def sum_token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 class MeanTokenLoss:
     """The mean loss over all tokens of an evaluation, for the Trainer's `compute_metrics`.
 
-    The Trainer's own is a mean over batches, which weighs a token by how much padding its batch has, and is wrong on
+    The Trainer's own is a mean over batches, which gives tokens in padded batches more weight, and is wrong on
     several processes whose last batches differ in size.
     """
 
@@ -55,12 +55,12 @@ class MeanTokenLoss:
 
 
 def perplexity(loss: float) -> float:
-    """Return the perplexity of a mean loss in nats a token."""
+    """Return the perplexity of a mean loss in nats per token; infinity if it overflows."""
     return math.exp(loss) if loss < 700 else math.inf
 
 
 def check_finite(loss: float) -> None:
-    """Raise InputError if the loss is not a number any more, so that no such checkpoint is saved."""
+    """Raise InputError if the loss is NaN or infinite, so that no checkpoint of such a model is saved."""
     if not math.isfinite(loss):
         raise InputError(
             f"the loss is {loss}. Pass --resume with a lower --learning-rate, or start again with --overwrite and "

@@ -1,4 +1,4 @@
-"""A pretrained model made ready for chat: a row for the padding token, a block's positions, the end of a message.
+"""Prepare a pretrained model for chat: an embedding for padding, positions for a block, a newline as end of text.
 
 LoRA trains small matrices beside the linear layers of a model in place of its weights: E. Hu and others, LoRA: Low-Rank
 Adaptation of Large Language Models, 2021.
@@ -72,7 +72,7 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
         raise InputError(f"{model} is not a causal language model: later tokens change what it predicts before them.")
     network.config.dtype = config.dtype  # of the pretrained weights; saving sets it to the precision of training
     if len(network.get_input_embeddings().weight) < len(tokenizer):
-        network.resize_token_embeddings(len(tokenizer))  # the new row is drawn around the mean of the others
+        network.resize_token_embeddings(len(tokenizer))  # the new row is sampled around the mean of the others
     cut_positions(network, block_size)
 
     # Otherwise the Trainer does not know that the loss shifts the labels by one, and divides by one token too many per
@@ -90,7 +90,7 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
 def check_fit(
     model: str, folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, block_size: int
 ) -> None:
-    """Raise InputError if a model has too few positions for the blocks, or another vocabulary."""
+    """Raise InputError if a model has too few positions for the blocks, or another vocabulary than the dataset."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions and block_size > positions:
         raise InputError(
@@ -114,7 +114,7 @@ def check_fit(
 
 
 def is_causal(network: PreTrainedModel) -> bool:
-    """Return whether the last token of a text has no influence on what is predicted before it."""
+    """Return whether changing the last token of a text leaves the predictions before it unchanged."""
     network.eval()
     with torch.inference_mode():
         first, other = (network(torch.tensor([[5, 6, 7, last]])).logits[0, :-1] for last in (8, 9))
@@ -123,7 +123,7 @@ def is_causal(network: PreTrainedModel) -> bool:
 
 
 def cut_positions(network: PreTrainedModel, block_size: int) -> None:
-    """Keep the learned positions of a block alone.
+    """Cut the learned position embeddings to the length of a block.
 
     Loading with fewer positions and ignore_mismatched_sizes would re-initialize all of them.
     """
@@ -140,8 +140,8 @@ def cut_positions(network: PreTrainedModel, block_size: int) -> None:
 def fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
     """Return the model with PyTorch's own tanh-GELU in place of `gelu_new`, up to rounding the same function.
 
-    `gelu_new` is eight kernels, and keeps 20 times the width of a token for the backward pass instead of 8. The config
-    stays as it is, and so does what is saved.
+    `gelu_new` runs eight kernels, and keeps 20 times the width of a token for the backward pass, not 8. The config
+    and the saved files stay as they are.
     """
     for module in [*model.modules()]:
         for name, child in [*module.named_children()]:

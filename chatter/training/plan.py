@@ -19,7 +19,7 @@ from chatter.gpu import is_ampere
 from chatter.training.run import TrainingRun
 
 ROOM = 1.15, 1.0e9  # an estimate times the first, plus the second, must fit
-# Host memory of Python, torch and DeepSpeed in bytes: measured on a CPU, a guess with CUDA's libraries.
+# Host memory of Python, torch and DeepSpeed in bytes, without CUDA (measured) and with it (a guess).
 LIBRARIES = {False: 1.2e9, True: 2.5e9}
 MAX_LIVE = 1e9  # parameters that ZeRO-3 keeps on the GPU at once: stage3_max_live_parameters
 
@@ -51,7 +51,7 @@ class Mode:
 
 
 def estimate_gpu(shape: Shape, mode: Mode) -> dict[str, float]:
-    """Return the peak of a process's GPU memory in bytes, part by part: when the backward pass has begun."""
+    """Return the parts of a process's peak GPU memory, at the beginning of the backward pass, in bytes."""
     bytes_each, share = 2 if mode.half else 4, 1 / mode.processes
     if not mode.deepspeed:
         states = {"weights": 4 + 2 * mode.half, "gradients": 4 + 4 * (mode.processes > 1), "optimizer": 8}
@@ -66,7 +66,7 @@ def estimate_gpu(shape: Shape, mode: Mode) -> dict[str, float]:
             states["gradients"] = max(states["gradients"], bytes_each * shape.parameters * share)
             states["optimizer"] = 12 * shape.parameters * share  # float32 weights, and Adam's two moments
     parts = states | estimate_activations(shape, mode)
-    if mode.deepspeed and not mode.offload_optimizer:  # gradients in float32 and a temporary, when activations are gone
+    if mode.deepspeed and not mode.offload_optimizer:  # float32 gradients and a temporary, after activations are freed
         step = 8 * shape.parameters * share
         parts["step"] = max(0, step - parts["activations"] - parts["loss"])
     return parts
@@ -87,7 +87,7 @@ def estimate_activations(shape: Shape, mode: Mode) -> dict[str, float]:
     loss = 12 * shape.vocabulary  # in float32: logarithms of probabilities, and two gradients
     if mode.checkpointing:
         kept = shape.layers * residual * shape.width
-        recomputed = layer + 2 * bytes_each * shape.inner  # with gradients, when those of the loss are gone
+        recomputed = layer + 2 * bytes_each * shape.inner  # with gradients, after those for the loss are freed
         return {"activations": shape.tokens * (kept + ends), "loss": shape.tokens * max(loss, recomputed)}
     return {"activations": shape.tokens * (shape.layers * layer + ends), "loss": shape.tokens * loss}
 
@@ -104,14 +104,14 @@ def estimate_host(shape: Shape, mode: Mode, cuda: bool) -> float:
     here = 0.0
     if not cuda:
         parts = estimate_gpu(shape, mode)
-        if mode.deepspeed and mode.offload_param:  # they are where they are needed
+        if mode.deepspeed and mode.offload_param:  # on a CPU the offloaded weights are used in place
             del parts["weights"]
         here = sum(parts.values()) * mode.local
     return max(states + here, loading) + LIBRARIES[cuda] * mode.local
 
 
 def describe(model: PreTrainedModel, tokens: int) -> Shape:
-    """Return the shape of a model with micro-batches of this many tokens."""
+    """Return the sizes of a model and of micro-batches of `tokens` tokens."""
     config = model.config
     sizes = [each.numel() if not hasattr(each, "ds_numel") else each.ds_numel for each in model.parameters()]
     inner = getattr(config, "n_inner", None) or getattr(config, "intermediate_size", None) or 4 * config.hidden_size
@@ -169,7 +169,7 @@ def advise(shape: Shape, mode: Mode, total: float, settings: TrainingArguments) 
     if fits(needed, total):
         return {"faster": f"--no-offload: about {needed / 1e9:.1f} GB of GPU memory, estimated"}
     if settings.fp16 and is_ampere():
-        return {"faster": "--precision bf16: the CPU need not search its gradients for overflow"}
+        return {"faster": "--precision bf16: the CPU need not check the gradients for overflow"}
     return {}
 
 
@@ -181,7 +181,7 @@ def print_plan(run: TrainingRun) -> None:
     args, settings, model, mode = run.args, run.settings, run.model, find_mode(run.settings)
     parameters, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
     offloaded = ["parameters"] * mode.offload_param + ["optimizer"] * mode.offload_optimizer
-    # float32 weights with Adam's two moments and, of DeepSpeed, the weights in the precision of training
+    # float32 weights, Adam's two moments and, with DeepSpeed, the weights in the precision of training
     checkpoint = trained * (12 + ((2 if mode.half else 4) if mode.deepspeed else 0))
     zero_stage = settings.deepspeed["zero_optimization"].get("stage", 0) if mode.deepspeed else 0
     rows = {
@@ -208,6 +208,6 @@ def print_plan(run: TrainingRun) -> None:
 
 
 def log_peak() -> None:
-    """Log the peak of this process's GPU memory, by PyTorch's own count; nothing without a GPU."""
+    """Log the peak GPU memory that PyTorch allocated in this process; do nothing without a GPU."""
     if torch.cuda.is_available():
         log(f"peak of GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingRun:
+    """A run of train.py, as its steps need it."""
+
     args: argparse.Namespace  # the options of train.py
     output_dir: Path  # for the model
-    checkpoints: Path  # a folder
-    blocks: DatasetDict  # column `input_ids`, NumPy arrays (block_size,)
-    data: dict[str, Any]  # the summary of the dataset
+    checkpoints: Path  # the folder of all checkpoints
+    blocks: DatasetDict  # column `input_ids`, NumPy arrays (block_size,) uint16 or int32
+    data_summary: dict[str, Any]  # the summary of the dataset
     tokenizer: PreTrainedTokenizerBase
     chat_format: ChatFormat
-    start: Path  # the folder of the model that training starts from
     model: PreTrainedModel | PeftModel
-    message_folders: list[Path]  # with hashes of the messages that the model may repeat
+    message_folders: list[Path]  # with hashes of the training messages
     precision: str  # fp32, fp16 or bf16
     settings: TrainingArguments
     steps_per_epoch: int
-    description: dict[str, Any]  # what a resumed run must have in common with this one
+    description: dict[str, Any]  # from `describe_run`; a resumed run is compared with it

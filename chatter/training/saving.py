@@ -31,21 +31,21 @@ def save_model(run: TrainingRun) -> None:
     with atomic_output(run.output_dir) as folder:
         copy_model(best, folder)
         if run.args.lora_rank:
-            unset_hf_deepspeed_config()  # or transformers would share out what it loads among processes
-            set_seed(run.args.seed)  # for the same rows and, if there are no weights, the same random ones
+            unset_hf_deepspeed_config()  # or transformers would shard the model that it loads
+            set_seed(run.args.seed)  # for the same new embeddings, or random weights, as in training
             merged = merge_adapters(load_model(run.args.model, run.tokenizer, run.chat_format.block_size), best)
             merged.to({"fp16": torch.float16, "bf16": torch.bfloat16}.get(run.precision)).save_pretrained(folder)
         run.chat_format.save(folder)
         history = read_state(complete_checkpoints(run.checkpoints)[-1])["log_history"]
-        write_model_report(folder, history, evaluation, run.description, run.data)
+        write_model_report(folder, history, evaluation, run.description, run.data_summary)
         if run.message_folders:
             unite_hashes(run.message_folders, folder / HASHES)
 
 
 def folders_with_training_messages(dataset_dir: Path, start: Path) -> list[Path]:
-    """Return the folders with hashes of the messages that a model may repeat: a dataset, the chatter it starts from.
+    """Return the folders with hashes of training messages: the dataset, and the model if train.py wrote it.
 
-    If one of them has none, the other would not be enough: warn, and return nothing.
+    If one of them has no hashes, the others are incomplete: log a warning and return an empty list.
     """
     is_chatter = (start / HASHES).exists() or (start / METRICS).exists()
     folders = [dataset_dir, start] if is_chatter else [dataset_dir]
@@ -113,6 +113,6 @@ def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -
     axes.plot([e["epoch"] for e in steps], [e["loss"] for e in steps], ".-", color="#9a9a9a", label="train")
     axes.plot([e["epoch"] for e in tests], [e["eval_loss"] for e in tests], "o-", color="#0072b2", label="test")
     axes.plot(best["epoch"], best["eval_loss"], "o", markersize=12, fillstyle="none", color="black", label="saved")
-    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats a token)")
+    axes.set(title="Learning curve", xlabel="epoch", ylabel="loss (nats per token)")
     axes.legend()
     figure.savefig(path, dpi=120)

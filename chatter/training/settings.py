@@ -23,14 +23,14 @@ BUCKET_SIZE = 50_000_000
 
 
 def count_steps(num_blocks: int, batch_size: int) -> int:
-    """Return the optimizer steps of an epoch, of which the last may have fewer blocks."""
+    """Return the number of optimizer steps in an epoch. The last one may have fewer blocks."""
     return math.ceil(num_blocks / batch_size)
 
 
 def training_arguments(
     args: argparse.Namespace, steps_per_epoch: int, checkpoints: Path, precision: str
 ) -> TrainingArguments:
-    """Build the TrainingArguments for the options of train.py and a precision of `choose_precision`."""
+    """Build the TrainingArguments for the options of train.py. Raises InputError if they contradict each other."""
     cuda = args.device == "cuda"
     if args.report_to == "tensorboard" and not find_spec("tensorboard"):
         raise InputError("--report-to tensorboard needs tensorboard. Run pip install tensorboard.")
@@ -76,7 +76,7 @@ def training_arguments(
 
 
 def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None) -> str:
-    """Return fp16, bf16 or fp32 for --precision and a model whose weights come in `dtype`.
+    """Return fp16, bf16 or fp32 for --precision and a model whose pretrained weights have `dtype`.
 
     Raises InputError if the device cannot train in it.
     """
@@ -94,16 +94,16 @@ def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None)
 
 
 def choose_optimizer(precision: str, cuda: bool, deepspeed: bool) -> str:
-    """Return the Trainer's name of the AdamW to take: fused under the plain Trainer, but not with a GradScaler.
+    """Return the Trainer's name for AdamW: the fused one with the plain Trainer, except in fp16 on a GPU.
 
-    A fused one skips the steps that overflow in fp16 by itself, and accelerate does not notice. DeepSpeed steps in
-    partitions of its own.
+    The fused one skips steps that overflow in fp16, and accelerate does not notice it. DeepSpeed updates weights in
+    its own partitions.
     """
     return "adamw_torch" if deepspeed or (cuda and precision == "fp16") else "adamw_torch_fused"
 
 
 def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
-    """Read ds_config.json, without its offloading if `offload` is false.
+    """Read a DeepSpeed config, without its offloading if `offload` is false. Raises InputError if it is invalid.
 
     Where DeepSpeed cannot compile its CPU Adam, the config makes it use PyTorch's AdamW.
     """
@@ -127,7 +127,7 @@ def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
     log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
     try:
         CPUAdamBuilder().load(verbose=False)
-    except Exception:  # whatever the compiler, or the lack of one, leads to
+    except Exception:  # a compiler that fails or is missing
         log("DeepSpeed cannot compile its CPU Adam: using PyTorch's AdamW, slower; apt-get install g++ python3-dev")
         config["zero_force_ds_cpu_optimizer"] = False
     return config

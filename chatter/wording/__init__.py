@@ -1,6 +1,6 @@
-"""What texts look like, and what must not be said. Each module imports only those above it in this list.
+"""Lookalike texts, banned words and copies of training messages. Each module imports only those above it in this list.
 
 lookalikes           invisible characters, and texts that look alike
 banned               banned words, however they are written
-training_messages    hashes of the messages that a model was trained on, which it need not repeat
+training_messages    hashes of the messages that a model was trained on, which it should not repeat
 """

@@ -1,4 +1,4 @@
-"""Banned words, also as people write them who want to say them all the same."""
+"""Banned words, including spellings that evade a filter."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SAME = {letter: f"[{letter}{digit}]" for digit, each in STANDS_FOR.items() for l
 SAME |= {digit: f"[{digit}{each}]" for digit, each in STANDS_FOR.items()}
 SPELLED = re.compile(r"(?=.*[^\W\d_])[^\W_]+(?:\s+[^\W_]+)*")  # a word, or several, that can be spelled in other ways
 BETWEEN = r"[\W_]"  # what may stand between all letters of a word
-TEAR, SIGN = r"(?:[^\w'’]|_)", r"(?:[^\w\s'’]|_)"  # between some of them, unlike "he'll"; the same without blanks
+TEAR, SIGN = r"(?:[^\w'’]|_)", r"(?:[^\w\s'’]|_)"  # may stand between some letters; the same without blanks
 BEGIN, END = r"(?<![^\W_])", r"(?![^\W_])"  # of a word
 APART = rf"{BEGIN}(?<!['’])"  # the same, but not at the s of "it's hit"
-SHORT = 3  # letters of a word that ordinary words spell too often: "as S tier" has no `ass`
+SHORT = 3  # letters of a word; ordinary words too often spell so short a word: "as S tier"
 
 
 class BannedWord:
-    """A line of a list, as `fold` returns it: a text that no message may contain or, behind a =, a whole word."""
+    """A line of a list, as `fold` returns it: a text that no message may contain or, after a =, a whole word."""
 
     def __init__(self, line: str) -> None:
         self.is_whole = line[:1] == "=" and line[-1].isalnum()
@@ -47,14 +47,14 @@ class BannedWord:
         return re.compile("|".join(patterns))
 
     def is_in(self, text: str, text_letters: bytes) -> bool:
-        """Return whether a folded text contains the word. `text_letters` are those that `letters` returns."""
-        if self.letters not in text_letters:  # which is quick
+        """Return whether a folded text contains the word. `text_letters` is `letters(text)`."""
+        if self.letters not in text_letters:  # a quick check before the regular expression
             return False
         return any(not self.is_spelled or is_word(match[0]) for match in self.pattern.finditer(text))
 
 
 def spell(characters: str, between: str) -> str:
-    """Return a pattern for letters that are repeated, and have something `between` them."""
+    """Return a pattern for `characters` that may be repeated, with the pattern `between` between them."""
     runs = []
     for character, run in groupby(characters):
         one = SAME.get(character, character)
@@ -63,7 +63,7 @@ def spell(characters: str, between: str) -> str:
 
 
 def is_word(text: str) -> bool:
-    """Return whether what reads like a word is not rather a number, like 455 or A-55."""
+    """Return whether a match is a word rather than a number, such as 455 or A-55."""
     num_letters, num_digits = sum(map(str.isalpha, text)), sum(map(str.isdigit, text))
     return num_letters >= (1 if text.isalnum() else num_digits)
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
+MAX_CHARACTERS = 500  # of a message on Twitch
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 17.0), and the blank braille pattern U+2800.
 IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
@@ -29,9 +26,9 @@ CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def visible(text: str) -> str:
-    """Return the text without control characters, direction marks and stray invisible characters.
+    """Remove direction marks and stray invisible characters, and replace control characters with spaces.
 
-    Control characters, line breaks among them, become blanks. Return "" if nothing of the text can be seen.
+    Line breaks are control characters, too. Return "" if nothing of the text can be seen.
 
     >>> visible("a\u202eb\\r\\nc ❤\ufe0f \ufe0f")
     'ab c ❤️'
@@ -55,7 +52,7 @@ class LatinLetters(dict):
 
 
 class LatinCapitals(LatinLetters):
-    """The same for capitals alone, of which some look like another letter than their small letter: Greek Η and η."""
+    """The same for capitals only, since some look like a different letter than in lower case: Greek Η and η."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -73,20 +70,20 @@ def look_up(character: str) -> str:
     for entry in confusables_data.get(character, ()):
         plain = strip_marks(entry["c"])
         if len(plain) == 1 and plain.isascii() and plain.isalnum():
-            is_i = plain == "l" and character.isupper() and look_up(character.lower()) == "i"  # Unicode takes I as l
+            is_i = plain == "l" and character.isupper() and look_up(character.lower()) == "i"  # Unicode maps I to l
             return "i" if is_i else plain.lower()
     return ""
 
 
 def strip_marks(text: str) -> str:
-    """Return the text without combining marks, such as accents; those that make other letters, as in Hindi, stay."""
+    """Return the text without combining marks, such as accents; marks that make other letters, as in Hindi, stay."""
     return unicodedata.normalize("NFKC", MARKS.sub("", unicodedata.normalize("NFKD", text)))
 
 
 def fold(text: str, capitals: bool = False) -> str:
     """Make texts that look alike equal: case, width, script, accents and invisible characters do not count.
 
-    Letters look like their small ones or, with `capitals`, as they are.
+    Letters are compared by how they look in lower case or, with `capitals`, as they are.
 
     >>> fold("ＢＡＤ\u200bWörd"), fold("Ваԁ wоrԁ")
     ('badword', 'bad word')
@@ -102,18 +99,18 @@ def fold(text: str, capitals: bool = False) -> str:
 
 
 def letters_of_lines(lines: bytes) -> bytes:
-    """Return what `letters` does for each of some lines of folded ASCII text; a line without letters is empty.
+    """Apply `letters` to each line of folded ASCII text; a line without letters or digits becomes empty.
 
-    It is for many lines at once, which takes a tenth of the time.
+    This takes a tenth of the time of calling `letters` for each line.
     """
     return REPEATED_IN_LINE.sub(rb"\1", lines.translate(AS_LETTERS, SIGNS_IN_LINE))
 
 
 def letters(folded: str) -> bytes:
-    """Return what is left of a folded text for somebody who tries to say the same in another way, as UTF-8.
+    """Reduce a folded text to the letters that evasive spellings share, in UTF-8.
 
-    That is its letters, and letters for the digits that stand for them, each only once in a row and without anything in
-    between. i, l and 1 are the same. A text without letters and digits is left as it is.
+    Digits become the letters that they stand for, repeated letters become one, and everything else is removed.
+    i, l and 1 are the same. In a text without letters and digits, only repeated characters are removed.
 
     >>> letters("he1lo... wooorld!"), letters(":)")
     (b'heioworid', b':)')
@@ -124,6 +121,3 @@ def letters(folded: str) -> bytes:
     else:
         found = (SEPARATORS.sub("", folded) or folded).encode().translate(AS_LETTERS)
     return REPEATED.sub(rb"\1", found)
-
-
-MAX_CHARACTERS = 500  # of a message on Twitch

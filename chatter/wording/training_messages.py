@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 HASHES = "said.u64"  # beside a dataset, and beside a model
 NUM_WORDS = 4
-# Its hash is in each file, and differs if another version computes letters or hashes in another way.
+# Each file contains its hash, which reveals files of a version that computed letters or hashes differently.
 PROBE = "Prоbе: ＷＨＡＴ ııı5 ñot Łetterѕ, ɴor 😂 ẅоrds?"
 
 
 def hash_messages(messages: list[str]) -> np.ndarray:
-    """Return the hashes of the messages of at least NUM_WORDS words, (num_messages,) uint64, sorted, each once."""
+    """Return the hashes of the messages of at least NUM_WORDS words, (num_hashes,) uint64, sorted and unique."""
     import numpy as np
 
     different = {text for text in messages if has_enough_words(text)}  # many messages repeat
@@ -49,7 +49,7 @@ def hash_message(message: str) -> int:
 
 
 def write_hashes(hashes: np.ndarray, output: Path) -> None:
-    """Write a file of hashes, which come in any order."""
+    """Write hashes, given in any order, to a sorted file, with the hash of PROBE."""
     import numpy as np
 
     probe = np.array([hash_message(PROBE)], "<u8")
@@ -71,7 +71,7 @@ class TrainingMessages:
 
     @classmethod
     def open(cls, *folders: Path) -> TrainingMessages:
-        """Return the messages of models or datasets. Their files are mapped into memory, not read.
+        """Open the hashes of models or datasets. Their files are mapped into memory, not read.
 
         Raises InputError if a file is missing or invalid.
         """

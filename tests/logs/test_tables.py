@@ -39,7 +39,9 @@ def test_an_empty_table_is_nothing(content, tmp_path):
 
 def test_a_table_without_messages_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("date,time,text\n1,2,3\n")
-    with pytest.raises(InputError, match=r"a\.csv has no column message, but date, time, text\. Rename one"):
+    with pytest.raises(
+        InputError, match=r"a\.csv has no column message\. Rename one of date, time, text in its first line"
+    ):
         messages_in(tmp_path / "a.csv")
 
 

@@ -54,8 +54,8 @@ GOOD = [[1536, 5, 6, 7], [1536, 8, 9, 1536]]
     ("rows", "fault"),
     [
         ({"input_ids": [[1, 2, 3], [1, 2]]}, "has rows of different lengths, where each should have 4 tokens"),
-        ({"input_ids": [[1, 2, 3, 1537]]}, "has token ids beyond the 1537 tokens of its tokenizer"),
-        ({"input_ids": [[1, 2, 3, -1]]}, "has token ids beyond the 1537 tokens of its tokenizer"),
+        ({"input_ids": [[1, 2, 3, 1537]]}, "has token ids outside the 1537 tokens of its tokenizer"),
+        ({"input_ids": [[1, 2, 3, -1]]}, "has token ids outside the 1537 tokens of its tokenizer"),
         ({"input_ids": [[1.0, 2.0, 3.0, 4.0]]}, "has token ids of type float"),
         ({"input_ids": [["a", "b", "c", "d"]]}, "has token ids of type object, not integers"),
         ({"input_ids": [1, 2, 3, 4]}, "has rows of different lengths"),
@@ -86,7 +86,7 @@ def test_a_tokenizer_without_padding(copy):
     config.write_text(
         json.dumps({key: value for key, value in json.loads(config.read_text()).items() if key != "pad_token"})
     )
-    with pytest.raises(InputError, match="has no token for padding, a beginning or an end"):
+    with pytest.raises(InputError, match="lacks a token for padding, beginning or end"):
         load_blocks(copy)
 
 

@@ -141,7 +141,7 @@ def test_without_a_complete_checkpoint_a_run_starts_from_the_beginning(tmp_path,
 
 
 def test_the_checkpoint_of_another_run_is_refused(checkpoints):
-    message = r"checkpoint-12 was made with --seed 42, but this run has 43\. Pass the same, or start again with"
+    message = r"checkpoint-12 was made with --seed 42, but this run has 43\. Pass that, or start again with"
     with pytest.raises(InputError, match=message):
         find_checkpoint(checkpoints, RUN | {"--seed": 43})
 
@@ -251,7 +251,7 @@ def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Pass the same, or"),
+        (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Pass that, or"),
         (["--no-offload"], "was made with DeepSpeed config {"),
     ],
     ids=["batch size", "offload"],

@@ -254,15 +254,15 @@ def test_gpu_memory_that_runs_out(when, small_model, dataset_dir, tmp_path):
     """While the model is moved to the GPU, and in the first pass: one line, and nothing is left. By a spy."""
     args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
     error = error_of("train.py", *args, launcher=[sys.executable, SPIES / "out_of_memory.py"], WHEN=when)
-    assert error.startswith("train.py: error: out of GPU memory. Pass a lower --micro-batch-size, for which")
+    assert error.startswith("train.py: error: out of GPU memory. Pass a lower --micro-batch-size (--batch-size")
     assert list(tmp_path.iterdir()) == []
 
 
 LEAVING = """
 import os
 from torch import distributed
-from chatter.training.distributed import join_process_group, left_on_error, plain_library_errors
-with plain_library_errors(Path(".")), left_on_error():
+from chatter.training.distributed import join_process_group, leave_group_on_error, plain_library_errors
+with plain_library_errors(Path(".")), leave_group_on_error():
     join_process_group()
     if os.environ["RANK"] == os.environ["FAILS"]:
         raise InputError("this one failed")
@@ -283,7 +283,10 @@ def test_an_error_ends_the_process_group_in_order(script_with):
     (code_0, _, waited), (code_1, _, failed) = ends
     assert (code_0, code_1) == (1, 1), waited + failed
     assert failed.splitlines()[-1] == "script.py: error: this one failed"
-    assert waited.splitlines()[-1] == "script.py: error: another process of this run has failed. Its own line says why."
+    assert (
+        waited.splitlines()[-1]
+        == "script.py: error: another process of this run has failed. Its own error line says why."
+    )
     assert "Traceback" not in waited + failed and "destroy_process_group" not in waited + failed
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chatter.logs.format import LineFormat, video_lines
+from chatter.logs.format import LineFormat, user_message_lines
 
-LINES = LineFormat(**video_lines(""), display_names=True, on_request=True)
+LINES = LineFormat(**user_message_lines(""), display_names=True, on_request=True)

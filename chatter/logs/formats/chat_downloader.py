@@ -23,7 +23,7 @@ LINES = LineFormat(
 
 
 def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
-    """Return the kind and the row of an item. Its author is an object since 2021, and was a name before."""
+    """Return the kind and the row of an item. Its author has been an object since 2021, and was a name before."""
     kind, author = entry.get("message_type") or "text_message", entry.get("author") or {}
     name = author if isinstance(author, str) else author.get("name") or author.get("display_name") or ""
     if facts.by_offset or not entry.get("timestamp"):

@@ -11,7 +11,7 @@ STAMP = (
     r"(?:#(?P<channel>\S+) )?"  # in logs of mentions
     r"\[(?P<time>[0-2]?[0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,3})?)?(?: [AP]M)?)\] "
 )
-# Emotes of 7TV, rewards, and what a moderator did, written like messages of the user.
+# 7TV emotes, rewards and actions of moderators, written like messages of the user.
 OWN_ACTION = (
     rf"{OWN_NAME} (?:(?:added|removed|renamed) 7TV emote |redeemed .*\d\Z|timed out \S+ for \d|(?:un)?banned \S+[.:]|"
     r"untimedout \S+\.)"

@@ -16,7 +16,7 @@ SENDER = r":(?P<username>[^\s!]+)\S*"
 SERVER = r":(?:\S+\.)?twitch\.tv"
 CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
 TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
-# A line without tags counts as IRC only if it begins as no chatter would: people type ":D LUL nice" and "PING", too.
+# A line without tags counts as IRC only if nobody would type it: people do type ":D LUL nice" and "PING".
 SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
 OTHER_COMMAND = (
     rf"(?:@\S*=\S* +)?{SOURCE} (?:[A-Z]+|\d{{3}})(?: .*)?|@\S*=\S* +[A-Z]+(?: .*)?|P[IO]NG :\S+|PRIVMSG #\S+ :.*"

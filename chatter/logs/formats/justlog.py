@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 STAMP = rf"\[(?P<date>{DATE}) (?P<time>{CLOCK})\] #(?P<channel>\S+) "
-# rustlog writes timeouts and bans like messages of the user, whose text begins with the user's own name.
+# rustlog writes timeouts and bans like messages of the user, and begins their text with the user's name.
 OWN_EVENT = rf"{OWN_NAME} has been (?:timed out for \d|banned\Z)|{OWN_NOTICE}"
 MODERATED_LINE = "has been (?:timed|banned)"
 MODERATED_TEXT = re.compile(r"(?P<name>\S+) has been (?P<kind>timed out|banned)")
-MESSAGE, MODERATION, NOTICE = 1, 2, 4  # justlog's message types, those of github.com/gempir/go-twitch-irc
+MESSAGE, MODERATION, NOTICE = 1, 2, 4  # justlog's message types, from github.com/gempir/go-twitch-irc
 
 
 def text_columns(words: Sequence[pl.Expr]) -> list[pl.Expr]:
@@ -54,7 +54,7 @@ LINES = LineFormat(
         ("messages", rf"{STAMP}(?!ananonymousgifter:)(?P<username>{NAME}):(?: (?!{OWN_EVENT})(?P<message>.*))?"),
         ("timeouts", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been timed out for \d.*"),
         ("bans", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been banned"),
-        ("bans", rf"{STAMP}"),  # newer versions of justlog write no more than this
+        ("bans", rf"{STAMP}"),  # newer versions of justlog write only this
         ("clears", rf"{STAMP}(?: has been banned|Chat has been cleared)"),
         ("notices", rf"{STAMP}.+"),  # subscriptions, gifts, raids
     ],
@@ -67,7 +67,7 @@ LINES = LineFormat(
 
 
 def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
-    """Return the kind and the row of an entry. Raw IRC, where an entry has it, says more than the rest."""
+    """Return the kind and the row of an entry. If it has raw IRC, that is used, as it is more complete."""
     if raw := entry.get("raw"):
         return fill_row(*match_line(raw, [irc.LINES]))
     tags, text = entry.get("tags") or {}, entry.get("text") or ""
@@ -75,7 +75,7 @@ def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
     channel = entry.get("channel") or facts.channel or str(tags.get("room-id") or "")
     name = entry.get("username") or tags.get("login") or entry.get("displayName") or ""
     message_type = entry.get("type")
-    if message_type is None:  # rustlog does not write it
+    if message_type is None:  # rustlog leaves it out
         message_type = MODERATION if "target-user-id" in tags else NOTICE if "system-msg" in tags else MESSAGE
     if message_type == MODERATION:
         if found := MODERATED_TEXT.match(text):

@@ -16,7 +16,7 @@ LINES = LineFormat(
     patterns=[
         ("messages", rf"{STAMP}<{MARKED_NAME} ?>(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
         ("notices", rf"{STAMP}<[^<>]+> .*"),
-        ("messages", rf"{STAMP}\*(?P<username>\S+) (?P<message>.*)\]"),  # /me, with a bracket too many
+        ("messages", rf"{STAMP}\*(?P<username>\S+) (?P<message>.*)\]"),  # /me, with an extra bracket
     ],
     plain=rf"^{STAMP}<{MARKED_NAME} ?> (?P<message>.*)$",
     unless=PERHAPS_NOTICE,

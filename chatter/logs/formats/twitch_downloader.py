@@ -9,13 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatter.logs.batch import EMPTY, UNNAMED
-from chatter.logs.format import UTC_STAMP, DocumentFacts, JsonFormat, LineFormat, is_notice, read_offset, video_lines
+from chatter.logs.format import (
+    UTC_STAMP,
+    DocumentFacts,
+    JsonFormat,
+    LineFormat,
+    is_notice,
+    read_offset,
+    user_message_lines,
+)
 from chatter.logs.times import iso_time, offset_time
 
 RELATIVE_STAMP = r"\[(?P<time>(?:[0-9]|[1-9][0-9]+):[0-5][0-9]:[0-5][0-9])\] "
 
-UTC_LINES = LineFormat(**video_lines(UTC_STAMP), stands_alone=True, display_names=True)
-RELATIVE_LINES = LineFormat(**video_lines(RELATIVE_STAMP), clock="offset", display_names=True)
+UTC_LINES = LineFormat(**user_message_lines(UTC_STAMP), stands_alone=True, display_names=True)
+RELATIVE_LINES = LineFormat(**user_message_lines(RELATIVE_STAMP), clock="offset", display_names=True)
 
 
 def parse_comment(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
@@ -38,7 +46,7 @@ def parse_comment(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, 
 
 
 def find_broadcaster(entry: Mapping[str, Any]) -> str | None:
-    """Return who wrote a comment if its badge says that it was the streamer."""
+    """Return the author of a comment if their badge says that they are the streamer, or else None."""
     try:
         badges = entry["message"]["user_badges"]
         return entry["commenter"]["name"] if any(badge["_id"] == "broadcaster" for badge in badges) else None
