@@ -132,7 +132,8 @@ def write_messages(
                 hashes.write(hash_messages(texts))
                 writer.add(channel, texts)
             writer.finish_file()
-    return counts | writer.counts
+    counts.update(writer.counts)
+    return counts
 
 
 def list_inputs(csv_paths: list[Path]) -> None:

@@ -383,6 +383,8 @@ def test_an_empty_csv_is_nothing_and_a_folder_may_be_called_csv(tmp_path):
     args = ["--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out", "--model", TINY, "--block-size", 64]
     done = run("tokenize_logs.py", *args, "--verbose")
     assert re.search("^messages +100$", done.stderr, re.MULTILINE)
+    for what in ("empty messages skipped", "truncated messages"):  # also if there were none
+        assert re.search(f"^{what} +0$", done.stderr, re.MULTILINE)
     assert re.search(
         r"^.*/raw/x\.csv/a\.csv: [0-9,]+ bytes, modified \d{4}-\d\d-\d\d \d\d:\d\d$", done.stderr, re.MULTILINE
     )
