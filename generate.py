@@ -32,7 +32,7 @@ from chatter.wording.banned import contains_banned, read_words
 from chatter.wording.lookalikes import fold, visible
 from chatter.wording.training_messages import TrainingMessages
 
-MAX_ATTEMPTS = 10  # in a row without a printable message: all were invisible, banned or copies
+MAX_ATTEMPTS = 10  # in a row in which every message was invisible, banned or a copy
 MAX_BATCH = 50  # messages sampled at once
 
 
@@ -78,7 +78,7 @@ def generate(
                 f"no printable message {without}in {attempts} attempt(s). "
                 "Pass a higher --temperature, or train the model for longer."
             )
-        # If most messages are rejected, later attempts sample more at once.
+        # If all messages are rejected, the next attempt samples more at once.
         missing = num_messages - len(messages)
         size = missing if sampling.greedy else min(max(missing, 1 << attempts), MAX_BATCH)
         attempts += 1
@@ -122,7 +122,7 @@ def answer(
 
 
 def print_message(prompt: str, message: Message | None, seed: int, as_json: bool, reason: str = "") -> None:
-    """Print a message on stdout as a line of text or JSON. JSON is also printed for no message, with the reason."""
+    """Print a message on stdout as a line of text or JSON. Without a message, print the reason as JSON, or nothing."""
     if as_json:
         facts = {"message": message and message.text, "prompt": prompt, "seed": seed}
         facts |= {"tokens": len(message.ids)} if message else {"reason": reason}

@@ -78,7 +78,7 @@ def parse_logs(
     format_name: str = "auto",
     columns: Mapping[str, str] | None = None,
 ) -> tuple[dict[Path, LogResult], dict[Path, str], list[Path]]:
-    """Write one CSV per log in `jobs` threads, or none at all.
+    """Write one CSV per log, in `jobs` threads. On an error, no CSV is written or changed.
 
     `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. `format_name` and
     `columns` are as in `find_reader`. Return what became of each log, why other files were skipped, and the CSVs in

@@ -44,7 +44,7 @@ def tokenize_logs(
     block_size: int = 512,
     test_size: float = 0.1,
     seed: int = 42,
-    max_copies: int | None = None,
+    max_duplicates: int | None = None,
     with_channel: bool = False,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`; return the counts."""
@@ -68,7 +68,7 @@ def tokenize_logs(
         scratch.mkdir(parents=True)
         with (scratch / "blocks").open("wb") as blocks, (scratch / HASHES).open("wb") as hashes:
             writer = BlockWriter(blocks, tokenizer, block_size)
-            counts = write_messages(csv_paths, writer, hashes, max_copies, with_channel)
+            counts = write_messages(csv_paths, writer, hashes, max_duplicates, with_channel)
         if counts["blocks"] < 2:
             missing = block_size + 1 - counts["tokens"]
             raise InputError(
@@ -102,12 +102,12 @@ def find_csvs(input_dir: Path) -> list[Path]:
 
 
 def write_messages(
-    csv_paths: list[Path], writer: BlockWriter, hashes: BinaryIO, max_copies: int | None, with_channel: bool
+    csv_paths: list[Path], writer: BlockWriter, hashes: BinaryIO, max_duplicates: int | None, with_channel: bool
 ) -> Counter:
     """Write the messages of all files, in order, as blocks to `writer`, and their hashes (uint64) to `hashes`.
 
-    At most `max_copies` identical messages of a file are kept (None: all). `with_channel` makes blocks of one channel
-    each, with the channel's header at the beginning. Return the counts.
+    At most `max_duplicates` identical messages of a file are kept (None: all). `with_channel` makes blocks of one
+    channel each, with the channel's header at the beginning. Return the counts.
     """
     from tqdm import tqdm
 
@@ -116,17 +116,17 @@ def write_messages(
     from chatter.wording.training_messages import hash_messages
 
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
-    if max_copies:
+    if max_duplicates:
         counts["duplicate messages dropped"] = 0
     size = sum(path.stat().st_size for path in csv_paths)
     with tqdm(desc="tokenizing", total=size, unit="B", unit_scale=True, disable=None) as bar:
         for csv_path in csv_paths:
-            copies = Counter()
+            seen = Counter()
             for channel, messages in read_chats(csv_path, with_channel, bar.update):
                 texts = [text for text in map(clean, messages) if text]
                 counts["empty messages skipped"] += len(messages) - len(texts)
-                if max_copies:
-                    num_texts, texts = len(texts), drop_duplicates(texts, copies, max_copies)
+                if max_duplicates:
+                    num_texts, texts = len(texts), drop_duplicates(texts, seen, max_duplicates)
                     counts["duplicate messages dropped"] += num_texts - len(texts)
                 counts["messages"] += len(texts)
                 hashes.write(hash_messages(texts))
@@ -146,12 +146,12 @@ def list_inputs(csv_paths: list[Path]) -> None:
         )
 
 
-def drop_duplicates(messages: list[str], copies: Counter, max_copies: int) -> list[str]:
-    """Return the messages without more than `max_copies` copies of each; `copies` counts them across calls."""
+def drop_duplicates(messages: list[str], seen: Counter, max_duplicates: int) -> list[str]:
+    """Return the first `max_duplicates` of identical messages. `seen` counts messages across calls."""
     kept = []
     for message in messages:
-        copies[message] += 1
-        if copies[message] <= max_copies:
+        seen[message] += 1
+        if seen[message] <= max_duplicates:
             kept.append(message)
     return kept
 
@@ -183,7 +183,7 @@ def parse_args() -> argparse.Namespace:
     add("--block-size", type=bounded(int, at_least=3, at_most=1 << 20), default=512, help="tokens per block")
     add("--test-size", type=bounded(float, above=0, below=1), default=0.1, help="share of blocks for testing")
     add("--seed", type=bounded(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")
-    add("--drop-duplicates", type=positive_int, metavar="N", help="keep N copies of an identical message per file")
+    add("--drop-duplicates", type=positive_int, metavar="N", help="keep at most N of identical messages per file")
     add("--with-channel", action="store_true", help="begin each block with the line #channel")
     add("--verbose", action="store_true", help="list the CSVs, with size and date")
     add("--jobs", type=positive_int, default=os.cpu_count(), help="threads")
@@ -196,7 +196,7 @@ def main() -> None:
         for variable in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):  # read by the tokenizers on first use
             os.environ[variable] = str(min(args.jobs, os.cpu_count() or 1))
         if args.verbose:
-            list_inputs(find_tables(args.input_dir))
+            list_inputs(find_csvs(args.input_dir))
         counts = tokenize_logs(
             args.input_dir,
             args.output_dir,

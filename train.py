@@ -54,7 +54,8 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     """
     from transformers.utils.logging import set_verbosity_error
 
-    from chatter.training.checkpoints import delete_incomplete, find_checkpoint, is_finished
+    from chatter.training.checkpoints import delete_incomplete, find_checkpoint, is_finished, prepare_checkpoints
+    from chatter.training.plan import print_plan
     from chatter.training.saving import save_model
 
     set_verbosity_error()  # it would warn about a new token and a missing attention mask, which are intended
@@ -65,6 +66,9 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
         if is_first_process():
             save_model(run)
         return 0
+    if is_first_process():
+        print_plan(run)
+        prepare_checkpoints(run.checkpoints, keep_complete=bool(checkpoint))
     try:
         signal_number = fit(run, checkpoint)
         if not signal_number and is_first_process():
@@ -134,15 +138,11 @@ def fit(run: TrainingRun, checkpoint: Path | None) -> int:
 
     from chatter.tokens.chat import opening_header
     from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
-    from chatter.training.checkpoints import prepare_checkpoints
     from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
-    from chatter.training.plan import log_peak, print_plan
+    from chatter.training.plan import log_peak
     from chatter.wording.training_messages import TrainingMessages
 
     args, blocks = run.args, run.blocks
-    if is_first_process():
-        print_plan(run)
-        prepare_checkpoints(run.checkpoints, keep_complete=bool(checkpoint))
     run.settings.eval_on_start = checkpoint is None  # a resumed run has been evaluated already
     trainer = Trainer(
         model=run.model,
@@ -225,7 +225,7 @@ def parse_args() -> argparse.Namespace:
         "--eval-every",
         type=bounded(float, at_least=0, at_most=1),
         default=0.0,
-        help="also evaluate after each such fraction of an epoch; 0: only at its end",
+        help="also evaluate after each such fraction of an epoch; 0: only at the end of each epoch",
     )
     add("--patience", type=positive_int, metavar="N", help="stop after N evaluations without a lower test loss")
     add("--max-steps", type=positive_int, metavar="N", help="stop after N steps, whatever --epochs says")

@@ -171,7 +171,7 @@ def atomic_output(final: Path) -> Iterator[Path]:
 
 
 def move(path: Path, target: Path) -> None:
-    """Move a file to `target` and replace it atomically, even if a link leads to another disk."""
+    """Move a file to `target`, and replace an old `target` atomically, even if a link leads to another disk."""
     try:
         path.replace(target)
     except OSError as error:

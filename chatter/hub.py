@@ -11,7 +11,7 @@ FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model"]
 
 
 def fetch_model(model: str, weights: bool) -> str:
-    """Return the folder of a model: `model` itself if it is a folder, or a copy of the hub's, downloaded if needed.
+    """Return the folder of a model: `model` itself if it is a folder, or its copy in the cache, downloaded if needed.
 
     Without `weights`, only config and tokenizer are downloaded. Raises InputError if the model does not exist, or
     if there is neither a network nor a copy.

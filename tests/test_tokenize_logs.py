@@ -45,12 +45,12 @@ def messages_of(block, tokenizer):
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"))), st.integers(1, 3))
-def test_drop_duplicates(batches, max_copies):
-    copies, kept = Counter(), []
+def test_drop_duplicates(batches, max_duplicates):
+    seen, kept = Counter(), []
     for batch in batches:
-        kept += drop_duplicates(batch, copies, max_copies)
+        kept += drop_duplicates(batch, seen, max_duplicates)
     everything = [text for batch in batches for text in batch]
-    assert kept == [text for n, text in enumerate(everything) if everything[:n].count(text) < max_copies]
+    assert kept == [text for n, text in enumerate(everything) if everything[:n].count(text) < max_duplicates]
 
 
 def test_the_smallest_type_that_fits_the_vocabulary(tokenizer):
@@ -268,6 +268,8 @@ def error(tmp_path):
 def test_no_csv(error, tmp_path):
     (tmp_path / "raw/a.csv").unlink()
     assert f"no .csv file in {tmp_path}/raw. Run parse_logs.py first, or pass another folder with" in error()
+    (tmp_path / "raw").rmdir()
+    assert f"{tmp_path}/raw is not a folder. Run parse_logs.py first, or pass" in error("--verbose")
 
 
 def test_no_tokenizer(error):

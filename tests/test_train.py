@@ -403,7 +403,7 @@ def test_a_resumed_run_may_go_on_for_longer_and_at_another_rate(how, small_model
     state = torch.load(tmp_path / "model-checkpoints/checkpoint-12/scheduler.pt", weights_only=True)
     assert state["base_lrs"] == [5e-4] * len(state["base_lrs"]) and state["last_epoch"] == 12
     changed = error_of("train.py", *basics, "--epochs", 4, "--resume", "--overwrite", "--seed", 1)
-    assert "was made with --seed 42, but this run has 1. Pass that" in changed
+    assert "was made with --seed 42, but this run has 1. Use the same" in changed
 
 
 def test_a_run_too_short_for_its_warm_up_has_none(tmp_path):

@@ -1,4 +1,4 @@
-"""One made-up chat as each program would write it, from ../shared/FORMATS_MORE.md and not from what chatter/ reads."""
+"""One made-up chat as each program would write it. It uses nothing of chatter/, so that mistakes there show."""
 
 import csv
 import io

@@ -18,7 +18,7 @@ from chatter.files import atomic_output, beside, locked
 from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import ChatFormat
 
-DIGEST_BYTES = 1 << 16  # of each block of a weights file that is hashed
+DIGEST_BYTES = 1 << 16  # of each part of a weights file that is hashed
 # Families whose logits CTranslate2 computes as transformers does; tests/test_families.py compares them. It ignores
 # Llama's scaling of rotary positions and Gemma 2's soft cap, and fails on Pythia and on a separate head_dim.
 EXACT = {"gpt2", "qwen2", "qwen3"}
@@ -85,10 +85,10 @@ def converted_weights(folder: Path) -> Path:
     as loading float32. int8 changes the likeliest next token in 11 of 100 places of the sample's test blocks.
     """
     converted = folder.resolve() / "ctranslate2"
-    source, digest = converted / "weights.sha256", digest_weights(folder)
+    digest_file, digest = converted / "weights.sha256", digest_weights(folder)
 
     def is_current() -> bool:
-        return source.exists() and source.read_text(encoding="utf-8") == digest
+        return digest_file.exists() and digest_file.read_text(encoding="utf-8") == digest
 
     if not is_current():
         from ctranslate2.converters import TransformersConverter
@@ -98,14 +98,14 @@ def converted_weights(folder: Path) -> Path:
                 log(f"converting the weights of {folder} for the CPU, once")
                 with atomic_output(converted) as partial:
                     TransformersConverter(str(folder)).convert(str(partial), quantization="float32")
-                    (partial / source.name).write_text(digest, encoding="utf-8")
+                    (partial / digest_file.name).write_text(digest, encoding="utf-8")
     return converted
 
 
 def digest_weights(folder: Path) -> str:
-    """Return a SHA-256 of a model's weights: name, size and 65 evenly spaced blocks (about 4 MB) of each file.
+    """Return a SHA-256 of a model's weights: name, size and 65 evenly spaced parts (about 4 MB) of each file.
 
-    Hashing all 1.4 GB of gpt2-medium would take as long as a message, and training changes every block anyway.
+    Hashing all 1.4 GB of gpt2-medium takes as long as sampling a message, and training changes every part.
     """
     files = sorted(folder.glob("model*.safetensors"))
     if not files:

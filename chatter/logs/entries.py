@@ -72,7 +72,7 @@ def parse_any_line(line: str) -> tuple[str, list[str] | None]:
 def gather_facts(document: Mapping[str, Any], first_entries: Sequence[Any], channel: str) -> DocumentFacts:
     """Return the facts of a JSON document from its other keys and its first entries.
 
-    `channel` is used if neither names one.
+    `channel` is used if neither the keys nor the entries name one.
     """
     entries = [entry for entry in first_entries if isinstance(entry, dict)]
     streamer, video = (value if isinstance(value := document.get(key), dict) else {} for key in ("streamer", "video"))

@@ -39,9 +39,10 @@ class LineFormat:
     # Whether each line has its day and looks like no other format, so that a file may mix such formats.
     stands_alone: bool = False
     clock: str = "UTC"  # or "local", or "offset" into the video
-    # The line that begins a session, with the groups `date` and, in some formats, `zone` (+0100).
+    # The line that begins a session, with the groups `date` and `zone` (+0100; may be unmatched).
     session_start: str | None = None
-    rolls_over: bool = False  # whether a session goes on after midnight without a line about the new day
+    # Whether a session goes on after midnight without a line about the new day. Needs times with seconds, hh:mm:ss.
+    rolls_over: bool = False
     display_names: bool = False  # whether lines have display names, which may differ from logins
     on_request: bool = False  # whether only --format selects it, because its lines look like any text
 
@@ -118,7 +119,7 @@ def user_message_lines(stamp: str) -> dict[str, Any]:
 
 
 def is_notice(text: str, *names: str) -> bool:
-    """Return whether a text under one of a user's `names` is Twitch's own: a subscription, a gift, a raid."""
+    """Return whether Twitch wrote a text for the user with these `names`: a subscription, a gift, a raid."""
     found = NOTICE.match(text)
     return bool(found) and (found["name"] or found["raider"]).lower() in {name.lower() for name in names}
 

@@ -26,7 +26,7 @@ BATCH_ENTRIES = 5000
 
 @dataclass
 class JsonReader(Reader):
-    """Reads a JSON document. One that contains no chat is read as one unreadable entry."""
+    """Reads a JSON document. A document without chat counts as one unreadable entry."""
 
     prefix: str = ""  # of the entries, as ijson names them; "" if the document contains no chat
     facts: DocumentFacts = NO_FACTS

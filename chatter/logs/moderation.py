@@ -36,7 +36,7 @@ class Moderation:
         for all_events, by in ((self.timeouts, ["channel", "user"]), (self.bans, ["channel", "user", "date"])):
             events = all_events.filter(entry > lowest, pl.col("first") <= highest).select(entry, "first", *by)
             theirs = messages.select(entry, *by).filter(pl.col("user").is_in(events["user"].implode()))
-            # The user's next event decides: a later one reaches back less far.
+            # The user's next event decides, because later ones do not reach back further.
             theirs = theirs.join_asof(events, on="entry", by=by, strategy="forward", check_sortedness=False)
             found.append(theirs.filter(pl.col("first") <= entry)["entry"])
         return messages.select(entry.is_in(pl.concat(found).implode())).to_series()

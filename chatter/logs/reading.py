@@ -98,7 +98,7 @@ class BlockFile:
         self.num_invalid = 0  # places that were not in UTF-8
 
     def read(self, size: int) -> bytes:
-        """Return the next block, whatever its size, or b"" at the end and if `size` is 0."""
+        """Return the next block, ignoring `size`; b"" at the end, or if `size` is 0."""
         block, num_invalid = next(self.blocks, (b"", 0)) if size else (b"", 0)
         self.num_invalid += num_invalid
         return block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 
 import polars as pl
@@ -66,7 +67,8 @@ class Sessions:
             self.notes.add(NO_DAY)
         date = date or self.day
         if self.midnights and date == self.day:
-            date = f"{datetime.date.fromisoformat(date) + datetime.timedelta(days=self.midnights)}"
+            with contextlib.suppress(ValueError, OverflowError):  # not a date of the calendar
+                date = f"{datetime.date.fromisoformat(date) + datetime.timedelta(days=self.midnights)}"
         if line_format.clock != "UTC" and not self.zone:
             self.notes.add(LOCAL)
         return shift_zone(date, time, self.zone) if date and self.zone else [date, time]

@@ -60,7 +60,7 @@ def plain_name(name: str) -> str:
 def read_chats(
     csv_path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the messages of a CSV in lists of some ten thousand, in order, each with its channel.
+    """Yield the messages of a CSV in lists of about ten thousand, in order, each list with its channel.
 
     Unless `by_channel`, the channel is always "". Errors and `progress` are as in `read_columns`. Also raises
     InputError if `by_channel` and a message has no channel.
@@ -86,7 +86,7 @@ def read_chats(
 def read_columns(
     csv_path: Path, wanted: Mapping[str, Sequence[str]], progress: Callable[[int], None]
 ) -> Iterator[dict[str, list[str]]]:
-    """Yield some columns of a table, some ten thousand rows at a time; `wanted` is as in `find_columns`.
+    """Yield the wanted columns of a table, about ten thousand rows at a time; `wanted` is as in `find_columns`.
 
     A table has a header, is separated by commas, semicolons or tabs, and in UTF-8, or in UTF-16 with a byte order mark.
     Calls `progress` with the bytes that were read. Raises InputError if there is no column for messages, or if the
@@ -143,7 +143,7 @@ def check_quotes(csv_path: Path, encoding: str, delimiter: str) -> None:
     Such a value contains a line like a row of parse_logs.py or, in other tables, many lines with as many columns as
     the header.
     """
-    csv.field_size_limit(1 << 31)
+    csv.field_size_limit((1 << 31) - 1)
     with open_log(csv_path) as (_, table), io.TextIOWrapper(table, encoding, errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         header = next(reader)

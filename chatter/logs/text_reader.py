@@ -114,7 +114,8 @@ class LineParser:
             elif row and kind != UNTIMED:
                 matches[line_format].rows.append((number, kind, *row))
             elif start := line_format and line_format.match_start(text):
-                matches[line_format].starts.append((number, start["date"], start["zone"] or ""))
+                date = f"{start['date'][:8]}{start['date'][8:]:0>2}"
+                matches[line_format].starts.append((number, date, start["zone"] or ""))
         for line_format, found in matches.items():
             if len(found.plain) or found.rows or found.starts:
                 messages, events = self.complete(line_format, found)

@@ -9,6 +9,7 @@ STAMP = re.compile(  # ISO 8601 and close variants
     r"(?P<date>\d{4}-\d{2}-\d{2})[T ](?P<clock>\d{1,2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"
     r"(?: ?(?:Z|UTC)|(?P<zone>[+-]\d{2}:?\d{2}))?"
 )
+ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z")
 CLOCK = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?(?: (?P<half>[AP])M)?")
 OFFSET = re.compile(
     r"(?:(?P<days>\d+) days?, )?-?(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{2})(?:[.,]\d+)?"
@@ -21,7 +22,7 @@ def iso_time(text: str) -> list[str]:
     >>> iso_time("2024-03-07T23:05:09.48745067+02:00")
     ['2024-03-07', '21:05:09']
     """
-    if text[10:11] == "T" and text[-1:] == "Z" and len(text) > 19:  # nearly all of them
+    if ISO.fullmatch(text):  # nearly all of them
         return [text[:10], text[11:19]]
     found = STAMP.fullmatch(text)
     if not found:
@@ -80,7 +81,7 @@ def offset_seconds(text: str) -> int:
 
 
 def offset_time(seconds: float, start: datetime | None) -> list[str]:
-    """Return date and time of a moment in a video that began at `start`; if that is None, "" and the offset, hh:mm:ss.
+    """Return date and time of a moment in a video that began at `start`, or "" and the offset if `start` is None.
 
     >>> offset_time(90123, None)
     ['', '25:02:03']
@@ -98,7 +99,7 @@ def read_time(text: str) -> list[str]:
     (['2021-06-15', '18:55:59'], ['2019-07-07', '23:12:17'], ['', '00:05:07'], ['', '22:43:00'])
     """
     text = text.strip()
-    if re.fullmatch(r"\d{1,18}(?:\.\d*)?", text):
+    if re.fullmatch(r"\d{1,17}(?:\.\d*)?", text):
         return epoch_time(float(text)) if float(text) > 1e8 else offset_time(float(text), None)
     return ["", clock_time(text)] if CLOCK.fullmatch(text) else iso_time(text)
 

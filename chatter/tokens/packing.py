@@ -78,7 +78,7 @@ class Packer:
 
 
 class BlockWriter:
-    """Tokenizes messages and writes them to a file as blocks, each of one file and one channel.
+    """Tokenizes messages and writes them as blocks. Each block has the messages of one CSV and one channel.
 
     `counts` has the numbers of truncated messages, of blocks, and of tokens without padding.
     """
@@ -88,7 +88,7 @@ class BlockWriter:
         self.encoder, self.newline, self.dtype = load_encoder(tokenizer), newline_id(tokenizer), block_dtype(tokenizer)
         self.counts = Counter({"truncated messages": 0, "blocks": 0, "tokens": 0})
         self.begins: dict[str, list[int]] = {}  # channel -> the first tokens of its blocks
-        self.packers: dict[str, Packer] = {}  # channel -> its packer, for the current file
+        self.packers: dict[str, Packer] = {}  # channel -> its packer, for the current CSV
 
     def add(self, channel: str, messages: list[str]) -> None:
         """Write the blocks that clean messages fill. If `channel` is not "", its header begins its blocks."""
@@ -100,7 +100,7 @@ class BlockWriter:
         self.write(packer.add(ids.astype(self.dtype)))
 
     def finish_file(self) -> None:
-        """Write the last blocks of a file, so that no block contains two files."""
+        """Write the last blocks of a CSV, so that no block contains messages of two CSVs."""
         for packer in self.packers.values():
             self.write(packer.finish())
         self.packers = {}

@@ -41,7 +41,7 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         if START_TOKEN not in tokenizer.get_vocab():
             raise InputError(f"the tokenizer of {model} has no token for the end of a text. Use another model.")
         tokenizer.add_special_tokens({"eos_token": START_TOKEN})
-    # Qwen's models begin a text as they end it. CTranslate2 loads no model without a token for unknown text.
+    # Qwen's models begin a text as they end it. CTranslate2 cannot load a model without a token for unknown text.
     for name in ("bos_token", "unk_token"):
         if getattr(tokenizer, name) is None:
             tokenizer.add_special_tokens({name: tokenizer.eos_token})
@@ -61,7 +61,7 @@ def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[str]], np
 
     fastokens is about 50 times as fast as the Hugging Face tokenizer on many lines at once. It is used if it can read
     the tokenizer and gives the same ids for a tenth of the vocabulary; the tests compare all of it, and real chat.
-    If the ids stay the same, messages are joined to one text, because that is faster.
+    Messages are joined into one text if that does not change their ids, because it is faster.
     """
     newline = newline_id(tokenizer)
 

@@ -159,7 +159,7 @@ class StopOnSignal(TrainerCallback):
 
 
 class Reschedule(TrainerCallback):
-    """Gives a resumed run the learning rates of its own options, as PyTorch restores the checkpoint's."""
+    """Resets a resumed run's learning rates to its own options, because PyTorch restores the checkpoint's."""
 
     def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
         schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it

@@ -128,7 +128,7 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
     for name, value in run.items():
         if theirs.get(name) != value and name not in schedule:
             raise InputError(
-                f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Pass that, or start "
+                f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Use the same, or start "
                 "again with --overwrite instead of --resume."
             )
     log(f"resuming from {newest}")

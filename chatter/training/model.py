@@ -55,6 +55,8 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
             )
         check_fit(model, folder, config, tokenizer, block_size)
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            if not Path(model).is_dir():  # a model of the hub has weights, if not as safetensors
+                raise InputError(f"{model} has no weights as safetensors. Choose a model that has them.")
             log(f"{model} contains no weights: starting from random ones")
             network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         else:
@@ -140,7 +142,7 @@ def cut_positions(network: PreTrainedModel, block_size: int) -> None:
 def fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
     """Return the model with PyTorch's own tanh-GELU in place of `gelu_new`, up to rounding the same function.
 
-    `gelu_new` runs eight kernels, and keeps 20 times the width of a token for the backward pass, not 8. The config
+    `gelu_new` runs eight kernels, and keeps 20 instead of 8 widths per token for the backward pass. The config
     and the saved files stay as they are.
     """
     for module in [*model.modules()]:
@@ -153,7 +155,7 @@ def fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
 def add_adapters(network: PreTrainedModel, rank: int) -> PeftModel:
     """Return a model with adapters of this rank on all its linear layers but the output layer; nothing else is trained.
 
-    Their product is scaled by 2, whatever the rank, so that one learning rate suits all.
+    Their product is scaled by 2, whatever the rank, so that one learning rate suits all ranks.
     """
     from peft import LoraConfig, get_peft_model
 

@@ -77,8 +77,8 @@ def estimate_activations(shape: Shape, mode: Mode) -> dict[str, float]:
 
     A layer keeps: its input, the output of its first norm, queries, keys and values, the output of attention, the sum
     after it, the output of its second norm; what goes into GELU and what comes out; two dropout masks of a byte each.
-    Under autocast, the plain Trainer's way, the first and the sum are float32. A checkpointed layer keeps its input,
-    and one at a time is computed again.
+    The plain Trainer uses autocast, where the input and the sum are float32. A checkpointed layer keeps its input,
+    and only one layer at a time is computed again.
     """
     bytes_each = 2 if mode.half else 4
     residual = 4 if mode.half and not mode.deepspeed else bytes_each

@@ -105,7 +105,7 @@ one of them.
 
 
 def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -> None:
-    """Draw training and test loss over the epochs, and a ring around the test loss of the model that is saved."""
+    """Draw training and test loss over the epochs, and a ring around the test loss of the saved model."""
     steps = [entry for entry in history if "loss" in entry]
     tests = [entry for entry in history if "eval_loss" in entry]
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -105,7 +105,7 @@ def choose_optimizer(precision: str, cuda: bool, deepspeed: bool) -> str:
 def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
     """Read a DeepSpeed config, without its offloading if `offload` is false. Raises InputError if it is invalid.
 
-    Where DeepSpeed cannot compile its CPU Adam, the config makes it use PyTorch's AdamW.
+    If DeepSpeed cannot compile its CPU Adam, the returned config selects PyTorch's AdamW.
     """
     from deepspeed.ops.op_builder import CPUAdamBuilder
 
@@ -122,7 +122,7 @@ def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
         config["zero_optimization"]["reduce_bucket_size"] = BUCKET_SIZE
     if "offload_optimizer" not in config["zero_optimization"]:
         return config
-    # PyTorch looks for ninja on PATH, where it is not if .venv/bin/python runs without the environment activated.
+    # PyTorch looks for ninja on PATH, which lacks it if .venv/bin/python runs without the environment activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
     try:

@@ -52,7 +52,7 @@ class LatinLetters(dict):
 
 
 class LatinCapitals(LatinLetters):
-    """The same for capitals only, since some look like a different letter than in lower case: Greek Η and η."""
+    """As LatinLetters, but for capitals only: some look like other letters than in lower case, as Greek Η and η."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from writers import CHAT, WRITERS
 
-from chatter.logs.entries import find_json_format, gather_facts, parse_json
+from chatter.logs.entries import find_json_format, gather_facts, parse_any_line, parse_json
 from chatter.logs.format import DocumentFacts
 from chatter.logs.formats import JSON_FORMATS, KINDS
 
@@ -202,3 +202,18 @@ def test_entries_are_told_apart():
     assert find_json_format(item()) is find_json_format({"author": "a"}) is JSON_FORMATS["chat-downloader JSON"]
     assert find_json_format({"commenter": None}) is JSON_FORMATS["TwitchDownloader JSON"]
     assert [find_json_format(other) for other in ({"a": 1}, [], "commenter", None)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[99999999999999:00:00] user: hi",
+        "[99999999999999:00:00] <user> hi",
+        "[9999999999 days, 0:00:00] <user> hi",
+        "99999999999999:00:00 | user: hi",
+        "[" + "9" * 5000 + ":00:00] user: hi",
+    ],
+)
+def test_a_time_that_no_video_has_makes_a_line_unreadable(line):
+    """And ends neither a bot nor the parsing of a log."""
+    assert parse_any_line(line) == ("unreadable lines", None)

@@ -132,3 +132,14 @@ def test_parts_of_a_file_are_as_the_whole(name, cuts):
     assert [row for part in parts for row in part.messages.iter_rows()] == whole.messages.rows()
     assert [row for part in parts for row in part.events] == whole.events
     assert sum((part.counts for part in parts), start=whole.counts - whole.counts) == +whole.counts
+
+
+@pytest.mark.parametrize("day", ["2024-02-30", "9999-12-31"])
+def test_a_session_may_begin_on_a_day_that_is_not_in_the_calendar(day):
+    lines = chatty("23:59:59", "00:00:01", head=f"# Log started: {day} 23:00:00 +0000")
+    assert times_of("Chatty", lines)[0] == [f"{day} 23:59:59", f"{day} 00:00:01"]
+
+
+def test_the_day_of_a_session_is_padded():
+    times, _ = times_of("Chatty", chatty("23:59:59", head="# Log started: 2024-03-7 23:00:00"))
+    assert times == ["2024-03-07 23:59:59"]

@@ -141,7 +141,7 @@ def test_without_a_complete_checkpoint_a_run_starts_from_the_beginning(tmp_path,
 
 
 def test_the_checkpoint_of_another_run_is_refused(checkpoints):
-    message = r"checkpoint-12 was made with --seed 42, but this run has 43\. Pass that, or start again with"
+    message = r"checkpoint-12 was made with --seed 42, but this run has 43\. Use the same, or start again with"
     with pytest.raises(InputError, match=message):
         find_checkpoint(checkpoints, RUN | {"--seed": 43})
 
@@ -251,7 +251,7 @@ def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Pass that, or"),
+        (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Use the same, or"),
         (["--no-offload"], "was made with DeepSpeed config {"),
     ],
     ids=["batch size", "offload"],
@@ -325,3 +325,14 @@ def test_stopped_in_every_way_and_resumed(undisturbed, model_with_dropout, datas
     assert max((weights[name] - expected[name]).abs().max() for name in weights) < 5e-6
     before = load_file(model_with_dropout / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
     assert (before - expected["transformer.h.0.mlp.c_fc.weight"]).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+def test_checkpoints_of_another_program_survive_the_refusal(small_model, dataset_dir, tmp_path):
+    """The error advises to move them away."""
+    foreign = tmp_path / "model-checkpoints/checkpoint-500/model.safetensors"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    error = error_of("train.py", *args, "--overwrite", "--no-deepspeed")
+    assert "model-checkpoints contains other files. Move them away" in error and foreign.exists()

@@ -118,3 +118,12 @@ def test_a_model_that_generates_no_text_is_refused(tokenizer, tmp_path):
     ViTConfig().save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"is a vit model, which cannot generate text"):
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+
+
+def test_a_model_of_the_hub_without_safetensors_is_refused(small_model, tokenizer, tmp_path, monkeypatch):
+    """Its weights are not downloaded. No hub is at hand: the folder of its copy is given."""
+    copy = shutil.copytree(small_model, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    monkeypatch.setattr("chatter.training.model.fetch_model", lambda model, weights: str(copy))
+    with pytest.raises(InputError, match=r"someone/model has no weights as safetensors\."):
+        load_model("someone/model", tokenizer, 64)

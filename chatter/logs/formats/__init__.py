@@ -29,7 +29,7 @@ from chatter.logs.formats import (
     twitch_downloader,
 )
 
-# In the order in which they are tried.
+# In the order in which they are tried: the first of those that match the most lines wins. "bare" stays the last.
 LINE_FORMATS: dict[str, LineFormat] = {
     "justlog and rustlog": justlog.LINES,
     "raw IRC": irc.LINES,

@@ -12,7 +12,7 @@ from chatter.logs.batch import EMPTY, UNNAMED
 from chatter.logs.format import DATE, NAME, DocumentFacts, JsonFormat, LineFormat, is_notice, read_offset
 from chatter.logs.times import epoch_time, offset_time
 
-STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]+:)?[0-9]{{1,2}}:[0-5][0-9])(?:\] | \| (?:\([^()]*\) )?)"
+STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]{{1,4}}:)?[0-9]{{1,2}}:[0-5][0-9])(?:\] | \| (?:\([^()]*\) )?)"
 
 LINES = LineFormat(
     patterns=[("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?P<message>.*))?")],

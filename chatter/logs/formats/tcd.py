@@ -8,8 +8,8 @@ from __future__ import annotations
 from chatter.logs.format import MARKED_NAME, OWN_NOTICE, PERHAPS_NOTICE, LineFormat
 
 STAMP = (
-    r"\[(?P<time>(?:[1-9][0-9]* days?, )?(?:(?:[0-9]|[1-9][0-9]+):[0-5][0-9]:[0-5][0-9]|"
-    r"[0-9]+:[0-5][0-9]:[0-5][0-9],[0-9]{1,3}))\] "
+    r"\[(?P<time>(?:[1-9][0-9]{0,3} days?, )?(?:(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9]|"
+    r"[0-9]{1,4}:[0-5][0-9]:[0-5][0-9],[0-9]{1,3}))\] "
 )
 
 LINES = LineFormat(

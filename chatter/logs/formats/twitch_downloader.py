@@ -20,7 +20,7 @@ from chatter.logs.format import (
 )
 from chatter.logs.times import iso_time, offset_time
 
-RELATIVE_STAMP = r"\[(?P<time>(?:[0-9]|[1-9][0-9]+):[0-5][0-9]:[0-5][0-9])\] "
+RELATIVE_STAMP = r"\[(?P<time>(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9])\] "
 
 UTC_LINES = LineFormat(**user_message_lines(UTC_STAMP), stands_alone=True, display_names=True)
 RELATIVE_LINES = LineFormat(**user_message_lines(RELATIVE_STAMP), clock="offset", display_names=True)
