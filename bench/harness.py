@@ -257,6 +257,7 @@ def make_model(folder: Path, shape: str) -> None:
     from tokenizers import Tokenizer
     from transformers import GPT2Config, PreTrainedTokenizerFast
 
+    from chatter.tokens.chat import ChatFormat
     from chatter.tokens.tokenizer import load_tokenizer
     from chatter.training.model import load_model
 
@@ -275,3 +276,4 @@ def make_model(folder: Path, shape: str) -> None:
     config.save_pretrained(folder)  # load_model makes random weights for a config without weights
     load_model(str(folder), tokenizer, config.n_positions).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    ChatFormat.of(tokenizer, config.n_positions).save(folder)
