@@ -57,11 +57,14 @@ for log in "$project"/tests/golden/*; do
 done
 cp "$project/tests/golden/justlog.csv" "$logs/table.csv"
 cp "$(find "$project/data/sample_logs" -type f | sort | head -n 1)" "$logs/"
-# In the cache, the tiny model has the name of the one that the commands take.
+# In the cache, the tiny model with random weights has the name of the model that the commands take.
 cached=$root/srv/.cache/huggingface/hub/models--gpt2-medium
 mkdir -p "$cached/refs" "$cached/snapshots"
 cp -r "$project/models/tiny-gpt2" "$cached/snapshots/tiny"
 printf tiny > "$cached/refs/main"
+snapshot=${cached#"$root"}/snapshots/tiny
+inside "gpt2-twitch-chatter/.venv/bin/python -c \"from transformers import AutoConfig, AutoModelForCausalLM
+AutoModelForCausalLM.from_config(AutoConfig.from_pretrained('$snapshot')).save_pretrained('$snapshot')\""
 commands=$(awk '/^## /{here = /Your own chat/} here && /^    /{found = 1; print; next} found && NF{exit}' "$project/README.md")
 echo "$commands"
 inside "cd gpt2-twitch-chatter && $commands" 2>&1 | tail -n 80
