@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chatter.cli import InputError, make_parser, one_line, plain_errors, positive_int
+from chatter.cli import InputError, make_parser, one_line, option_of, plain_errors, positive_int
 from chatter.files import LOCK, locked, staged_files
 from chatter.logs.batch import FIELDS, Reader
 from chatter.logs.filters import (
@@ -50,7 +50,7 @@ from chatter.logs.formats import FORMAT_NAMES, KINDS, LINE_FORMATS
 from chatter.logs.reading import map_logs, read_head
 from chatter.logs.tables import parse_names
 
-USER_FILTERS = {"exclude_users": "--exclude-users", "only_users": "--only-users"}  # FILTERS that name users
+USER_FILTERS = {name: option_of(name) for name in ("exclude_users", "only_users")}  # FILTERS that name users
 SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that the summary lists; characters of a line that it shows
 
 
@@ -239,10 +239,10 @@ def main() -> None:
             args.output_dir,
             args.jobs,
             filters,
-            args.mask_mentions,
-            args.prune,
-            args.format,
-            args.columns,
+            mask=args.mask_mentions,
+            prune=args.prune,
+            format_name=args.format,
+            columns=args.columns,
         )
         print_summary(results, skipped, args.verbose)
         for name, option in USER_FILTERS.items():

@@ -225,7 +225,7 @@ def parse_args(
 
 
 def save(stage: str, figures: dict, args: argparse.Namespace) -> None:
-    """Save the figures of a stage in bench/results/<machine>.json, next to those of other stages; not with --quick."""
+    """Save the figures of a stage in bench/results/<machine>.json, beside other stages; not with --quick."""
     if args.quick:
         return
     path = RESULTS / f"{args.machine}.json"

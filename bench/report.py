@@ -115,7 +115,7 @@ def draw_growth(growth: dict, unit: str, title: str, path: Path) -> None:
 
 
 def draw_quality(figures: dict, title: str, path: Path) -> None:
-    """Draw the chatter's bits per byte over the epochs, and those of its peers as horizontal lines."""
+    """Draw the chatter's bits per byte over the epochs, and its peers' as horizontal lines."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
     by_epoch = figures["bits per byte by epoch"]  # the first is before training

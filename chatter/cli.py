@@ -43,6 +43,15 @@ def one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
+def option_of(name: str) -> str:
+    """Return the option of a name in the namespace of argparse.
+
+    >>> option_of("max_steps")
+    '--max-steps'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """Keeps the layout of a docstring, and shows defaults except flags, None and empty strings."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.cli import InputError, positive_int
+from chatter.cli import InputError, option_of, positive_int
 from chatter.files import read_text
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
     """Add the option of each filter."""
     group = parser.add_argument_group("which messages to leave out")
     for name, entry in FILTERS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", help=entry.help, **entry.argument)
+        group.add_argument(option_of(name), help=entry.help, **entry.argument)
 
 
 def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from chatter.logs.sessions import OFFSETS
 CONTAINERS = ("comments", "messages")  # keys whose value may be the array of entries
 FIRST_ENTRIES = 1000  # of a document, from which its facts are gathered
 BATCH_ENTRIES = 5000
+SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)  # of the messages in a batch
 
 
 @dataclass
@@ -72,7 +73,7 @@ def parse_entries(entries: Iterable[tuple[int, Any]], facts: DocumentFacts) -> B
             unreadable[number] = ""
         elif row and kind != UNTIMED:
             events.append((number, kind, *row))
-    messages = pl.DataFrame(rows, {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String), orient="row")
+    messages = pl.DataFrame(rows, SCHEMA, orient="row")
     notes = {OFFSETS} if rows and facts.by_offset and not facts.start else set()
     return Batch(messages, counts.total(), counts, events, unreadable, notes=notes)
 
@@ -89,19 +90,24 @@ def find_json_reader(path: Path, names: NameFacts) -> JsonReader:
     keys = ("streamer", "video")
     found = {prefix: ijson.sendable_list() for prefix in (*keys, "item", *(f"{key}.item" for key in CONTAINERS))}
     parsers = {prefix: ijson.items_coro(items, prefix, use_float=True) for prefix, items in found.items()}
+
     prefix = ""
+
+    def prefix_with_entries() -> str:
+        return next((each for each in found if each not in keys and found[each]), "")
+
     try:
         for block, _ in read_blocks(path, lambda num_bytes: None):
             for parser in parsers.values():
                 parser.send(block)
-            prefix = prefix or next((each for each in found if each not in keys and found[each]), "")
+            prefix = prefix or prefix_with_entries()
             if prefix and len(found[prefix]) >= FIRST_ENTRIES:
                 if prefix != "comments.item" or found["streamer"] or found["video"]:
                     break
                 parsers = {key: parser for key, parser in parsers.items() if key in keys}
     except ijson.JSONError:
         pass
-    prefix = prefix or next((each for each in found if each not in keys and found[each]), "")
+    prefix = prefix or prefix_with_entries()
     document = {key: found[key][0] for key in keys if found[key]}
     first = found[prefix][:FIRST_ENTRIES] if prefix else []
     if not any(map(find_json_format, first)):

@@ -14,12 +14,11 @@ from chatter.logs.entries import load_json, parse_line
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
 from chatter.logs.formats import STAND_ALONE
-from chatter.logs.json_reader import moderation_and_logins, parse_entries
+from chatter.logs.json_reader import SCHEMA, moderation_and_logins, parse_entries
 from chatter.logs.reading import read_chunks
 from chatter.logs.sessions import Sessions, SessionStart
 
 FEW = 10  # less than a tenth of the lines is parsed one by one
-SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from chatter.cli import InputError, log
+from chatter.cli import InputError, log, option_of
 from chatter.files import MANIFEST, atomic_output, delete
 
 MARKER = "run.json"  # written last into a checkpoint: the description of its run
@@ -103,17 +103,12 @@ def describe_run(args: argparse.Namespace, settings: TrainingArguments, precisio
     """Return the description of a run, ready for JSON. `find_checkpoint` compares it with the checkpoint's."""
     blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
     options = {name: value for name, value in vars(args).items() if RESUMED.get(name) not in (FREE, RESOLVED)}
-    return {flag(name): value for name, value in options.items()} | {
+    return {option_of(name): value for name, value in options.items()} | {
         "precision": precision,
         "fingerprint of the blocks": hashlib.sha256(blocks).hexdigest()[:16],
         "number of processes": settings.world_size,
         "DeepSpeed config": settings.deepspeed,
     }
-
-
-def flag(name: str) -> str:
-    """Return the option of a name in the namespace of argparse: flag("max_steps") is --max-steps."""
-    return f"--{name.replace('_', '-')}"
 
 
 def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
@@ -124,7 +119,7 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
         return None
     newest = complete[-1]
     theirs = read_json(newest / MARKER)
-    schedule = {flag(name) for name, treatment in RESUMED.items() if treatment == SCHEDULE}
+    schedule = {option_of(name) for name, treatment in RESUMED.items() if treatment == SCHEDULE}
     for name, value in run.items():
         if theirs.get(name) != value and name not in schedule:
             raise InputError(
