@@ -39,9 +39,11 @@ from chatter.training.distributed import (
     leave_group_on_error,
     leave_process_group,
     plain_library_errors,
+    replaced_by_smaller_run,
 )
 
 if TYPE_CHECKING:
+    from chatter.training.placement import FirstSteps
     from chatter.training.run import TrainingRun
 
 HIGH_LEARNING_RATE = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
@@ -55,6 +57,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     from transformers.utils.logging import set_verbosity_error
 
     from chatter.training.checkpoints import delete_incomplete, find_checkpoint, is_finished, prepare_checkpoints
+    from chatter.training.placement import FirstSteps
     from chatter.training.plan import print_plan
     from chatter.training.saving import save_model
 
@@ -70,7 +73,8 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
         print_plan(run)
         prepare_checkpoints(run.checkpoints, keep_complete=bool(checkpoint))
     try:
-        signal_number = fit(run, checkpoint)
+        with FirstSteps(run.placement) as first_steps:
+            signal_number = fit(run, checkpoint, first_steps)
         if not signal_number and is_first_process():
             save_model(run)
     except Exception:
@@ -89,9 +93,11 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     from chatter.tokens.dataset import load_blocks, read_data_summary
     from chatter.training.checkpoints import describe_run
     from chatter.training.model import add_adapters, fuse_gelu, load_model
+    from chatter.training.placement import choose_placement
     from chatter.training.run import TrainingRun
     from chatter.training.saving import folders_with_training_messages
     from chatter.training.settings import choose_precision, count_steps, training_arguments
+    from chatter.training.zero import complete_config, read_config
 
     checkpoints = Path(f"{args.output_dir}-checkpoints").resolve()
     if checkpoints.exists() and not (args.overwrite or args.resume):
@@ -111,8 +117,11 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     if not args.no_deepspeed:
         join_process_group()
     precision = choose_precision(args, model.config.dtype)
+    config = None if args.no_deepspeed else read_config(args.deepspeed)
+    placement = choose_placement(args, model, block_size, precision != "fp32", config)
+    config = config and complete_config(config, model, placement.mode)
     steps_per_epoch = count_steps(len(blocks["train"]), args.batch_size)
-    settings = training_arguments(args, steps_per_epoch, checkpoints, precision)
+    settings = training_arguments(args, placement, config, steps_per_epoch, checkpoints, precision)
     return TrainingRun(
         args=args,
         output_dir=output_dir,
@@ -124,13 +133,14 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
         model=model,
         message_folders=folders_with_training_messages(args.dataset_dir, start),
         precision=precision,
+        placement=placement,
         settings=settings,
         steps_per_epoch=steps_per_epoch,
-        description=describe_run(args, settings, precision),
+        description=describe_run(args, placement, settings, precision),
     )
 
 
-def fit(run: TrainingRun, checkpoint: Path | None) -> int:
+def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> int:
     """Train from the beginning or from a checkpoint. Return 0, or the number of the signal that stopped it."""
     from functools import partial
 
@@ -143,7 +153,7 @@ def fit(run: TrainingRun, checkpoint: Path | None) -> int:
     from chatter.wording.training_messages import TrainingMessages
 
     args, blocks = run.args, run.blocks
-    run.settings.eval_on_start = checkpoint is None  # a resumed run has been evaluated already
+    run.settings.eval_on_start &= checkpoint is None  # a resumed run has been evaluated already
     trainer = Trainer(
         model=run.model,
         args=run.settings,
@@ -156,15 +166,23 @@ def fit(run: TrainingRun, checkpoint: Path | None) -> int:
     )
     trainer.remove_callback(PrinterCallback)
     training_messages = TrainingMessages.open(*run.message_folders) if run.message_folders else ()
-    tokens_per_step = args.batch_size * run.chat_format.block_size
     every = max(1, round(args.eval_every * run.steps_per_epoch)) if args.eval_every else 0  # steps
+    progress = Progress(
+        args.batch_size,
+        run.placement.shape,
+        run.chat_format,
+        steps_per_evaluation=every or run.steps_per_epoch,
+        header=opening_header(run.data_summary),
+        training_messages=training_messages,
+    )
     stop = StopOnSignal()
     for callback in (
         *([Reschedule()] if checkpoint else []),
-        Progress(tokens_per_step, run.chat_format, opening_header(run.data_summary), training_messages),
+        progress,
         Evaluations(every, args.patience),
         CompleteCheckpoints(run.checkpoints, run.description, args.keep_checkpoints),
         stop,
+        first_steps,
     ):
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -190,10 +208,15 @@ def parse_args() -> argparse.Namespace:
     add("--keep-checkpoints", type=positive_int, metavar="N", help="keep only the newest N checkpoints, and the best")
     config = Path(__file__).with_name("ds_config.json")
     add("--deepspeed", type=Path, default=config, metavar="FILE", help="DeepSpeed's config")
-    add("--no-offload", dest="offload", action="store_false", help="keep parameters and optimizer on the GPU")
+    add(
+        "--offload",
+        action=argparse.BooleanOptionalAction,
+        help="keep parameters and optimizer in the CPU's memory; default: only if the GPU is too small without it",
+    )
     add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
     add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, with less memory")
     add("--no-deepspeed", action="store_true", help="train with the plain Trainer")
+    add("--compile", action="store_true", help="compile the model, which takes a minute; needs --no-deepspeed")
     add(
         "--precision",
         choices=["auto", "fp16", "bf16", "fp32"],
@@ -205,8 +228,8 @@ def parse_args() -> argparse.Namespace:
     add(
         "--micro-batch-size",
         type=positive_int,
-        default=8,
-        help="blocks per process in one forward pass; lower it if memory runs out",
+        metavar="N",
+        help="blocks per process in one forward pass; default: as many as fit the GPU, or 8 on a CPU",
     )
     add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
     add(
@@ -254,8 +277,11 @@ def main() -> None:
             raise InputError(
                 f"{args.output_dir} already exists. Pass another --output-dir, or --overwrite to replace it."
             )
+        if args.compile and not args.no_deepspeed:
+            raise InputError("--compile needs --no-deepspeed.")
         args.device = choose_device(args.device, args.precision)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(replaced_by_smaller_run())
             output_dir = args.output_dir
             if is_first_process():
                 output_dir = stack.enter_context(reserved(output_dir, MODEL_MARKER))

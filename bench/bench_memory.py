@@ -20,8 +20,8 @@ from harness import parse_args, save, table
 from torch import nn
 
 from chatter.devices import hide_gpus
+from chatter.training.memory import BUCKET_SIZE, MAX_LIVE, Mode, Shape, describe, estimate_gpu, estimate_host, fits
 from chatter.training.model import fuse_gelu
-from chatter.training.plan import MAX_LIVE, Mode, Shape, describe, estimate_gpu, estimate_host, fits
 
 SIZES = {"gpt2": (768, 12, 12), "gpt2-medium": (1024, 24, 16), "gpt2-large": (1280, 36, 20), "gpt2-xl": (1600, 48, 25)}
 MICRO_BATCHES = [1, 2, 4, 8, 16]
@@ -86,19 +86,22 @@ def simulate(size: str, micro_batch: int, half: bool = True, fused: bool = True,
         [by_kind] = tracker.get_tracker_snapshot("peak").values()
         peak = {str(kind).split(".")[-1]: size for kind, size in by_kind.items()}
         num_parameters = network.num_parameters()
-    live = min(num_parameters, MAX_LIVE) * (2 if half else 4)  # of gpt2-xl, ZeRO-3 lets the rest go in between
-    return peak["Total"] - peak["PARAM"] + live
+    bytes_each = 2 if half else 4
+    live = min(num_parameters, MAX_LIVE) * bytes_each  # of gpt2-xl, ZeRO-3 lets the rest go in between
+    bucket = min(num_parameters, BUCKET_SIZE) * bytes_each  # in which ZeRO-3 collects gradients
+    return peak["Total"] - peak["PARAM"] + live + bucket
 
 
 @cache
-def shape_of_block(size: str) -> Shape:
+def shape_of_block(size: str, mode: Mode) -> Shape:
     """Return the shape that train.py estimates with, from weights without data, for micro-batches of a block."""
     with torch.device("meta"):
-        return describe(make_network(size, torch.float32, fused=False, checkpointing=False), BLOCK_SIZE)
+        return describe(make_network(size, torch.float32, fused=True, checkpointing=False), BLOCK_SIZE, mode)
 
 
-def shape_of(size: str, micro_batch: int) -> Shape:
-    return replace(shape_of_block(size), tokens=micro_batch * BLOCK_SIZE)
+def shape_of(size: str, micro_batch: int, mode: Mode) -> Shape:
+    only_precision = Mode(half=mode.half, deepspeed=mode.deepspeed)  # what activations depend on
+    return replace(shape_of_block(size, only_precision), tokens=micro_batch * BLOCK_SIZE)
 
 
 def compare_with_estimate(sizes: list[str], micro_batches: list[int]) -> list[dict]:
@@ -115,7 +118,7 @@ def compare_with_estimate(sizes: list[str], micro_batches: list[int]) -> list[di
                 row = {"model": size, "micro-batch": str(micro_batch), "way": way, "simulated GB": simulated}
                 if options.get("fused", True):
                     mode = Mode(half=options.get("half", True), checkpointing=options.get("checkpointing", False))
-                    estimated = sum(estimate_gpu(shape_of(size, micro_batch), mode).values()) / 1e9
+                    estimated = sum(estimate_gpu(shape_of(size, micro_batch, mode), mode).values()) / 1e9
                     rows.append(row | {"estimated GB": estimated, "estimated / simulated": estimated / simulated})
                 else:
                     rows.append(row | {"estimated GB": "", "estimated / simulated": ""})
@@ -128,7 +131,7 @@ def largest_micro_batch(size: str, mode: Mode, gigabytes: float) -> str:
     fitting = [
         batch
         for batch in MICRO_BATCHES
-        if fits(sum(estimate_gpu(shape_of(size, batch), mode).values()), gigabytes * 1e9)
+        if fits(sum(estimate_gpu(shape_of(size, batch, mode), mode).values()), gigabytes * 1e9)
     ]
     return str(max(fitting)) if fitting else "-"
 
@@ -142,7 +145,7 @@ def what_fits(sizes: list[str]) -> list[dict]:
                 chosen = replace(mode, checkpointing=checkpointing)
                 row = {"model": size, "train.py": name + " --gradient-checkpointing" * checkpointing}
                 row |= {f"{gigabytes} GB": largest_micro_batch(size, chosen, gigabytes) for gigabytes in GPUS}
-                host = estimate_host(shape_of(size, 8), chosen, cuda=True) / 1e9
+                host = estimate_host(shape_of(size, 8, chosen), chosen, cuda=True) / 1e9
                 rows.append(row | {"host GB": f"{host:.1f}", "notebook": largest_on_notebook(size, chosen, host)})
     return rows
 
@@ -157,11 +160,12 @@ def estimate_of_deepspeed(sizes: list[str]) -> list[dict]:
 
     rows = []
     for size in sizes:
-        shape = shape_of(size, 8)
         for name in ("default", "--no-offload"):
             offload = MODES[name].offload_optimizer
+            shape = shape_of(size, 8, MODES[name])
+            largest = shape.vocabulary * shape.width  # parameters of the largest matrix
             host, gpu, _ = estimate_zero3_model_states_mem_needs(
-                shape.parameters, shape.largest, cpu_offload=offload, cpu_offload_params=offload, zero_init=False
+                shape.parameters, largest, cpu_offload=offload, cpu_offload_params=offload, zero_init=False
             )
             parts = estimate_gpu(shape, MODES[name])
             states = sum(parts[part] for part in ("weights", "gradients", "optimizer"))

@@ -27,29 +27,11 @@ from harness import ROOT, Run, make_model, parse_args, run, save, table, time_in
 
 from chatter.tokens.dataset import save_dataset
 from chatter.tokens.tokenizer import load_tokenizer
+from chatter.training.memory import Mode, describe
 from chatter.training.model import fuse_gelu
+from chatter.training.speed import find_peak, flops_per_token
 
 BATCH_SIZE = 24
-# Words of a GPU's name -> its dense half-precision peak in FLOP/s, from NVIDIA's data sheets; the first that fit count.
-# For other GPUs there is no MFU (model FLOPs utilization).
-PEAKS = {
-    ("V100", "PCIE"): 112e12,
-    ("V100",): 125e12,
-    ("A100",): 312e12,
-    ("H100", "PCIE"): 756e12,
-    ("H100", "NVL"): 835e12,
-    ("H100",): 989e12,
-    ("H200",): 989e12,
-    ("T4",): 65e12,
-    ("L4",): 121e12,
-    ("A10",): 125e12,
-}
-
-
-def peak_of(gpu: str) -> float | None:
-    """Return the peak of a GPU by its name, as in "Tesla V100-PCIE-32GB"; None if it is not in PEAKS."""
-    words = re.split("[^A-Z0-9]+", gpu.upper())
-    return next((peak for signs, peak in PEAKS.items() if all(sign in words for sign in signs)), None)
 
 
 def make_dataset(folder: Path, model: Path, num_blocks: int, block_size: int) -> None:
@@ -67,17 +49,13 @@ def read_speeds(done: Run) -> list[float]:
     return [float(number.replace(",", "")) for number in re.findall(r"tokens/s ([\d,]+)", done.output)][1:]
 
 
-def flops_per_token(model: Path, block_size: int) -> float:
-    """Return the FLOPs of a training step per token, as counted in appendix B of the PaLM paper.
-
-    That is 6 per parameter, and 12 * layers * width * block_size for the attention.
-    """
+def flops_of(model: Path, block_size: int) -> float:
+    """Return the FLOPs of a training step per token."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(model)
     with torch.device("meta"):
-        num_parameters = AutoModelForCausalLM.from_config(config).num_parameters()
-    return 6 * num_parameters + 12 * config.n_layer * config.n_embd * block_size
+        network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
+    return flops_per_token(describe(network, block_size, Mode(half=True)), block_size)
 
 
 def read_gpu_peak(done: Run) -> float:
@@ -141,7 +119,7 @@ def measure(
         }
         if gpu:
             row |= {"GPU peak GB": max(map(read_gpu_peak, done))}
-            row |= {"MFU": speed * flops_per_token(model, block_size) / peak_of(gpu)} if peak_of(gpu) else {}
+            row |= {"MFU": speed * flops_of(model, block_size) / find_peak(gpu)} if find_peak(gpu) else {}
         rows.append(row)
     return rows
 

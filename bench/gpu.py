@@ -1,43 +1,66 @@
-"""Check on a GPU, in ten minutes and without a network: correct training, resuming, speed, memory and generation.
+"""Check on a GPU, in eight minutes and without a network: training, resuming, memory, engines, speed, generation.
 
-Prints one table of checks, with what was expected and what was measured, and writes it to
-bench/results/<machine>-gpu.md. Goes on after a failure. The exit code is 1 if a check of correctness failed; speed and
-memory have bars, but do not fail. Without a GPU this is a rehearsal on the CPU with a tiny shape, which writes nothing.
+Prints a table of checks, with what was expected and what was measured, and writes it to bench/results/<machine>-gpu.md
+after each row, so that a run that is cut off leaves what it has measured. Goes on after a failure. The exit code is 1
+if a check of correctness failed; speed and memory have bars, but do not fail. Without a GPU this is a rehearsal on the
+CPU with a tiny shape, which writes nothing.
 
     make gpu                       # in .venv
     make gpu RUN=python3           # with the installed packages, if .venv cannot be created
+    make gpu ROWS="speed memory"   # only some of: training resuming memory engines speed generation
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
+import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from bench_train import BATCH_SIZE, make_dataset, measure, peak_of
+from bench_train import BATCH_SIZE, make_dataset, read_gpu_peak, read_speeds
 from datasets import DatasetDict
-from harness import RESULTS, ROOT, SHAPES, Command, machine, make_model, parse_args, run, save, table, time_call
+from harness import RESULTS, ROOT, SHAPES, Command, Run, machine, make_model, parse_args, run, save, table, time_call
 
 from chatter.generation.choose_engine import load_engine
 from chatter.gpu import is_ampere
 from chatter.training.loss import IGNORED_LABEL
 
 NUM_STEPS = 10
+AT_ONCE = max(1, min(8, (os.cpu_count() or 1) // 2))  # runs of the small model, which are not timed
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 3e-2}  # of a mean loss near 11, beside float32
 TF32 = 2e-3  # of a mean loss in float32 whose matrix products are rounded to 10 bits
 SHAPES["tiny"] = (32, 2, 2)
+MODES = {
+    "default": [],
+    "--offload": ["--offload"],
+    "--no-deepspeed": ["--no-deepspeed"],
+    "--no-deepspeed --compile": ["--no-deepspeed", "--compile"],
+}
+# Rows of the speed table: name -> options, and the bar in tokens per second on an H100; None if there is none.
+SPEED = {
+    "train.py": ([], 60_000),
+    "--offload": (["--offload"], 25_000),
+    "--no-offload --micro-batch-size 8": (["--no-offload", "--micro-batch-size", "8"], None),
+    "--no-deepspeed": (["--no-deepspeed"], None),
+    "--no-deepspeed --compile": (["--no-deepspeed", "--compile"], 110_000),
+    "--lora-rank 16": (["--lora-rank", "16"], None),
+    "--gradient-checkpointing": (["--gradient-checkpointing"], None),
+}
 
 
 @dataclass(frozen=True)
@@ -49,29 +72,42 @@ class Place:
     model: Path
 
     @property
+    def speed_model(self) -> Path:
+        return self.scratch / "speed/model"
+
+    @property
     def rehearsal(self) -> bool:
         return self.device == "cpu"
 
     def train(self, name: str, *options: str | Path) -> tuple[Path, Command]:
         """Return the output folder of a run of train.py, and its command."""
-        folder = self.scratch / name.replace(" ", "")
+        folder = self.scratch / name.replace(" ", "").replace(",", "-")
         command = [sys.executable, "train.py", "--model", self.model, "--dataset-dir", self.scratch / "dataset"]
         command += ["--output-dir", folder, "--device", self.device, "--epochs", str(NUM_STEPS)]
         return folder, [*command, "--warmup-epochs", "2", *options]
 
 
+@dataclass
 class Checks:
-    """The rows of the table; `failed` is True if a check of correctness did not pass."""
+    """The rows of the table, written to `path` after each; `failed` is True if a check of correctness did not pass."""
 
-    def __init__(self) -> None:
-        self.rows, self.failed = [], False
+    head: str
+    path: Path | None
+    rows: list[dict] = field(default_factory=list)
+    failed: bool = False
 
     def add(self, name: str, expected: str, measured: str, passed: bool | None, correctness: bool = True) -> None:
         """Add a row. `passed` is None where there is nothing to compare with."""
         result = {True: "yes", False: "NO" if correctness else "no", None: ""}[passed]
         self.rows.append({"check": name, "expected": expected, "measured": measured, "passed": result})
         self.failed |= correctness and passed is False
-        print(f"{name}: {measured} (expected: {expected}) {result}", file=sys.stderr)
+        print(f"{name}: {measured} (expected: {expected}) {result}", file=sys.stderr, flush=True)
+        if self.path:
+            self.path.write_text(self.text)
+
+    @property
+    def text(self) -> str:
+        return f"{self.head}\n\n{table(self.rows)}\n"
 
     def add_near(self, name: str, value: float, wanted: float, tolerance: float) -> None:
         passed = abs(value - wanted) <= tolerance  # False for nan
@@ -144,30 +180,49 @@ def plain_loop(place: Place) -> tuple[float, float, float]:
 
 
 def check_training(checks: Checks, place: Place) -> None:
-    """Compare each mode and precision with the plain loop."""
+    """Compare each mode and precision with the plain loop, and LoRA with the plain Trainer's."""
     wanted = plain_loop(place)
-    names = ("the loss before the first step", "the mean loss of ten steps", "the last test loss")
-    modes = {"ZeRO-3": [], "ZeRO-3 --no-offload": ["--no-offload"], "plain Trainer": ["--no-deepspeed"]}
-    for precision, tolerance in TOLERANCE.items():
+    runs = {}
+    for precision in TOLERANCE:
         if precision == "fp16" and place.rehearsal:
             continue  # DeepSpeed refuses it on a CPU where it is slow
         if precision == "bf16" and not place.rehearsal and not is_ampere():
             continue
-        if precision == "fp32" and not place.rehearsal and is_ampere():
-            tolerance = TF32
-        for mode, options in modes.items():
-            with checks.going_on(f"{mode}, {precision}"):
-                folder, command = place.train(f"{mode}-{precision}", "--precision", precision, *options)
-                done = run(command)
-                for name, value, want in zip(names, losses_of(folder), wanted, strict=True):
-                    checks.add_near(f"{mode}, {precision}: {name}", value, want, tolerance)
-                num_samples = done.output.count("\n    chat: ")
-                checks.add(f"{mode}, {precision}: samples", "1 or more", str(num_samples), num_samples > 0)
+        for mode, options in MODES.items():
+            if "--compile" not in options or precision == "fp32":
+                runs[f"{mode}, {precision}"] = ["--precision", precision, *options]
+    lora = ["--precision", "fp32", "--lora-rank", "4", "--learning-rate", "0.05"]
+    runs |= {"LoRA": lora, "LoRA --no-deepspeed": [*lora, "--no-deepspeed"]}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        done = {name: pool.submit(train, place, name, options) for name, options in runs.items()}
+    for name, future in done.items():
+        with checks.going_on(name):
+            folder, output = future.result()
+            tolerance = TOLERANCE[name.split(", ")[1]] if "LoRA" not in name else 2e-3
+            if not place.rehearsal and is_ampere():
+                tolerance = max(tolerance, TF32)
+            if name.startswith("LoRA"):
+                wanted = losses_of(place.scratch / "LoRA--no-deepspeed")
+                moved = wanted[0] - wanted[1]  # on the training blocks: the others are random, too
+                checks.add(f"{name}: the loss falls", "by more than 0.02", f"{moved:.3f}", moved > 0.02)
+            losses = losses_of(folder)
+            worst = max(abs(loss - want) for loss, want in zip(losses, wanted, strict=True))
+            measured = ", ".join(f"{loss:.4f}" for loss in losses)
+            expected = f"{', '.join(f'{loss:.4f}' for loss in wanted)} within {tolerance:g}"
+            checks.add(f"{name}: loss before, in and after training", expected, measured, worst <= tolerance)
+            num_samples = output.count("\n    chat: ")
+            checks.add(f"{name}: samples", "1 or more", str(num_samples), num_samples > 0)
+
+
+def train(place: Place, name: str, options: list[str]) -> tuple[Path, str]:
+    """Train the small model; return its folder, and what train.py printed."""
+    folder, command = place.train(name, *options)
+    return folder, run(command).output
 
 
 def check_resuming(checks: Checks, place: Place) -> None:
     """Stop a run with SIGTERM, resume it, and compare its last loss with an uninterrupted run's."""
-    undisturbed = losses_of(place.scratch / "ZeRO-3-fp32")[2]
+    undisturbed = losses_of(place.scratch / "default-fp32")[2]
     folder, command = place.train("stopped", "--precision", "fp32")
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
     marker = Path(f"{folder}-checkpoints/checkpoint-3/run.json")
@@ -180,25 +235,37 @@ def check_resuming(checks: Checks, place: Place) -> None:
     checks.add_near("stopped and resumed: the last test loss", losses_of(folder)[2], undisturbed, 1e-3)
 
 
-def check_out_of_memory(checks: Checks, place: Place) -> None:
-    """Train with micro-batches that fit no GPU; in a rehearsal, with a spy that raises PyTorch's error."""
+def check_memory(checks: Checks, place: Place) -> None:
+    """Train with micro-batches that fit no GPU, and with less memory than was estimated.
+
+    In a rehearsal a spy raises PyTorch's error.
+    """
     folder = place.scratch / "too-much"
     folder.mkdir()
-    command = [sys.executable, *(["tests/spies/out_of_memory.py"] if place.rehearsal else []), "train.py"]
+    spy = [sys.executable, "tests/spies/out_of_memory.py", "train.py"]
+    plain = [sys.executable, "train.py"]
     num_blocks, length = (24, 32) if place.rehearsal else (8192, 512)  # logits of 400 GB
     make_dataset(folder, place.model, num_blocks, length)
-    command += ["--model", place.model, "--dataset-dir", folder / "dataset", "--output-dir", folder / "model"]
+    command = ["--model", place.model, "--dataset-dir", folder / "dataset", "--output-dir", folder / "model"]
+    command += ["--device", place.device, "--no-deepspeed"]
     size = ["--batch-size", str(num_blocks), "--micro-batch-size", str(num_blocks)]
-    command += ["--device", place.device, "--no-deepspeed", *size]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    command = list(map(str, [*(spy if place.rehearsal else plain), *command, *size]))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     [*_, last] = done.stderr.splitlines() or [""]
     passed = done.returncode == 1 and "error: out of GPU memory. Pass a lower --micro-batch-size" in last
     checks.add("out of memory", "exit code 1, out of GPU memory", f"exit code {done.returncode}, {last[:90]}", passed)
+    _, command = place.train("less-memory")
+    limit = {"TOKENS": "128"} if place.rehearsal else {"BYTES": "1.7e9"}  # enough for half of a micro-batch
+    command = list(map(str, [*spy, *command[2:], "--max-steps", "3"]))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | limit)
+    again = [line for line in done.stderr.splitlines() if "starting again" in line]
+    measured, passed = f"exit code {done.returncode}, {'; '.join(again)}", bool(again) and not done.returncode
+    checks.add("less memory than estimated", "exit code 0, starting again", measured, passed)
 
 
 def check_engines(checks: Checks, place: Place) -> None:
     """Compare the loss that a run reported with the saved model's, in both engines of generate.py."""
-    folder = place.scratch / "ZeRO-3-fp32"
+    folder = place.scratch / "default-fp32"
     reported, blocks = min(read_test_losses(folder)[1:]), load_blocks(place, "test")  # the best model is saved
     engine = load_engine(folder, place.device, "transformers")
     checks.add_near("the saved model in transformers", mean_loss(engine.model.float(), blocks), reported, TF32)
@@ -214,70 +281,88 @@ def check_engines(checks: Checks, place: Place) -> None:
 
 
 def check_speed(checks: Checks, place: Place) -> list[dict]:
-    """Time the rows of bench_train.py on gpt2-medium's shape, and compare them with the bars."""
-    shape, steps = ("tiny", 20) if place.rehearsal else ("gpt2-medium", 30)
-    scratch = place.scratch / "speed"
-    scratch.mkdir()
-    make_model(scratch / "model", shape)
-    make_dataset(scratch, scratch / "model", BATCH_SIZE * steps, 32 if place.rehearsal else 512)
-    os.environ["TORCH_COMPILE_DISABLE"] = "1"
-    gpu = "" if place.rehearsal else torch.cuda.get_device_name()
-    precision = "fp32" if place.rehearsal else "bf16" if is_ampere() else "fp16"
-    sampled = ["1 train.py"]
-    rows = measure(scratch / "model", scratch, steps, precision, 1, place.device, sampled)
-    ours, resident, _, trainer, loop, _ = rows
-    speed = resident["tokens/s"]
-    for row in rows:
-        facts = f"{row['tokens/s']:,.0f} tokens/s" + (f", {row['GPU peak GB']:.1f} GB" if gpu else "")
-        facts += f", MFU {row['MFU']:.2f}" if "MFU" in row else ""
-        checks.add(f"{row['name']}, {precision}", "", facts, None)
-    bars = [("--no-offload beside the plain Trainer", 1.0, trainer), ("--no-offload beside the loop", 0.9, loop)]
-    for name, bar, other in bars:
-        ratio = speed / other["tokens/s"]
-        checks.add(name, f"{bar} or more", f"{ratio:.2f}", ratio >= bar, correctness=False)
-    host = ours["peak MB"] / 1e3
-    checks.add("host memory of the default", "under 16 GB", f"{host:.1f} GB", host < 16, correctness=False)
-    if gpu:
-        peak = ours["GPU peak GB"]
-        checks.add("GPU memory of the default", "under 12 GB", f"{peak:.1f} GB", peak < 12, correctness=False)
-    if gpu and peak_of(gpu) and is_ampere():
-        mfu = resident["MFU"]
-        checks.add("MFU of --no-offload", "0.4 or more", f"{mfu:.2f}", mfu >= 0.4, correctness=False)
-    if place.rehearsal or resident.get("MFU", 0) < 0.4:
-        for name, share in slowest_operations(place, scratch / "model"):
-            checks.add(f"time in {name[:60]}", "", f"{share:.0%}", None)
+    """Time the steps of train.py on gpt2-medium's shape in its modes, without evaluations, beside its peers."""
+    shape, length, steps = ("tiny", 32, 20) if place.rehearsal else ("gpt2-medium", 512, 40)
+    model, scratch = place.speed_model, place.speed_model.parent
+    make_model(model, shape)
+    make_dataset(scratch, model, BATCH_SIZE * steps, length)
+    half = "fp32" if place.rehearsal else "bf16" if is_ampere() else "fp16"
+    ours = [sys.executable, "bench/train_steps.py", "--dataset-dir", scratch / "dataset", "--device", place.device]
+    ours += ["--max-steps", str(steps), "--model"]
+    rows = []
+    for name, (options, bar) in SPEED.items():
+        rows += measure(checks, f"{name}, {half}", [*ours, model, "--precision", half, *options], bar)
+    if not place.rehearsal:
+        rows += measure(checks, "train.py, fp16", [*ours, model, "--precision", "fp16"], None)
+        llama = [*ours, make_llama(scratch), "--precision", half]
+        rows += measure(checks, f"Llama of SmolLM2-135M's shape, {half}", llama, None)
+    size = str(BATCH_SIZE)
+    peer = [model, scratch / "dataset", str(steps), size]
+    trainer = [sys.executable, "bench/peers/train_trainer.py", *peer, "8", half, scratch / "peer"]
+    rows += measure(checks, f"the plain Trainer, micro-batches of 8, {half}", trainer, None)
+    loop = [sys.executable, "bench/peers/train_loop.py", *peer, size, half]
+    rows += measure(checks, f"hand-written loop, compiled, {half}", loop, None)
     return rows
 
 
-def slowest_operations(place: Place, model: Path) -> list[tuple[str, float]]:
-    """Return the three operations that take longest in forward and backward, with their share of the time."""
-    from torch.profiler import ProfilerActivity, profile
-    from transformers import AutoModelForCausalLM
+def measure(checks: Checks, name: str, command: Command, bar: int | None) -> list[dict]:
+    """Return the row of one run, and add what it measured to the checks: speed, and memory beside the estimate."""
+    with checks.going_on(name, correctness=False):
+        done = run(command)
+        speeds = read_speeds(done)
+        estimated, peak = read_number(done, r"GPU memory +about ([\d.]+)"), read_gpu_peak(done)
+        row = {"name": name, "tokens/s": statistics.median(speeds), "MFU": read_number(done, r"MFU ([\d.]+)")}
+        row |= {"GPU peak GB": peak, "GPU GB, estimated": estimated}
+        row |= {"host peak GB": read_number(done, r"peak of host memory: ([\d.]+)")}
+        facts = f"{', '.join(f'{speed:,.0f}' for speed in speeds)} tokens/s"
+        facts += f", MFU {row['MFU']:.2f}" if row["MFU"] else ""
+        facts += f", {row['host peak GB']:.1f} GB of host memory" if row["host peak GB"] else ""
+        facts += f"; {done.seconds:.0f} s in all"
+        on_h100 = bar and torch.cuda.is_available() and "H100" in torch.cuda.get_device_name()
+        passed = row["tokens/s"] >= bar if on_h100 else None
+        checks.add(name, f"{bar:,} tokens/s or more on an H100" if bar else "", facts, passed, correctness=False)
+        if estimated and peak:
+            near, expected = abs(estimated / peak - 1) <= 0.15, f"{estimated:.1f} GB within 15%"
+            checks.add(f"{name}: GPU memory", expected, f"{peak:.2f} GB", near, correctness=False)
+        return [row]
+    return []
 
-    from chatter.training.model import fuse_gelu
 
-    dtype = torch.float32 if place.rehearsal else torch.float16
-    network = fuse_gelu(AutoModelForCausalLM.from_pretrained(model, dtype=dtype)).to(place.device).train()
-    ids = torch.randint(50_000, (8, 32 if place.rehearsal else 512), device=place.device)
-    network(input_ids=ids, labels=ids).loss.backward()
-    with profile(activities=[ProfilerActivity.CPU if place.rehearsal else ProfilerActivity.CUDA]) as profiled:
-        network(input_ids=ids, labels=ids).loss.backward()
-        if not place.rehearsal:
-            torch.cuda.synchronize()
-    kind = "self_cpu_time_total" if place.rehearsal else "self_device_time_total"
-    events = [(event.key, getattr(event, kind)) for event in profiled.key_averages()]
-    total = math.fsum(taken for _, taken in events) or 1.0
-    return [(name, taken / total) for name, taken in sorted(events, key=lambda event: -event[1])[:3]]
+def read_number(done: Run, pattern: str) -> float:
+    """Return the last number that a pattern finds in what a run printed; 0 if there is none."""
+    found = re.findall(pattern, done.output)
+    return float(found[-1]) if found else 0.0
+
+
+def make_llama(scratch: Path) -> Path:
+    """Save a Llama with the shape of SmolLM2-135M, without weights, which starts from random ones."""
+    from transformers import LlamaConfig
+
+    folder = scratch / "llama"
+    shutil.copytree(scratch / "model", folder, ignore=shutil.ignore_patterns("*.safetensors", "*config.json"))
+    LlamaConfig(
+        vocab_size=50_258,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+    ).save_pretrained(folder)
+    return folder
 
 
 def check_generation(checks: Checks, place: Place) -> None:
     """Time generate.py on the model of the speed check: one message from a cold start, and 100 at once."""
-    command = [sys.executable, "generate.py", "--model", place.scratch / "speed/model", "--device", place.device]
-    command += ["--engine", "transformers", "--max-new-tokens", "20", "what game is this?"]
-    for name, options in (("generate.py, cold", []), ("generate.py -n 100", ["-n", "100"])):
+    if not (place.speed_model / "model.safetensors").exists():
+        make_model(place.speed_model, "tiny" if place.rehearsal else "gpt2-medium")
+    command = [sys.executable, "generate.py", "--model", place.speed_model, "--device", place.device]
+    command += ["--engine", "transformers", "--max-new-tokens", "32", "what game is this?"]
+    for name, count in (("generate.py, cold", 1), ("generate.py -n 100, cold", 100)):
         with checks.going_on(name):
-            seconds = time_call(lambda options=options: run([*command, *options]))
-            checks.add(name, "no error", f"{seconds:.1f} s", True)
+            seconds = time_call(lambda count=count: run([*command, "-n", str(count)]))
+            checks.add(name, "no error", f"{seconds:.1f} s, {count / seconds:.1f} messages/s", True)
 
 
 def make_place(scratch: Path) -> Place:
@@ -292,34 +377,36 @@ def make_place(scratch: Path) -> Place:
     return Place(scratch, device, model)
 
 
+CHECKS: dict[str, Callable[[Checks, Place], object]] = {
+    "training": check_training,
+    "resuming": check_resuming,
+    "memory": check_memory,
+    "engines": check_engines,
+    "speed": check_speed,
+    "generation": check_generation,
+}
+
+
 def main() -> None:
-    args = parse_args(__doc__, rounds=None)
-    cuda = torch.cuda.is_available()
-    print(f"{torch.cuda.get_device_name()}" if cuda else "no GPU: a rehearsal on the CPU")
-    checks, started = Checks(), time.perf_counter()
-    figures = {}
+    args = parse_args(__doc__, rounds=None, options={"--rows": {"nargs": "+", "choices": CHECKS, "default": [*CHECKS]}})
+    cuda, started = torch.cuda.is_available(), time.perf_counter()
+    facts, figures = machine(), {}
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    today, gpu = date.today().isoformat(), facts.get("gpu", "no GPU: a rehearsal on the CPU")
+    head = f"{today}, {gpu}, {facts['cpu']}, Python {facts['python']}, {versions}"
+    print(head)
+    RESULTS.mkdir(exist_ok=True)
+    checks = Checks(head, RESULTS / f"{args.machine}-gpu.md" if cuda else None)
     with tempfile.TemporaryDirectory() as scratch:
         place = make_place(Path(scratch))
-        steps: dict[str, Callable] = {
-            "training": check_training,
-            "resuming": check_resuming,
-            "out of memory": check_out_of_memory,
-            "engines": check_engines,
-        }
-        for name, check in steps.items():
+        for name in args.rows:
             with checks.going_on(name):
-                check(checks, place)
-        with checks.going_on("speed", correctness=False):
-            figures["speed"] = check_speed(checks, place)
-        check_generation(checks, place)
-    facts = machine()
-    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
-    head = f"{facts.get('gpu', 'no GPU: a rehearsal on the CPU')}, {facts['cpu']}, Python {facts['python']}, {versions}"
-    text = f"{head}\n\n{table(checks.rows)}\n\nIn {time.perf_counter() - started:.0f} s."
-    print(f"\n{text}")
-    if cuda:
-        (RESULTS / f"{args.machine}-gpu.md").write_text(text + "\n")
-        save("gpu", figures | {"rows": checks.rows}, args)
+                figures[name] = CHECKS[name](checks, place)
+    checks.head += f"; {', '.join(args.rows)} in {time.perf_counter() - started:.0f} s"
+    print(f"\n{checks.text}")
+    if checks.path:
+        checks.path.write_text(checks.text)
+        save("gpu", {"date": today, "speed": figures.get("speed"), "rows": checks.rows}, args)
     sys.exit(checks.failed)
 
 

@@ -264,7 +264,8 @@ def make_model(folder: Path, shape: str) -> None:
     width, num_layers, num_heads = SHAPES[shape]
     small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))
     parts = json.loads(small.backend_tokenizer.to_str())
-    parts["model"]["vocab"] |= {f"filler{token}": token for token in range(len(small), 50_258)}
+    parts["added_tokens"] = []  # they come last, as in GPT-2's vocabulary
+    parts["model"]["vocab"] |= {f"filler{token}": token for token in range(len(parts["model"]["vocab"]), 50_256)}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(parts)),
         eos_token=small.eos_token,

@@ -25,8 +25,12 @@ TITLES = {
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
     ("tokenize", "encoders"): "Encoding alone, on the real messages",
     ("train", None): "Training the tiny model on the CPU, in float32, 24 blocks of 512 tokens per step",
+    ("host", None): "What the host does for each training step of 24 narrow layers, on one core",
     ("train", "gelu"): "Forward and backward of the tiny model on the CPU, before and after fusing GELU",
-    ("train on a GPU", None): "Training gpt2-medium on a GPU, in fp16, 24 blocks of 512 tokens per step",
+    (
+        "train on a GPU",
+        None,
+    ): "Training gpt2-medium on a GPU in fp16, with checkpoints",
     ("generate", "cold process"): "One message of 20 tokens from a cold start, with gpt2-medium's shape",
     ("generate", "many"): "Many messages in one process",
 }
@@ -42,6 +46,11 @@ with 1 is what the others are compared with. Memory is the peak over all process
 size, sampled at least ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
 factor of two from one day to another, and ratios by less.
 """
+GPU = """\
+By `make gpu`, on {date}: {gpu}.
+gpt2-medium's shape with random weights, unless a row says otherwise, and random tokens.
+Speeds are medians of three stretches of ten steps, without evaluations and checkpoints; a shared machine's vary by 15%.
+MFU is the share of the card's half-precision peak. All checks are in [results/{name}-gpu.md](results/{name}-gpu.md)."""
 MEMORY = """\
 Estimates, by `make bench-memory`; no GPU measured them. The first table compares train.py's estimate with a simulation
 of every tensor, for the default mode, the second with DeepSpeed's own estimate, in GB. The third has the largest
@@ -141,8 +150,6 @@ def report_machine(results: dict, name: str) -> list[str]:
     for (stage, part), title in TITLES.items():
         rows, units = find_rows(results, stage, part)
         if not rows:
-            if stage == "train on a GPU":
-                lines += [f"### {title}", "", "Not measured: no GPU.", ""]
             continue
         title = title.format_map(units)
         figure = f"figures/{name}-{'-'.join(filter(None, [stage, part])).replace(' ', '-')}.png"
@@ -163,6 +170,9 @@ def report_machine(results: dict, name: str) -> list[str]:
     if memory := results.get("memory"):
         lines += ["### GPU memory by simulation and by estimate", "", MEMORY]
         lines += [line for part in ("rows", "states", "fits") for line in (table(memory[part]), "")]
+    if gpu := results.get("gpu"):
+        lines += ["### Training on a GPU, 24 blocks of 512 tokens per step", ""]
+        lines += [GPU.format(gpu=machine["gpu"], date=gpu["date"], name=name), "", table(gpu["speed"]), ""]
     if soak := results.get("soak"):
         lines += ["### What was broken on purpose, and what was lost", ""]
         lines += ["By `make soak`. Each fault is a function in bench/soak.py, which says what survives it.", ""]

@@ -67,7 +67,7 @@ def error_of(script, *args, **kwargs):
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr and line.startswith(f"{script}: error: "), done.stderr
-    plan = "model|train, test|steps|training|in CPU memory|a checkpoint|GPU memory|host memory|faster"
+    plan = "model|train, test|steps|training|offloaded|a checkpoint|GPU memory|host memory|faster"
     logged = "no CUDA|converting the weights|loading DeepSpeed|.* no weights|epoch|    |getting |resuming from |--"
     assert not [text for text in before if not re.match(f"{logged}|({plan})  ", text)], done.stderr
     return line
@@ -360,11 +360,26 @@ def plain_loop(small_model, dataset_dir, tokenizer):
     return model, sum(losses) / len(losses)
 
 
-def settings_of(args, num_blocks, checkpoints=Path("checkpoints")):
-    """Return the TrainingArguments of train.py's options for this many training blocks."""
-    from chatter.training.settings import choose_precision, count_steps, training_arguments
+def placement_and_settings_of(args, num_blocks, checkpoints=Path("checkpoints")):
+    """Return the placement and the TrainingArguments of train.py's options, for so many blocks and a tiny model."""
+    from transformers import GPT2Config, GPT2LMHeadModel
 
-    return training_arguments(args, count_steps(num_blocks, args.batch_size), checkpoints, choose_precision(args))
+    from chatter.training.placement import choose_placement
+    from chatter.training.settings import choose_precision, count_steps, training_arguments
+    from chatter.training.zero import complete_config, read_config
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=BLOCK_SIZE, n_embd=8, n_layer=1, n_head=1))
+    precision = choose_precision(args)
+    config = None if args.no_deepspeed else read_config(args.deepspeed)
+    placement = choose_placement(args, model, BLOCK_SIZE, precision != "fp32", config)
+    config = config and complete_config(config, model, placement.mode)
+    steps = count_steps(num_blocks, args.batch_size)
+    return placement, training_arguments(args, placement, config, steps, checkpoints, precision)
+
+
+def settings_of(args, num_blocks, checkpoints=Path("checkpoints")):
+    """Return the TrainingArguments of train.py's options, for so many blocks and a tiny model."""
+    return placement_and_settings_of(args, num_blocks, checkpoints)[1]
 
 
 def largest_difference(model, folder):

@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from chatter.tokens.tokenizer import load_tokenizer
+
 # nvidia-smi of a machine with two GPUs
 NVIDIA_SMI = """#!/bin/sh
 case "$*" in
@@ -42,8 +44,15 @@ def test_the_gpu_in_use_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_gpus_on_pcie_have_peaks_of_their_own():
-    """By NVIDIA's data sheets, and none for a GPU that is not in the table."""
-    names = ["Tesla V100-PCIE-32GB", "Tesla V100-SXM2-32GB", "NVIDIA H100 PCIe", "NVIDIA H100 80GB HBM3", "Radeon"]
-    code = f"from bench_train import peak_of\nprint(json.dumps([peak_of(name) for name in {names}]))"
-    assert in_bench(code) == [112e12, 125e12, 756e12, 989e12, None]
+def test_the_model_of_the_benches_has_a_token_for_each_id(tmp_path):
+    """CTranslate2 scores tokens, not ids, and train.py wants no more rows than tokens."""
+    code = f"""
+from pathlib import Path
+from harness import make_model, SHAPES
+SHAPES["tiny"] = (32, 2, 2)
+make_model(Path({str(tmp_path / "model")!r}), "tiny")
+print("null")"""
+    in_bench(code)
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    assert len(tokenizer) == 50_258 and (tokenizer.eos_token_id, tokenizer.pad_token_id) == (50_256, 50_257)
+    assert None not in [tokenizer.backend_tokenizer.id_to_token(token) for token in range(len(tokenizer))]

@@ -78,6 +78,7 @@ def test_fp32_computes_in_tf32_from_ampere_on(precision, capability, mode, monke
     monkeypatch.setattr(sys, "argv", ["train.py", *options])
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     monkeypatch.setattr("transformers.training_args.is_torch_tf32_available", lambda: capability >= (8, 0))
+    monkeypatch.setattr("chatter.training.placement.memory_of_gpu", lambda: 32e9)
     monkeypatch.setattr(torch.backends, "fp32_precision", "none")
     settings_of(parse_args(), 2400, tmp_path)
     assert torch.backends.fp32_precision == mode

@@ -22,7 +22,7 @@ dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
 half = torch.autocast(device, dtype) if dtype else contextlib.nullcontext()
 order = np.random.default_rng(0).permutation(len(blocks))
 accumulation = batch_size // micro_batch_size
-then = None
+then, clock = None, []
 for step in range(1, num_steps + 1):
     batch = torch.from_numpy(blocks[order[np.arange(batch_size * (step - 1), batch_size * step) % len(order)]])
     for input_ids in batch.to(device).chunk(accumulation):
@@ -34,11 +34,14 @@ for step in range(1, num_steps + 1):
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+    clock.append((time.perf_counter(), time.process_time()))
     if step % 10 == 0:
         if device == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
         print(f"tokens/s {10 * batch.numel() / (now - then) if then else 0:.0f}")  # the first stretch is left out
         then = now
+wall, cpu = (1e3 * np.median(np.diff(each)) for each in np.transpose(clock[2:]))
+print(f"a step: {wall:.1f} ms, {cpu:.1f} ms of CPU time")
 if torch.cuda.is_available():
     print(f"peak of GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

@@ -2,11 +2,15 @@
 
 loss            labels, the mean loss over tokens, perplexity
 model           a pretrained model made ready for chat; LoRA, fused kernels
-settings        TrainingArguments, precision, DeepSpeed's config
+distributed     the process group, and errors of libraries in plain words
+memory          the memory that a run takes, estimated
+zero            DeepSpeed's config; leaf modules and buckets, which make ZeRO-3 fast
+placement       the micro-batch and the offloading that fit the GPU
+speed           model FLOPs utilization, durations
+settings        TrainingArguments, precision, optimizer
 run             a run of train.py: its inputs, settings and outputs
 checkpoints     complete checkpoints: mark, find, compare, delete
-plan            the memory and disk that a run takes, estimated before it begins
+plan            what a run takes, printed before it begins
 callbacks       progress, samples, checkpoints, stopping, learning rates
 saving          the finished model, with its card and learning curve
-distributed     the process group, and errors of libraries in plain words
 """

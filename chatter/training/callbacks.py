@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -11,7 +12,13 @@ from typing import Any
 
 import torch
 from torch import distributed
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerState,
+)
 
 from chatter.cli import log
 from chatter.generation.engine import Sampling
@@ -19,6 +26,8 @@ from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 from chatter.training.checkpoints import evaluations, mark_complete
 from chatter.training.loss import check_finite, perplexity
+from chatter.training.memory import Shape
+from chatter.training.speed import describe_seconds, flops_utilization
 
 NUM_SAMPLES, NUM_SAMPLED = 3, 12  # messages to show; to sample if training messages are left out
 
@@ -26,26 +35,34 @@ NUM_SAMPLES, NUM_SAMPLED = 3, 12  # messages to show; to sample if training mess
 class Progress(ProgressCallback):
     """The Trainer's progress bar with loss and speed, or log lines if stderr is not a terminal.
 
-    It also raises InputError if the loss is NaN or infinite.
+    It says once how long the run will take, and raises InputError if the loss is NaN or infinite.
     """
 
     def __init__(
         self,
-        tokens_per_step: int,
+        batch_size: int,
+        shape: Shape,
         chat_format: ChatFormat,
+        steps_per_evaluation: int,
         header: str = "",
         training_messages: Container[str] = (),
     ) -> None:
         super().__init__()
-        self.tokens_per_step, self.format = tokens_per_step, chat_format
+        self.batch_size, self.shape, self.format = batch_size, shape, chat_format
+        self.steps_per_evaluation = steps_per_evaluation
         self.header, self.training_messages = header, training_messages
+        self.evaluation_seconds = 0.0
+        self.first: tuple[int, float] | None = None  # the first step of this run and its end; None once it was used
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
         self.seen = state.global_step, time.perf_counter()
+        self.begun = state.global_step
 
     def on_step_end(self, args, state, control, **kwargs):
         super().on_step_end(args, state, control, **kwargs)
+        if state.global_step == self.begun + 1:  # slower than the others: kernels are chosen or compiled
+            self.first = state.global_step, time.perf_counter()
         if args.fp16 and getattr(kwargs["optimizer"], "step_was_skipped", False):
             log(f"step {state.global_step}: overflow in fp16, weights not updated until the loss scale is low enough")
 
@@ -53,16 +70,30 @@ class Progress(ProgressCallback):
         if "loss" not in logs:
             return
         (step, then), self.seen = self.seen, (state.global_step, time.perf_counter())
-        speed = (self.seen[0] - step) * self.tokens_per_step / (self.seen[1] - then)
+        block_size = self.format.block_size
+        speed = (self.seen[0] - step) * self.batch_size * block_size / (self.seen[1] - then)
         now = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.1e}", "tokens/s": f"{speed:,.0f}"}
+        if utilization := flops_utilization(speed, self.shape, block_size, args.world_size):
+            now["MFU"] = f"{utilization:.2f}"
         if sys.stderr.isatty():
             self.training_bar.set_postfix(now)
         else:
             log(f"step {state.global_step} of {state.max_steps}: {', '.join(f'{k} {v}' for k, v in now.items())}")
         check_finite(logs["loss"])
+        if self.first and state.global_step > self.first[0] and state.global_step < state.max_steps:
+            self.log_time_left(state)
+
+    def log_time_left(self, state: TrainerState) -> None:
+        """Log how long the run will take from now on, by the steps so far and the evaluation before training."""
+        (first, then), self.first = self.first, None
+        steps = state.max_steps - state.global_step
+        training = steps * (time.perf_counter() - then) / (state.global_step - first)
+        evaluating = math.ceil(steps / self.steps_per_evaluation) * self.evaluation_seconds
+        log(f"about {describe_seconds(training + evaluating)} left, {describe_seconds(evaluating)} of it evaluations")
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         super().on_evaluate(args, state, control, **kwargs)
+        started = time.perf_counter()
         loss = metrics["eval_loss"]
         check_finite(loss)
         log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}")
@@ -71,6 +102,7 @@ class Progress(ProgressCallback):
         state.log_history[-1]["samples"] = samples
         log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing visible)")
         self.seen = state.global_step, time.perf_counter()
+        self.evaluation_seconds = metrics["eval_runtime"] + self.seen[1] - started
 
 
 def sample_messages(

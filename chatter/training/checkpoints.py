@@ -16,10 +16,13 @@ from transformers import TrainingArguments
 
 from chatter.cli import InputError, log, option_of
 from chatter.files import MANIFEST, atomic_output, delete
+from chatter.training.placement import Placement
+from chatter.training.zero import without_placement
 
 MARKER = "run.json"  # written last into a checkpoint: the description of its run
 NAME = re.compile("checkpoint-[0-9]+")
 FREE, SCHEDULE, RESOLVED = "may change", "may change, and with it the schedule", "compared by its result"
+ROUNDING = "may change, and with it dropout and rounding"
 # How --resume treats the options of train.py. The other options must be the same.
 RESUMED = {
     "output_dir": FREE,
@@ -30,8 +33,11 @@ RESUMED = {
     "local_rank": FREE,
     "patience": FREE,
     "eval_every": FREE,
-    "device": FREE,  # changes the weights only by rounding
-    "gradient_checkpointing": FREE,  # likewise
+    "device": ROUNDING,
+    "gradient_checkpointing": ROUNDING,
+    "micro_batch_size": ROUNDING,
+    "offload": ROUNDING,
+    "compile": ROUNDING,
     "epochs": SCHEDULE,
     "max_steps": SCHEDULE,
     "learning_rate": SCHEDULE,
@@ -39,7 +45,6 @@ RESUMED = {
     "precision": RESOLVED,
     "deepspeed": RESOLVED,
     "no_deepspeed": RESOLVED,
-    "offload": RESOLVED,
 }
 # The files of a checkpoint that make up the model.
 MODEL_FILES = [
@@ -99,15 +104,18 @@ def delete_incomplete(checkpoints: Path) -> None:
     delete_checkpoints(checkpoints, keep=complete_checkpoints(checkpoints))
 
 
-def describe_run(args: argparse.Namespace, settings: TrainingArguments, precision: str) -> dict[str, Any]:
+def describe_run(
+    args: argparse.Namespace, placement: Placement, settings: TrainingArguments, precision: str
+) -> dict[str, Any]:
     """Return the description of a run, ready for JSON. `find_checkpoint` compares it with the checkpoint's."""
     blocks = b"".join((args.dataset_dir / split / "state.json").read_bytes() for split in ("train", "test"))
     options = {name: value for name, value in vars(args).items() if RESUMED.get(name) not in (FREE, RESOLVED)}
-    return {option_of(name): value for name, value in options.items()} | {
+    chosen = {"micro_batch_size": placement.micro_batch_size, "offload": placement.mode.offloads}
+    return {option_of(name): value for name, value in (options | chosen).items()} | {
         "precision": precision,
         "fingerprint of the blocks": hashlib.sha256(blocks).hexdigest()[:16],
         "number of processes": settings.world_size,
-        "DeepSpeed config": settings.deepspeed,
+        "DeepSpeed config": settings.deepspeed and without_placement(settings.deepspeed),
     }
 
 
@@ -119,17 +127,20 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
         return None
     newest = complete[-1]
     theirs = read_json(newest / MARKER)
-    schedule = {option_of(name) for name, treatment in RESUMED.items() if treatment == SCHEDULE}
+    if theirs.get("DeepSpeed config"):
+        theirs["DeepSpeed config"] = without_placement(theirs["DeepSpeed config"])
+    consequences = {SCHEDULE: "the schedule changes", ROUNDING: "dropout and rounding can differ"}
+    may_change = {option_of(name): consequences[how] for name, how in RESUMED.items() if how in consequences}
     for name, value in run.items():
-        if theirs.get(name) != value and name not in schedule:
+        if theirs.get(name) != value and name not in may_change:
             raise InputError(
                 f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Use the same, or start "
                 "again with --overwrite instead of --resume."
             )
     log(f"resuming from {newest}")
-    for name in sorted(schedule):
-        if theirs.get(name) != run[name]:
-            log(f"{name} was {theirs.get(name)} and is now {run[name]}: the schedule changes from here on")
+    for name, consequence in sorted(may_change.items()):
+        if name in theirs and theirs[name] != run[name]:
+            log(f"{name} was {theirs[name]} and is now {run[name]}: {consequence} from here on")
     return newest
 
 

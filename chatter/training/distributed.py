@@ -11,10 +11,10 @@ import re
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from chatter.cli import InputError, is_launched
+from chatter.cli import InputError, is_launched, log
 
 OUT_OF_GPU_MEMORY = (  # from PyTorch, cuBLAS or cuDNN
     "out of GPU memory. Pass a lower --micro-batch-size (--batch-size can stay the same), or --gradient-checkpointing."
@@ -41,6 +41,25 @@ KNOWN_ERRORS = {
 }
 
 
+class StartAgain(Exception):
+    """Ends a run that can start again with other options, which take less memory."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        super().__init__(f"out of GPU memory in the first steps: starting again with {' '.join(options)}")
+        self.options = options
+
+
+@contextlib.contextmanager
+def replaced_by_smaller_run() -> Iterator[None]:
+    """Replace the process on StartAgain: after an error, the libraries and the traceback hold on to memory."""
+    environment = dict(os.environ)  # join_process_group adds to it
+    try:
+        yield
+    except StartAgain as error:
+        log(str(error))
+        os.execve(sys.executable, [sys.executable, *sys.argv, *error.options], environment)
+
+
 def join_process_group() -> None:
     """Join the process group that deepspeed or torchrun describes, or a group of this process alone."""
     import cpuinfo
@@ -56,6 +75,8 @@ def join_process_group() -> None:
     if not torch.cuda.is_available():
         # DeepSpeed's shared-memory operator needs a compiler and 40 s to compile. Gloo works without it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # DeepSpeed counts a machine's CPUs by a process of their own, often at each step, unless it finds their number.
+        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
         deepspeed.init_distributed("gloo")  # before TrainingArguments, which otherwise assumes one process
 
 
@@ -91,6 +112,19 @@ def leave_group_on_error() -> Iterator[None]:
         raise
 
 
+def find_known(error: Exception) -> str | None:
+    """Return the message that replaces an error, or None."""
+    text = f"{type(error).__name__}: {error}"
+    found = (
+        message for pattern, message in KNOWN_ERRORS.items() if re.search(pattern, text, re.IGNORECASE | re.DOTALL)
+    )
+    return next(found, None)
+
+
+def is_out_of_gpu_memory(error: Exception) -> bool:
+    return find_known(error) == OUT_OF_GPU_MEMORY
+
+
 @contextlib.contextmanager
 def plain_library_errors(output_dir: Path) -> Iterator[None]:
     """Replace errors of the libraries: a full disk, memory that runs out, settings that contradict each other.
@@ -111,9 +145,8 @@ def plain_library_errors(output_dir: Path) -> Iterator[None]:
             raise InputError(
                 f"{place} is in use or cannot be reached. Pass another --master_port to the launcher."
             ) from error
-        for pattern, message in KNOWN_ERRORS.items():
-            if re.search(pattern, f"{type(error).__name__}: {text}", re.IGNORECASE | re.DOTALL):
-                raise InputError(message) from error
+        if message := find_known(error):
+            raise InputError(message) from error
         if any(sign in text for sign in ("No space left", "PytorchStreamWriter", "inline_container")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output_dir.parent)) from error
         if "DeepSpeed config" in text:

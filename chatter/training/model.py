@@ -170,6 +170,7 @@ def add_adapters(network: PreTrainedModel, rank: int) -> PeftModel:
     )
     model = get_peft_model(network, config)
     model.loss_type = network.loss_type  # the Trainer looks for it here
+    model.enable_input_require_grads()  # or ZeRO-3 takes the gradients of the first layer before they are complete
     return model
 
 

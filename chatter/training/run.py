@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
     from chatter.tokens.chat import ChatFormat
+    from chatter.training.placement import Placement
 
 
 @dataclass
@@ -29,6 +30,7 @@ class TrainingRun:
     model: PreTrainedModel | PeftModel
     message_folders: list[Path]  # with hashes of the training messages
     precision: str  # fp32, fp16 or bf16
+    placement: Placement
     settings: TrainingArguments
     steps_per_epoch: int
     description: dict[str, Any]  # from `describe_run`; a resumed run is compared with it

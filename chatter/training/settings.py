@@ -1,12 +1,9 @@
-"""The settings of a run: TrainingArguments, precision, optimizer, and DeepSpeed's config."""
+"""The settings of a run: TrainingArguments, precision, optimizer."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from chatter.cli import InputError, log
+from chatter.cli import InputError
 from chatter.gpu import is_ampere
-
-# Elements of the gradients that several processes reduce at once. "auto" is the square of the width, a million for
-# gpt2-medium: its larger matrices would each be reduced alone.
-BUCKET_SIZE = 50_000_000
+from chatter.training.placement import Placement
 
 
 def count_steps(num_blocks: int, batch_size: int) -> int:
@@ -28,24 +22,30 @@ def count_steps(num_blocks: int, batch_size: int) -> int:
 
 
 def training_arguments(
-    args: argparse.Namespace, steps_per_epoch: int, checkpoints: Path, precision: str
+    args: argparse.Namespace,
+    placement: Placement,
+    deepspeed_config: dict[str, Any] | None,
+    steps_per_epoch: int,
+    checkpoints: Path,
+    precision: str,
 ) -> TrainingArguments:
     """Build the TrainingArguments for the options of train.py. Raises InputError if they contradict each other."""
     cuda = args.device == "cuda"
     if args.report_to == "tensorboard" and not find_spec("tensorboard"):
         raise InputError("--report-to tensorboard needs tensorboard. Run pip install tensorboard.")
-    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation, rest = divmod(args.batch_size, args.micro_batch_size * num_processes)
+    size, num_processes = placement.micro_batch_size, placement.mode.processes
+    accumulation, rest = divmod(args.batch_size, size * num_processes)
     if rest or not accumulation:
         raise InputError(
-            f"--batch-size {args.batch_size} is not a multiple of --micro-batch-size {args.micro_batch_size} times "
-            f"{num_processes} process(es). Change one of them."
+            f"--batch-size {args.batch_size} is not a multiple of --micro-batch-size {size} times {num_processes} "
+            "process(es). Change one of them."
         )
     max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
     warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
     return TrainingArguments(
         output_dir=str(checkpoints),
-        deepspeed=None if args.no_deepspeed else load_deepspeed_config(args.deepspeed, args.offload),
+        deepspeed=deepspeed_config,
+        torch_compile=args.compile,
         use_cpu=not cuda,
         fp16=precision == "fp16",
         bf16=precision == "bf16",
@@ -56,8 +56,8 @@ def training_arguments(
         lr_scheduler_type="linear",  # up during the warm-up, then down to 0 at the last step
         warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the learning rate would stay near 0
         max_steps=max_steps,
-        per_device_train_batch_size=args.micro_batch_size,
-        per_device_eval_batch_size=args.micro_batch_size,
+        per_device_train_batch_size=size,
+        per_device_eval_batch_size=size,
         gradient_accumulation_steps=accumulation,
         save_strategy="epoch",
         eval_strategy="epoch",
@@ -94,40 +94,8 @@ def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None)
 
 
 def choose_optimizer(precision: str, cuda: bool, deepspeed: bool) -> str:
-    """Return the Trainer's name for AdamW: the fused one with the plain Trainer, except in fp16 on a GPU.
+    """Return the Trainer's name for AdamW: the fused one, except with the plain Trainer in fp16 on a GPU.
 
-    The fused one skips steps that overflow in fp16, and accelerate does not notice it. DeepSpeed updates weights in
-    its own partitions.
+    There, it skips steps that overflow, and accelerate does not notice it. DeepSpeed looks for overflows itself.
     """
-    return "adamw_torch" if deepspeed or (cuda and precision == "fp16") else "adamw_torch_fused"
-
-
-def load_deepspeed_config(path: Path, offload: bool) -> dict[str, Any]:
-    """Read a DeepSpeed config, without its offloading if `offload` is false. Raises InputError if it is invalid.
-
-    If DeepSpeed cannot compile its CPU Adam, the returned config selects PyTorch's AdamW.
-    """
-    from deepspeed.ops.op_builder import CPUAdamBuilder
-
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("zero_optimization"), dict):
-        raise InputError(f"{path} has no section zero_optimization. Start from ds_config.json, or pass --no-deepspeed.")
-    if not offload:
-        for section in ("offload_optimizer", "offload_param"):
-            config["zero_optimization"].pop(section, None)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and config["zero_optimization"].get("reduce_bucket_size") == "auto":
-        config["zero_optimization"]["reduce_bucket_size"] = BUCKET_SIZE
-    if "offload_optimizer" not in config["zero_optimization"]:
-        return config
-    # PyTorch looks for ninja on PATH, which lacks it if .venv/bin/python runs without the environment activated.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    log("loading DeepSpeed's CPU Adam (the first time it is compiled, which takes a minute)")
-    try:
-        CPUAdamBuilder().load(verbose=False)
-    except Exception:  # a compiler that fails or is missing
-        log("DeepSpeed cannot compile its CPU Adam: using PyTorch's AdamW, slower; apt-get install g++ python3-dev")
-        config["zero_force_ds_cpu_optimizer"] = False
-    return config
+    return "adamw_torch" if cuda and precision == "fp16" and not deepspeed else "adamw_torch_fused"

@@ -9,7 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SPIES, TEN_STEPS, assert_the_best_is_saved, error_of, run, settings_of, start, wait_for
+from conftest import (
+    SPIES,
+    TEN_STEPS,
+    TOLERANCE,
+    assert_the_best_is_saved,
+    error_of,
+    largest_difference,
+    placement_and_settings_of,
+    run,
+    start,
+    wait_for,
+)
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoConfig
@@ -21,6 +32,7 @@ from chatter.training.checkpoints import (
     MARKER,
     RESOLVED,
     RESUMED,
+    ROUNDING,
     SCHEDULE,
     complete_checkpoints,
     delete_incomplete,
@@ -32,6 +44,7 @@ from chatter.training.checkpoints import (
     read_state,
 )
 from chatter.training.settings import choose_precision
+from chatter.training.zero import without_placement
 from train import parse_args
 
 RUN = {"--seed": 42, "--lora-rank": 0, "--model": "gpt2", "--epochs": 3.0, "--max-steps": None, "--learning-rate": 1e-3}
@@ -159,6 +172,28 @@ def test_the_schedule_may_change_and_that_is_said(name, value, said, checkpoints
     assert capsys.readouterr().err.endswith(f"{said}: the schedule changes from here on\n")
 
 
+def test_where_and_in_which_parts_a_step_is_computed_may_change_and_that_is_said(checkpoints, capsys):
+    before = RUN | {"--micro-batch-size": 24, "--offload": False}
+    mark_complete(checkpoints / "checkpoint-15", before, None)
+    now = before | {"--micro-batch-size": 12, "--offload": True}
+    assert find_checkpoint(checkpoints, now) == checkpoints / "checkpoint-15"
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "--micro-batch-size was 24 and is now 12: dropout and rounding can differ from here on",
+        "--offload was False and is now True: dropout and rounding can differ from here on",
+    ]
+
+
+def test_buckets_and_offloading_in_the_config_may_change(checkpoints, capsys):
+    """And the checkpoints of before, which recorded them, can be resumed."""
+    stored = {"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}, "reduce_bucket_size": "auto"}}
+    mark_complete(checkpoints / "checkpoint-15", RUN | {"DeepSpeed config": stored}, None)
+    now = {"DeepSpeed config": without_placement({"zero_optimization": {"stage": 3, "reduce_bucket_size": 7}})}
+    assert find_checkpoint(checkpoints, RUN | now)
+    other = {"DeepSpeed config": without_placement({"zero_optimization": {"stage": 2}})}
+    with pytest.raises(InputError, match="was made with DeepSpeed config"):
+        find_checkpoint(checkpoints, RUN | other)
+
+
 @pytest.fixture
 def options(dataset_dir, monkeypatch):
     """Return a function that parses train.py's options."""
@@ -173,7 +208,7 @@ def options(dataset_dir, monkeypatch):
 
 def description(args):
     """Return the description of a run with these options, as a checkpoint has it."""
-    run = describe_run(args, settings_of(args, 24), choose_precision(args))
+    run = describe_run(args, *placement_and_settings_of(args, 24), choose_precision(args))
     return json.loads(json.dumps(run))
 
 
@@ -186,6 +221,8 @@ def test_every_option_is_compared(options):
     assert {name for name in description(args) if name.startswith("--")} == compared
     assert compared >= {"--model", "--batch-size", "--learning-rate", "--epochs", "--seed"}
     assert [name for name in RESUMED if RESUMED[name] == SCHEDULE] == ["epochs", "max_steps", "learning_rate"]
+    rounding = ["device", "gradient_checkpointing", "micro_batch_size", "offload", "compile"]
+    assert [name for name in RESUMED if RESUMED[name] == ROUNDING] == rounding
 
 
 def test_an_option_of_the_future_is_compared(options, checkpoints):
@@ -227,7 +264,7 @@ def changes(before, after):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--seed", 1), ("--model", "gpt2"), ("--batch-size", 8), ("--micro-batch-size", 4), ("--max-steps", 5)],
+    [("--seed", 1), ("--model", "gpt2"), ("--max-steps", 5), ("--lora-rank", 2)],
 )
 def test_options_that_change_the_weights_are_compared(options, option, value):
     assert changes(description(options()), description(options(option, value))) == {option}
@@ -252,9 +289,9 @@ def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
     ("changed", "reason"),
     [
         (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Use the same, or"),
-        (["--no-offload"], "was made with DeepSpeed config {"),
+        (["--no-deepspeed"], "was made with DeepSpeed config {"),
     ],
-    ids=["batch size", "offload"],
+    ids=["batch size", "DeepSpeed"],
 )
 def test_resuming_with_other_options_is_refused(zero3, dataset_dir, tmp_path, changed, reason):
     """In one line, and the checkpoints stay."""
@@ -264,6 +301,23 @@ def test_resuming_with_other_options_is_refused(zero3, dataset_dir, tmp_path, ch
     error = error_of("train.py", *args, *changed, "--resume")
     assert f"{checkpoints / 'checkpoint-10'} {reason}" in error
     assert len(complete_checkpoints(checkpoints)) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["--offload"], ["--no-offload"]), (["--no-offload"], ["--offload", "--micro-batch-size", 4])],
+    ids=["to the device", "to the CPU's memory, in smaller micro-batches"],
+)
+def test_a_resumed_run_may_offload_more_or_less(plain_loop, small_model, dataset_dir, tmp_path, before, after):
+    """Adam's moments come along: the weights are those of the plain loop, which nothing interrupts."""
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *TEN_STEPS]
+    run("train.py", *basics, *before)
+    for step in range(6, 11):
+        shutil.rmtree(tmp_path / f"model-checkpoints/checkpoint-{step}")
+    done = run("train.py", *basics, *after, "--resume", "--overwrite")
+    assert f"--offload was {before == ['--offload']} and is now {before != ['--offload']}: dropout and" in done.stderr
+    assert largest_difference(plain_loop[0], tmp_path / "model-checkpoints/checkpoint-10") < TOLERANCE
 
 
 EIGHT_EPOCHS = ["--batch-size", 4, "--micro-batch-size", 4, "--epochs", 8]  # of six steps

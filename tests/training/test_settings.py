@@ -49,7 +49,7 @@ def test_what_is_saved_stays_what_it_was(models, tmp_path):
         ("bf16", True, False, "adamw_torch_fused"),
         ("fp16", True, False, "adamw_torch"),  # accelerate would miss the steps that are skipped
         ("fp32", False, False, "adamw_torch_fused"),
-        ("fp16", True, True, "adamw_torch"),
+        ("fp16", True, True, "adamw_torch_fused"),
     ],
 )
 def test_which_adamw(precision, cuda, deepspeed, name):

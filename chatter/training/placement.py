@@ -1,0 +1,124 @@
+"""Choose the micro-batch, and whether anything is offloaded: the fastest that is estimated to fit the GPU.
+
+What a step learns is the same up to rounding and dropout. But each micro-batch takes the host some time, and an
+offloaded optimizer takes more: so few micro-batches, and offloading only where the GPU is too small without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from chatter.cli import InputError
+from chatter.training.distributed import StartAgain, is_out_of_gpu_memory
+from chatter.training.memory import Mode, Shape, describe, estimate_gpu, fits
+from chatter.training.zero import OFFLOADED, PROJECT_CONFIG
+
+LARGEST_ON_CPU = 8  # blocks of a micro-batch: more take memory on a CPU, and no less time
+FIRST_STEPS = 3  # by then a run has taken the memory that it will take
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The micro-batch and the offloading of a run."""
+
+    micro_batch_size: int
+    mode: Mode
+    shape: Shape  # of the model and this micro-batch
+    other: Mode | None  # with or without offloading, the opposite of `mode`, if there is one
+    smaller: tuple[str, ...]  # options with which it would take less memory; empty if its options leave no choice
+
+
+def choose_placement(
+    args: argparse.Namespace, model: nn.Module, block_size: int, half: bool, config: dict[str, Any] | None
+) -> Placement:
+    """Return the placement for the options of train.py and DeepSpeed's config; None for the plain Trainer.
+
+    An option that is given is taken as it is, and so is the offloading in a config of the user's own. On a CPU there is
+    nothing to choose: the config decides. Raises InputError if --offload is given, but the config has no offloading.
+    """
+    offloading = find_mode(args, half, config)
+    resident = replace(offloading, offload_param=False, offload_optimizer=False)
+    if args.offload and offloading == resident:
+        reason = f"{args.deepspeed} does not offload" if config else "the plain Trainer cannot offload"
+        raise InputError(f"{reason}. Leave out {'--offload' if config else '--offload or --no-deepspeed'}.")
+    if args.offload is None:
+        may_choose = args.device == "cuda" and args.deepspeed.resolve() == PROJECT_CONFIG
+        modes = [resident, offloading] if may_choose else [offloading]
+    else:
+        modes = [offloading if args.offload else resident]
+    given = args.micro_batch_size or (config or {}).get("train_micro_batch_size_per_gpu", "auto")
+    sizes = divisors(args, offloading.processes) if given == "auto" else [given]
+    total = memory_of_gpu() if args.device == "cuda" else math.inf
+    shape = describe(model, block_size, offloading)
+    shapes = {size: replace(shape, tokens=size * block_size) for size in sizes}
+    candidates = [(size, mode) for mode in modes for size in sizes]
+    size, mode = next(
+        (each for each in candidates if fits(sum(estimate_gpu(shapes[each[0]], each[1]).values()), total)),
+        candidates[-1],
+    )
+    smaller: tuple[str, ...] = ()
+    if half_size := next((each for each in sizes if each <= size / 2), None):
+        smaller = "--micro-batch-size", str(half_size)
+    elif mode != modes[-1]:
+        smaller = ("--offload",)
+    other = None if resident == offloading else offloading if mode == resident else resident
+    return Placement(size, mode, shapes[size], other, smaller)
+
+
+def find_mode(args: argparse.Namespace, half: bool, config: dict[str, Any] | None) -> Mode:
+    """Return how a run trains if it offloads all that its config says."""
+    zero = (config or {}).get("zero_optimization", {})
+    optimizer, param = (zero.get(name, {}).get("device") == "cpu" for name in OFFLOADED)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    return Mode(
+        half=half,
+        deepspeed=config is not None,
+        offload_param=param,
+        offload_optimizer=optimizer,
+        checkpointing=args.gradient_checkpointing,
+        compiled=args.compile,
+        processes=processes,
+        local=local,
+    )
+
+
+def divisors(args: argparse.Namespace, processes: int) -> list[int]:
+    """Return the sizes of micro-batches that a process's share of a batch can be divided into, the largest first."""
+    share = max(1, args.batch_size // processes)
+    largest = min(share, LARGEST_ON_CPU) if args.device != "cuda" else share
+    return [size for size in range(largest, 0, -1) if share % size == 0]
+
+
+def memory_of_gpu() -> int:
+    """Return the memory of the smallest GPU that torch sees, in bytes: all processes have to choose the same."""
+    return min(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
+
+
+class FirstSteps(TrainerCallback):
+    """Turns an error for lack of GPU memory in the first steps into StartAgain, if the run could take less.
+
+    Only in a run of one process: others would have to be told.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement, self.done = placement, 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.done += 1
+
+    def __enter__(self) -> FirstSteps:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        may_start_again = self.done < FIRST_STEPS and self.placement.smaller and self.placement.mode.processes == 1
+        if may_start_again and isinstance(error, Exception) and is_out_of_gpu_memory(error):
+            raise StartAgain(self.placement.smaller) from error
