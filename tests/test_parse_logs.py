@@ -88,33 +88,34 @@ def test_folders_are_mirrored(command):
 
 def test_the_summary_adds_up_and_names_unreadable_lines(command):
     assert command[1].splitlines() == [
-        "logs/deep/raw_irc.txt.gz: 8 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
-        "4 other IRC commands, 1 messages without a time, 8 messages written, 1 lines with invalid UTF-8, "
+        "logs/deep/raw_irc.txt.gz: 12 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
+        "4 other IRC commands, 1 from shared chats, 12 messages written, 1 lines with invalid UTF-8, "
         "2 invisible suffixes removed",
-        "logs/some_channel.txt: 15 messages, 4 timeouts, 4 bans, 2 clears, 2 notices, 2 blank lines, "
-        "4 unreadable lines, 15 messages written",
+        "logs/some_channel.txt: 16 messages, 4 timeouts, 4 bans, 2 clears, 3 notices, 1 entries without a user, "
+        "2 blank lines, 4 unreadable lines, 16 messages written",
         "files found                           2",
         "files skipped                         0",
         "files read                            2",
-        "messages                             23",
+        "messages                             28",
         "timeouts                              6",
         "bans                                  5",
         "clears                                3",
-        "notices                               4",
+        "notices                               5",
         "deletions                             1",
         "other IRC commands                    4",
         "lines of the program                  0",
-        "entries without a user                0",
+        "from shared chats                     1",
+        "entries without a user                1",
         "entries without text                  0",
-        "messages without a time               1",
         "blank lines                           2",
         "unreadable lines                      4",
-        "messages written                     23",
+        "messages written                     28",
         "lines with invalid UTF-8              1",
         "invisible suffixes removed            2",
         "messages cut                          0",
-        "unreadable: logs/some_channel.txt:29, logs/some_channel.txt:30, logs/some_channel.txt:31, "
-        "logs/some_channel.txt:32",
+        "unreadable: logs/some_channel.txt:32, logs/some_channel.txt:33, logs/some_channel.txt:34, "
+        "logs/some_channel.txt:35",
+        "no dates, as neither the lines nor the name of the file have them: logs/deep/raw_irc.txt.gz",
     ]
 
 
@@ -122,6 +123,39 @@ def test_only_the_first_unreadable_lines_are_named(tmp_path):
     (tmp_path / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n" + "?\n" * 6)
     *_, last = run("parse_logs.py", "--logs-dir", tmp_path, "--output-dir", tmp_path).stderr.splitlines()
     assert last == f"unreadable: {', '.join(f'{tmp_path}/a.txt:{number}' for number in range(2, 7))} ..."
+
+
+def test_a_shared_chat_is_in_the_log_of_its_channel_only(tmp_path):
+    """What an opted-out user said in one of two channels that share their chats is in no CSV, too."""
+    line = "@room-id={};source-room-id={};tmi-sent-ts=1709845509000 :u!u@u.tmi.twitch.tv PRIVMSG #{} :said in {}\n"
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for room, channel in ((1, "a"), (2, "b")):
+        (logs / f"{channel}.txt").write_text("".join(line.format(room, source, channel, source) for source in (1, 2)))
+    done = run("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
+    assert re.search("^messages  +2$.*^from shared chats  +2$", done.stderr, re.MULTILINE | re.DOTALL)
+    rows = [(tmp_path / f"raw/{channel}.csv").read_text().splitlines()[1] for channel in "ab"]
+    assert rows == ["2024-03-07,21:05:09,a,u,said in 1", "2024-03-07,21:05:09,b,u,said in 2"]
+
+
+def test_the_days_that_the_loop_in_the_manual_downloads_have_the_channel_of_their_name(tmp_path):
+    """The JSON lines of rustlog have only the number of the room."""
+    (tmp_path / "logs").mkdir()
+    for day in (1, 10):
+        entry = (
+            f'{{"text":"hi","displayName":"U","timestamp":"2024-03-{day:02}T21:05:09Z","tags":{{"room-id":"12345"}}}}'
+        )
+        (tmp_path / f"logs/somechannel-2024-03-{day}.txt").write_text(entry + "\r\n")
+    run("parse_logs.py", "--logs-dir", tmp_path / "logs", "--output-dir", tmp_path / "raw")
+    rows = [(tmp_path / f"raw/somechannel-2024-03-{day}.csv").read_text().splitlines()[1] for day in (1, 10)]
+    assert rows == [f"2024-03-{day},21:05:09,somechannel,U,hi" for day in ("01", "10")]
+
+
+def test_a_log_of_irc_without_tags_is_chat_without_a_time(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/bot.txt").write_text(":ann!ann@ann.tmi.twitch.tv PRIVMSG #chan :hello there\r\n")
+    run("parse_logs.py", "--logs-dir", tmp_path / "logs", "--output-dir", tmp_path / "raw", "--drop-moderated")
+    assert (tmp_path / "raw/bot.csv").read_text().splitlines()[1:] == ['"","",chan,ann,hello there']
 
 
 def test_any_number_of_jobs_gives_the_same(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
 from chatter.cli import InputError
-from chatter.logs.batch import UNTIMED, channel_name
+from chatter.logs.batch import SHARED, channel_name
 from chatter.logs.entries import parse_any_line
 from chatter.tokens.chat import channel_header
 
@@ -39,7 +39,7 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
     warned = False
     for line in lines:
         kind, row = parse_any_line(line)
-        if kind in ("messages", UNTIMED):
+        if kind in ("messages", SHARED):
             _, _, channel, _, message = row
             hear(channel)
             yield message

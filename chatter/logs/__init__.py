@@ -3,6 +3,8 @@
 batch           the columns, a row, a batch: what every reader yields
 times           stamps, offsets and epoch times -> a date and a time
 file_names      channel, day and start of the video, from the name of a log
+notices         what Twitch writes about users: subscriptions, gifts, raids
+shared_chat     messages of other channels in a shared chat
 format          LineFormat and JsonFormat, and how a line is matched
 formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row

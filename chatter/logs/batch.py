@@ -16,7 +16,9 @@ FIELDS = ["date", "time", "channel", "username", "message"]  # the columns of th
 # Kinds of entries that are not written to the CSVs.
 UNNAMED = "entries without a user"
 EMPTY = "entries without text"
-UNTIMED = "messages without a time"
+SHARED = "from shared chats"  # messages that another channel of a shared chat has in its own log
+MODERATION = ("timeouts", "bans")
+ROW_KINDS = ("messages", SHARED, *MODERATION)  # kinds of entries that have a row
 # The number of an entry in its file, its kind, and its FIELDS.
 Row = tuple[int, str, str, str, str, str, str]
 

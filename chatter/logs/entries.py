@@ -20,7 +20,7 @@ def parse_line(
 ) -> tuple[str, list[str] | None]:
     """Return the kind of a line and, for a message, or a timeout or ban of a user, its CSV row.
 
-    Values that the line does not have are "". IRC without tags has no time: its messages are of the kind UNTIMED.
+    Values that the line does not have are "".
 
     >>> parse_line("[2024-03-7 21:05:09] #channel user: hi: you")
     ('messages', ['2024-03-07', '21:05:09', 'channel', 'user', 'hi: you'])

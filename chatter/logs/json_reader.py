@@ -12,7 +12,7 @@ from typing import Any
 import ijson
 import polars as pl
 
-from chatter.logs.batch import FIELDS, UNTIMED, Batch, Reader
+from chatter.logs.batch import FIELDS, MODERATION, Batch, Reader
 from chatter.logs.entries import find_json_format, gather_facts, parse_json
 from chatter.logs.file_names import NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts
@@ -71,7 +71,7 @@ def parse_entries(entries: Iterable[tuple[int, Any]], facts: DocumentFacts) -> B
             rows.append((number, *row))
         elif kind == "unreadable lines":
             unreadable[number] = ""
-        elif row and kind != UNTIMED:
+        elif kind in MODERATION and row:
             events.append((number, kind, *row))
     messages = pl.DataFrame(rows, SCHEMA, orient="row")
     notes = {OFFSETS} if rows and facts.by_offset and not facts.start else set()

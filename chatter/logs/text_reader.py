@@ -9,14 +9,15 @@ from typing import Any
 
 import polars as pl
 
-from chatter.logs.batch import FIELDS, UNTIMED, Batch, Reader, Row
+from chatter.logs.batch import FIELDS, MODERATION, SHARED, Batch, Reader, Row
 from chatter.logs.entries import load_json, parse_line
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
 from chatter.logs.formats import STAND_ALONE
 from chatter.logs.json_reader import SCHEMA, moderation_and_logins, parse_entries
 from chatter.logs.reading import read_chunks
-from chatter.logs.sessions import Sessions, SessionStart
+from chatter.logs.sessions import NO_DAY, Sessions, SessionStart
+from chatter.logs.times import padded_date
 
 FEW = 10  # less than a tenth of the lines is parsed one by one
 
@@ -61,8 +62,8 @@ class TextReader(Reader):
             events = []
             for number, text in table.filter(perhaps).select("entry", "line").iter_rows():
                 kind, row = parse_line(text, self.formats)
-                if row and kind != "messages":
-                    events.append((number, kind, *row))
+                if row and kind in MODERATION:
+                    events.append((number, kind, row[0] or self.names.date, *row[1:]))
             others = table.filter(~pl.col("entry").is_in([number for number, *_ in events]))
             yield Batch(others.select("entry", "channel"), len(lines), events=events)
             first += len(lines)
@@ -110,11 +111,10 @@ class LineParser:
             batch.counts[kind] += 1
             if kind == "unreadable lines":
                 batch.unreadable[number] = text
-            elif row and kind != UNTIMED:
-                matches[line_format].rows.append((number, kind, *row))
+            elif row and kind != SHARED:
+                matches[line_format].rows.append((number, kind, *self.with_day(line_format, row)))
             elif start := line_format and line_format.match_start(text):
-                date = f"{start['date'][:8]}{start['date'][8:]:0>2}"
-                matches[line_format].starts.append((number, date, start["zone"] or ""))
+                matches[line_format].starts.append((number, padded_date(start["date"]), start["zone"] or ""))
         for line_format, found in matches.items():
             if len(found.plain) or found.rows or found.starts:
                 messages, events = self.complete(line_format, found)
@@ -125,6 +125,17 @@ class LineParser:
             batch.messages = batch.messages.sort("entry")
         batch.events.sort()
         return batch
+
+    def with_day(self, line_format: LineFormat, row: list[str]) -> list[str]:
+        """Return the row of a line with the day of the file if the line should have one, but has none.
+
+        Such lines are IRC without tags. `Sessions` completes the times of other formats.
+        """
+        if row[0] or not line_format.stands_alone:
+            return row
+        if not self.names.date:
+            self.sessions.notes.add(NO_DAY)
+        return [self.names.date, *row[1:]]
 
     def match_plain(self, rest: pl.DataFrame, matches: dict[LineFormat, Matches]) -> pl.DataFrame:
         """Store the plain messages in `matches`, and return the other lines, columns `entry` and `line`, in order."""
@@ -145,7 +156,7 @@ class LineParser:
         """Return all messages and events of a format, with the channel, date and time that their lines lack."""
         plain = found.plain
         dates = plain["date"].unique() if line_format.stands_alone else []
-        if padded := {date: f"{date[:8]}0{date[8:]}" for date in dates if len(date) == 9}:
+        if padded := {date: padded_date(date) for date in dates if padded_date(date) != date}:
             plain = plain.with_columns(pl.col("date").replace(padded))
         if line_format.columns:  # such lines have all values
             messages = [(number, *row) for number, kind, *row in found.rows if kind == "messages"]

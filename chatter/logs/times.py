@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01])"  # in stamps and in names of files; see `padded_date`
 STAMP = re.compile(  # ISO 8601 and close variants
     r"(?P<date>\d{4}-\d{2}-\d{2})[T ](?P<clock>\d{1,2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"
     r"(?: ?(?:Z|UTC)|(?P<zone>[+-]\d{2}:?\d{2}))?"
@@ -14,6 +15,15 @@ CLOCK = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:
 OFFSET = re.compile(
     r"(?:(?P<days>\d+) days?, )?-?(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{2})(?:[.,]\d+)?"
 )
+
+
+def padded_date(date: str) -> str:
+    """Return a date whose day has two digits; justlog writes days without a leading zero.
+
+    >>> padded_date("2024-03-7")
+    '2024-03-07'
+    """
+    return date if len(date) != 9 else f"{date[:8]}0{date[8:]}"
 
 
 def iso_time(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """chatter.logs.text_reader: lines are read the same by the column and one by one."""
 
+import time
 from collections import Counter
 
 import polars
@@ -11,8 +12,10 @@ from writers import CHAT, WRITERS, expected_rows
 
 from chatter.logs.batch import FIELDS
 from chatter.logs.entries import parse_line
+from chatter.logs.file_names import NameFacts
 from chatter.logs.find_reader import choose_formats, order_formats
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
+from chatter.logs.sessions import NO_DAY
 from chatter.logs.text_reader import LineParser
 
 names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
@@ -20,12 +23,32 @@ heads = st.sampled_from(
     ["[2024-03-7 21:05:09] #c ", "[2024-13-7 21:05:09] #c ", "[2024-03-17 24:05:09] #c ", "[2024-03-07 21:05:09] #ü "]
 )
 words = st.sampled_from(
-    ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
+    [
+        "hi",
+        "has been banned",
+        "subscribed at Tier 1.",
+        "subscribed with Prime. x",
+        "gifted a Tier 1 sub to u!",
+        "12 raiders from u have joined!",
+        "a: b",
+        "\r",
+        "",
+    ]
 )
 text_lines = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
 tags = st.lists(
     st.sampled_from(
-        ["id=1", "tmi-sent-ts=1709845509000", "tmi-sent-ts=17", "rm-received-ts=1709845509999", "x-tmi", ""]
+        [
+            "room-id=7",
+            "source-room-id=7",
+            "source-room-id=8",
+            "id=1",
+            "tmi-sent-ts=1709845509000",
+            "tmi-sent-ts=17",
+            "rm-received-ts=1709845509999",
+            "x-tmi",
+            "",
+        ]
     )
 ).map(";".join)
 irc_lines = st.builds(
@@ -143,6 +166,65 @@ def test_what_the_first_lines_do_not_tell():
 )
 def test_lines_of_several_dialects_are_of_the_one_that_knows_most(lines, name):
     assert choose_formats(lines)[0] is LINE_FORMATS[name]
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        *("", "[21:05:09] ", "21:05 ", "[2024-03-07 21:05:09] < ", "2024-03-07T21:05:09.123456Z ", "1709845509.12 "),
+        *(
+            "2024-03-07 21:05:09,123 INFO ",
+            "2024-03-07_21:05:09 — ",
+            "Thu Mar  7 21:05:09 2024: ",
+            "[07/Mar/2024:21:05] ",
+        ),
+        *("9:05 PM - ", "[2024-03-07 21:05:09 UTC] >> ", "(+0100 21:05) | "),
+    ],
+)
+def test_irc_behind_the_stamp_of_a_logger_is_chat_without_a_time(stamp):
+    tagged = "@ban-duration=5;tmi-sent-ts=1709845509000 "
+    lines = [
+        ":ann!ann@ann.tmi.twitch.tv PRIVMSG #c :hi: you",
+        ":ann!ann@ann.tmi.twitch.tv PRIVMSG #c :\x01ACTION waves\x01",
+        ":tmi.twitch.tv CLEARCHAT #c :bob",
+        f"{tagged}:tmi.twitch.tv CLEARCHAT #c :bob",
+        "@tmi-sent-ts=1709845509000 :ann!ann@ann.tmi.twitch.tv PRIVMSG #c :with tags",
+        ":tmi.twitch.tv 376 ann :>",
+    ]
+    lines = [stamp + line for line in lines]
+    formats = choose_formats(lines)
+    assert formats[0] is LINE_FORMATS["raw IRC"]
+    batch = LineParser(formats, NameFacts("x", "2024-03-08")).parse(polars.Series("line", lines))
+    assert batch.messages.rows() == [
+        (0, "2024-03-08", "", "c", "ann", "hi: you"),
+        (1, "2024-03-08", "", "c", "ann", "waves"),
+        (4, "2024-03-07", "21:05:09", "c", "ann", "with tags"),
+    ]
+    assert batch.events == [
+        (2, "bans", "2024-03-08", "", "c", "bob", ""),
+        (3, "timeouts", "2024-03-07", "21:05:09", "c", "bob", ""),
+    ]
+    assert batch.counts["other IRC commands"] == 1 and not batch.unreadable
+    assert LineParser(formats).parse(polars.Series("line", lines)).notes == {NO_DAY}
+
+
+@pytest.mark.parametrize("quoting", ["[21:05:09] bob: ", "<bob> ", "bob: ", "12:30 bob: ", "look: ", "[12:30] 99bob: "])
+def test_a_line_of_irc_that_somebody_quotes_is_not_read_as_irc(quoting):
+    kind, row = parse_line(f"{quoting}:ann!ann@ann.tmi.twitch.tv PRIVMSG #c :hi")
+    assert kind == "unreadable lines" or row[3] == quoting.strip("<> :").split()[-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[2024-03-7 21:05:09] #c u: " + "街" * 50_000 + "!", "9" * 50_000, "9 " * 50_000, "[9] " * 50_000),
+        *("[21:05:09] " + "a  " * 50_000, "[21:05:09] " + "is " * 50_000, "@" + "a=1;" * 50_000),
+    ],
+)
+def test_long_lines_are_not_matched_in_quadratic_time(line):
+    started = time.monotonic()
+    parse_line(line)
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ A new format is a file here, an entry below, and a log with its CSV in tests/gol
 
 from __future__ import annotations
 
-from chatter.logs.batch import EMPTY, UNNAMED, UNTIMED
+from chatter.logs.batch import EMPTY, SHARED, UNNAMED
 from chatter.logs.format import JsonFormat, LineFormat
 from chatter.logs.formats import (
     bare,
@@ -51,6 +51,6 @@ AUTOMATIC_FORMATS = {name: each for name, each in LINE_FORMATS.items() if not ea
 STAND_ALONE = [each for each in LINE_FORMATS.values() if each.stands_alone]
 FORMAT_NAMES = [*AUTOMATIC_FORMATS, *JSON_FORMATS, "CSV"]
 
-LAST = [UNNAMED, EMPTY, UNTIMED, "blank lines", "unreadable lines"]
+LAST = [SHARED, UNNAMED, EMPTY, "blank lines", "unreadable lines"]
 KNOWN = [kind for each in LINE_FORMATS.values() for kind, _ in (*each.patterns, each.others or ("", ""))]
 KINDS = [*dict.fromkeys(kind for kind in KNOWN if kind and kind not in LAST), *LAST]  # of entries, as they are counted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from chatter.logs.format import CLOCK, DATE, MARKED_NAME, LineFormat
+from chatter.logs.format import CLOCK, MARKED_NAME, LineFormat
+from chatter.logs.times import DATE
 
 STAMP = rf"\[(?:(?P<date>{DATE}) )?(?P<time>{CLOCK})\] "
 # A line about several timeouts and bans: a (600s), b [reason] {age}
@@ -34,7 +35,7 @@ LINES = LineFormat(
         ("lines of the program", "# Log (?:started|closed): .*"),
         ("blank lines", "-"),  # between sessions
     ],
-    others=("lines of the program", rf"{STAMP}.*"),
+    others=("lines of the program", rf"{STAMP}(?!<).*"),
     plain=rf"^{STAMP}<{MARKED_NAME}> (?P<message>.*)$",
     moderation="BAN: ",
     split_moderation=split_moderation,
