@@ -43,7 +43,9 @@ class LineFormat:
     clock: str = "UTC"  # or "local", or "offset" into the video
     # The line that begins a session, with the groups `date` and `zone` (+0100; may be unmatched).
     session_start: str | None = None
-    # Whether a session goes on after midnight without a line about the new day. Needs times with seconds, hh:mm:ss.
+    # The line that ends a session, with the groups `date` and `time`.
+    session_end: str | None = None
+    # Whether a session goes on after midnight without a line about the new day.
     rolls_over: bool = False
     display_names: bool = False  # whether lines have display names, which may differ from logins
     on_request: bool = False  # whether only --format selects it, because its lines look like any text
@@ -55,6 +57,10 @@ class LineFormat:
     def match_start(self, line: str) -> re.Match | None:
         """Match a line that begins a session."""
         return re.fullmatch(self.session_start, line) if self.session_start else None
+
+    def match_end(self, line: str) -> re.Match | None:
+        """Match a line that ends a session."""
+        return re.fullmatch(self.session_end, line) if self.session_end else None
 
     @cached_property
     def compiled(self) -> list[tuple[str, re.Pattern]]:

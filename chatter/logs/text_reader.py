@@ -16,7 +16,7 @@ from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, m
 from chatter.logs.formats import STAND_ALONE
 from chatter.logs.json_reader import SCHEMA, moderation_and_logins, parse_entries
 from chatter.logs.reading import read_chunks
-from chatter.logs.sessions import NO_DAY, Sessions, SessionStart
+from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 
 FEW = 10  # less than a tenth of the lines is parsed one by one
@@ -40,7 +40,7 @@ class TextReader(Reader):
 
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         parser, first = LineParser(self.formats, self.names), 0
-        for chunk in read_chunks(path, progress):
+        for chunk in read_sessions(read_chunks(path, progress), self.formats[0]):
             lines, num_invalid = split_lines(chunk)
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
@@ -89,8 +89,9 @@ class Matches:
     """The lines of one format in a part of a file."""
 
     plain: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))  # messages, read by the column
-    rows: list[Row] = field(default_factory=list)  # messages and events, read one by one
+    rows: list[Row] = field(default_factory=list)  # messages, events and lines that tell the time, read one by one
     starts: list[SessionStart] = field(default_factory=list)
+    ends: list[SessionEnd] = field(default_factory=list)
 
 
 class LineParser:
@@ -113,10 +114,14 @@ class LineParser:
                 batch.unreadable[number] = text
             elif row and kind != SHARED:
                 matches[line_format].rows.append((number, kind, *self.with_day(line_format, row)))
+            elif line_format and line_format.rolls_over and groups.get("time"):
+                matches[line_format].rows.append((number, kind, groups.get("date", ""), groups["time"], "", "", ""))
+            elif end := line_format and line_format.match_end(text):
+                matches[line_format].ends.append((number, padded_date(end["date"]), end["time"]))
             elif start := line_format and line_format.match_start(text):
                 matches[line_format].starts.append((number, padded_date(start["date"]), start["zone"] or ""))
         for line_format, found in matches.items():
-            if len(found.plain) or found.rows or found.starts:
+            if len(found.plain) or found.rows or found.starts or found.ends:
                 messages, events = self.complete(line_format, found)
                 batch.messages = batch.messages.vstack(messages)
                 batch.events += events
@@ -168,11 +173,13 @@ class LineParser:
         channel = pl.when(pl.col("channel") == "").then(pl.lit(self.names.channel)).otherwise("channel")
         table = table.with_columns(channel=channel)
         if not line_format.stands_alone:
-            table = self.sessions.complete(line_format, table, found.starts)
+            table = self.sessions.complete(line_format, table, found.starts, found.ends)
         split = line_format.split_moderation or (lambda kind, user: [(kind, user)])
         events = [
             (number, kind, date, time, channel, user, "")
-            for number, kind, date, time, channel, users, _ in table.filter(pl.col("kind") != "messages").iter_rows()
+            for number, kind, date, time, channel, users, _ in table.filter(
+                pl.col("kind").is_in(MODERATION)
+            ).iter_rows()
             for kind, user in split(kind, users)
         ]
         return table.filter(pl.col("kind") == "messages").select("entry", *FIELDS), events

@@ -41,6 +41,7 @@ LINES = LineFormat(
     split_moderation=split_moderation,
     clock="local",
     session_start=rf"# Log started: (?P<date>{DATE}) {CLOCK}(?: (?P<zone>[+-][0-9]{{4}}))?.*",
+    session_end=rf"# Log closed: (?P<date>{DATE}) (?P<time>{CLOCK}).*",
     rolls_over=True,
     display_names=True,
 )
