@@ -34,6 +34,7 @@ from typing import Any
 from chatter.cli import InputError, make_parser, one_line, option_of, plain_errors, positive_int
 from chatter.files import LOCK, locked, staged_files
 from chatter.logs.batch import FIELDS, Reader
+from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
     MAX_BYTES,
     TIMEOUT_LINES,
@@ -45,7 +46,7 @@ from chatter.logs.filters import (
     mask_mentions,
     strip_suffixes,
 )
-from chatter.logs.folders import find_logs, find_stale, name_csvs, read_log_of_csv, write_log_of_csv
+from chatter.logs.folders import find_logs, find_repeated, find_stale, name_csvs, read_log_of_csv, write_log_of_csv
 from chatter.logs.formats import FORMAT_NAMES, KINDS, LINE_FORMATS
 from chatter.logs.reading import map_logs, read_head
 from chatter.logs.tables import parse_names
@@ -82,12 +83,16 @@ def parse_logs(
 
     `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. `format_name` and
     `columns` are as in `find_reader`. Return what became of each log, why other files were skipped, and the CSVs in
-    `output_dir` whose logs are gone; `prune` deletes them. Raises InputError if no message is left to write.
+    `output_dir` whose logs are gone; `prune` deletes them, and CSVs that repeat the messages of others. Raises
+    InputError if no message is left to write.
     """
     from chatter.logs.find_reader import find_reader
 
     filters = filters or {}
     logs, skipped = find_logs(logs_dir, output_dir)
+    copies = find_copies(logs)
+    skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
+    logs = [log for log in logs if log not in copies]
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"{output_dir} is a file, not a folder. Choose another --output-dir.")
@@ -107,9 +112,14 @@ def parse_logs(
         log_of_csv = read_log_of_csv(output_dir)
         log_of_csv |= {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
         stale = find_stale(output_dir, log_of_csv, skipped)
+        repeated = find_repeated(output_dir, log_of_csv, csv_paths, copies)
         if prune:
+            stale = sorted([*stale, *repeated])
             for path in stale:
                 path.unlink()
+        else:
+            for path, log in repeated.items():
+                results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
         write_log_of_csv(output_dir, log_of_csv)
     return results, skipped, stale
 

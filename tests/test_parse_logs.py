@@ -38,6 +38,14 @@ from chatter.files import MANIFEST
 from chatter.logs.formats import KINDS
 from parse_logs import parse_logs
 
+LINE = "[2024-03-7 21:05:09] #c u: hi\n"
+
+
+def line(text):
+    """Return a line that no other log has, so that the log is not a copy."""
+    return LINE.replace("hi", text)
+
+
 LINES = {
     "justlog": "[2024-03-7 21:05:09] #c u: {}\n",
     "rustlog": "[2024-03-07 21:05:09] #c u: {}\r\n",
@@ -188,6 +196,8 @@ def test_ctrl_c_ends_in_one_line_and_leaves_what_was_there(tmp_path):
     logs, out = tmp_path / "logs", tmp_path / "out"
     for copy in range(10):
         shutil.copytree(ROOT / "data/sample_logs", logs / str(copy))
+        for log in (logs / str(copy)).iterdir():  # a copy would not be read
+            log.write_text(log.read_text() + line(f"copy {copy}"))
     process = start("parse_logs.py", "--logs-dir", logs, "--output-dir", out)
     wait_for(lambda: [*out.rglob("*.csv")], process)
     process.send_signal(signal.SIGINT)
@@ -243,12 +253,6 @@ def test_a_damaged_gz(error, tmp_path):
     assert not (tmp_path / "raw/b.csv").exists() and not [*(tmp_path / "raw").glob(".*")]
 
 
-def test_two_logs_that_would_become_one_csv(error, tmp_path):
-    (tmp_path / "logs/a.log").touch()
-    logs, csv_path = tmp_path / "logs", tmp_path / "raw/a.csv"
-    assert f"{logs}/a.log and {logs}/a.txt would both become {csv_path}. Rename one of them." in error()
-
-
 def test_wrong_usage():
     done = run("parse_logs.py", "--jobs", 0, check=False)
     assert done.returncode == 2 and "argument --jobs: must be at least 1" in done.stderr
@@ -294,9 +298,6 @@ def test_a_real_day_in_raw_irc_has_the_same_messages(name, typed_with_a_sub, rea
     assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)
 
 
-LINE = "[2024-03-7 21:05:09] #c u: hi\n"
-
-
 def parse_command(folder, *args, **kwargs):
     return run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", *args, cwd=folder, **kwargs)
 
@@ -338,7 +339,7 @@ def test_a_folder_or_a_table_of_somebody_else_in_the_way_is_refused(logs, tmp_pa
 
 
 def test_a_csv_whose_log_is_gone_is_named_and_pruned_on_demand(logs, tmp_path):
-    (logs / "optout.txt").write_text(LINE)
+    (logs / "optout.txt").write_text(line("leave me out"))
     parse_command(tmp_path)
     (logs / "optout.txt").unlink()
     (tmp_path / "raw/other.csv").write_text("name,age\n")
@@ -354,10 +355,10 @@ def test_a_csv_whose_log_is_gone_is_named_and_pruned_on_demand(logs, tmp_path):
 def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
     (logs / "deep").mkdir()
     for name in ("B.TXT", "deep/d.Log"):
-        (logs / name).write_text(LINE)
-    (logs / "c.TXT.gz").write_bytes(gzip.compress(LINE.encode()))
+        (logs / name).write_text(line(name))
+    (logs / "c.TXT.gz").write_bytes(gzip.compress(line("c").encode()))
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/e.txt").write_text(LINE)
+    (tmp_path / "elsewhere/e.txt").write_text(line("e"))
     (logs / "link").symlink_to(tmp_path / "elsewhere")
     (logs / "loop").symlink_to(logs)
     (logs / "file.txt").symlink_to(tmp_path / "elsewhere/e.txt")
@@ -387,10 +388,10 @@ def test_a_folder_that_may_not_be_read_is_skipped_and_named(logs, tmp_path):
 
 
 def test_strange_names_of_files(logs, tmp_path):
-    (logs / ("x" * 250 + ".txt")).write_text(LINE)
+    (logs / ("x" * 250 + ".txt")).write_text(line("long name"))
     (logs / "line\nbreak.txt").write_text(LINE + "unreadable\n")
     with open(os.fsencode(logs) + b"/not \xff utf-8.txt", "w") as file:
-        file.write(LINE + "unreadable\n")
+        file.write(LINE + "not readable\n")
     done = parse_command(tmp_path, "--verbose")
     assert summary_of(done)["messages written"] == "4"
     assert r"line\nbreak.txt:2" in done.stderr and len(without_manifest(contents(tmp_path / "raw"))) == 4
@@ -462,7 +463,7 @@ def test_an_output_folder_that_is_a_link(logs, tmp_path):
 def test_prune_keeps_what_could_not_be_read_and_what_others_made(logs, tmp_path):
     """A log behind a link to a disk that is not there, a selection by hand, and CSVs of another folder of logs."""
     (tmp_path / "disk").mkdir()
-    (tmp_path / "disk/b.txt").write_text(LINE)
+    (tmp_path / "disk/b.txt").write_text(line("b"))
     (logs / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "more").mkdir()
     (tmp_path / "more/c.txt").write_text(LINE)
@@ -495,10 +496,57 @@ def test_a_link_to_a_log_is_not_read_twice(logs, tmp_path):
     (logs / "latest.txt").symlink_to("a.txt")
     (logs / "0").symlink_to("real")
     (logs / "real").mkdir()
-    (logs / "real/b.txt").write_text(LINE)
+    (logs / "real/b.txt").write_text(line("b"))
     summary = summary_of(parse_command(tmp_path))
     assert (summary["files read"], summary["files skipped"], summary["messages"]) == ("2", "2", "2")
     assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "real/b.csv"}
+
+
+def test_a_copy_of_a_log_is_not_read(logs, tmp_path):
+    """A copied folder, a hard link, a gzipped file beside its text: the first path is read, the others are named."""
+    (logs / "a copy").mkdir()
+    shutil.copy(logs / "a.txt", logs / "a copy/a.txt")
+    os.link(logs / "a.txt", logs / "b.log")
+    (logs / "a.txt.gz").write_bytes(gzip.compress(LINE.encode()))
+    (logs / "other.txt").write_text(LINE.replace("hi", "ho"))  # of the same size
+    (logs / "d-2024-03-07.txt").write_text(LINE)  # of another channel, as its name says
+    for name in ("empty.txt", "empty too.txt"):
+        (logs / name).touch()
+    done = parse_command(tmp_path)
+    summary = summary_of(done)
+    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("8", "3", "5")
+    copies = [f"{name} (the same as logs/a copy/a.txt)" for name in ("logs/a.txt", "logs/a.txt.gz", "logs/b.log")]
+    assert f"skipped: {', '.join(copies)}\n" in done.stderr
+    names = {"a copy/a.csv", "other.csv", "d-2024-03-07.csv", "empty.csv", "empty too.csv"}
+    assert without_manifest(contents(tmp_path / "raw")) == names
+
+
+def test_a_table_and_a_text_with_the_same_content_are_not_copies(logs, tmp_path):
+    for suffix in ("csv", "txt"):
+        (logs / f"table.{suffix}").write_text("username,message\nu,hi\n")
+    assert summary_of(parse_command(tmp_path))["files read"] == "3"
+
+
+def test_a_copy_whose_csv_was_written_before_is_not_learned_twice(logs, tmp_path):
+    (logs / "b.txt").write_text(line("b"))
+    parse_command(tmp_path)
+    shutil.copy(logs / "a.txt", logs / "b.txt")
+    note = "also in raw/b.csv, which tokenize_logs.py reads and --prune deletes: logs/a.txt\n"
+    assert parse_command(tmp_path).stderr.endswith(note)
+    assert parse_command(tmp_path, "--prune").stderr.splitlines()[-1] == "deleted: raw/b.csv"
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv"}
+
+
+def test_different_logs_whose_names_differ_in_their_endings_are_both_read(logs, tmp_path):
+    """And if one of them goes, its neighbor, which gets the shorter name, is not learned twice."""
+    (logs / "a.txt.gz").write_bytes(gzip.compress(line("gzipped").encode()))
+    parse_command(tmp_path)
+    assert (tmp_path / "raw/a.csv").read_text().endswith(",hi\n")
+    assert (tmp_path / "raw/a.txt.gz.csv").read_text().endswith(",gzipped\n")
+    (logs / "a.txt").unlink()
+    done = parse_command(tmp_path)
+    assert (tmp_path / "raw/a.csv").read_text().endswith(",gzipped\n")
+    assert "also in raw/a.txt.gz.csv, which tokenize_logs.py reads and --prune deletes: logs/a.txt.gz\n" in done.stderr
 
 
 def test_hidden_logs_are_skipped_as_tokenize_logs_would(logs, tmp_path):
@@ -515,7 +563,7 @@ def test_a_gzipped_log_of_any_name(logs, tmp_path):
 
 def test_a_log_whose_csv_would_be_the_folder_of_another(logs, tmp_path):
     (logs / "a.csv").mkdir()
-    (logs / "a.csv/b.txt").write_text(LINE)
+    (logs / "a.csv/b.txt").write_text(line("b"))
     error = parse_command(tmp_path, check=False).stderr
     assert "logs/a.txt would become a.csv, the folder of logs/a.csv/b.txt. Rename one of them." in error
 

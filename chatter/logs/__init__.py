@@ -10,6 +10,7 @@ formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row
 folders         which files are logs, and which CSVs they become
 reading         files in chunks, many in parallel
+copies          logs that are copies of other logs
 sessions        dates and times that the lines lack
 json_reader     JSON documents
 text_reader     lines of text or of JSON
