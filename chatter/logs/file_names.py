@@ -22,7 +22,10 @@ FILE_NAMES = [
     rf"#?(?P<channel>\w+?)[-_. ]{DAY}.*",
     rf"{DAY}.*",
 ]
-FOLDER = r"(?P<channel>\w+) chatlog"  # OverRustle's: Channel chatlog/January 2018/2018-01-05.txt
+FOLDERS = [
+    r"(?P<channel>\w+) chatlog",  # OverRustle: Channel chatlog/January 2018/2018-01-05.txt
+    r"#(?P<channel>\w+)",  # ZNC: #channel/2018-01-05.log
+]
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ def parse_file_name(path: Path) -> NameFacts:
             facts = {name: text for name, text in found.groupdict().items() if text}
             break
     for folder in path.parts[-3:-1]:
-        if "channel" not in facts and (found := re.fullmatch(FOLDER, folder, re.ASCII)):
-            facts["channel"] = found["channel"]
+        for pattern in FOLDERS:
+            if "channel" not in facts and (found := re.fullmatch(pattern, folder, re.ASCII)):
+                facts["channel"] = found["channel"]
     date = padded_date(facts.get("date", ""))
     if "year" in facts:
         date = f"20{facts['year']}-{int(facts['month']):02}-{int(facts['day']):02}"

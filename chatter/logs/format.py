@@ -32,6 +32,8 @@ class LineFormat:
     plain: str
     columns: Callable[[Sequence[pl.Expr]], list[pl.Expr]] | None = None
     unless: str | None = None
+    # What every line begins with, with the groups `date` or `time`. A line without line breaks is split at its stamps.
+    stamp: str | None = None
     # Tried on lines that match no pattern of any format of the file.
     others: Pattern | None = None
     # Matches every line about a timeout or a ban, and few others. None if the format has no such lines.
@@ -111,6 +113,7 @@ def user_message_lines(stamp: str) -> dict[str, Any]:
             ("notices", rf"{stamp}(?P<username>{NAME}): {OWN_NOTICE}.*"),
         ],
         "plain": rf"^{stamp}(?P<username>{NAME}): (?P<message>.*)$",
+        "stamp": stamp or None,
         "unless": PERHAPS_NOTICE,
     }
 

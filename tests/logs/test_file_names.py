@@ -31,6 +31,8 @@ START = datetime(2020, 4, 26, 20, 57, 33, tzinfo=UTC)
         ("channel-2024-03-0.txt", NO_NAME),
         ("Forsen chatlog/January 2018/2018-01-05.txt", NameFacts("forsen", "2018-01-05")),
         ("Forsen chatlog/2018-01-05.txt", NameFacts("forsen", "2018-01-05")),
+        ("network/#channel/2018-01-05.log", NameFacts("channel", "2018-01-05")),
+        ("#channel/other-2018-01-05.log", NameFacts("other", "2018-01-05")),
         ("Forsen chatlog/a/b/2018-01-05.txt", NameFacts("", "2018-01-05")),
         ("Forsen chatlog/other-2018-01-05.txt", NameFacts("other", "2018-01-05")),
         ("[3-7-24] Some_Channel - a title - Chat.json.gz", NameFacts("some_channel", "2024-03-07")),

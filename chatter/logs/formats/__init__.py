@@ -4,9 +4,11 @@ irc                  raw IRC: its lines
 justlog              justlog and rustlog: lines and JSON
 overrustle           OverRustle: lines
 twitch_downloader    TwitchDownloader: lines of two kinds, and JSON
+znc                  ZNC: lines
 tcd                  tcd: lines
 chatty               Chatty: lines
 chatterino           Chatterino: lines
+tmi_js               tmi.js: lines
 chat_downloader      chat-downloader: lines and JSON
 bare                 lines without a time
 
@@ -26,18 +28,23 @@ from chatter.logs.formats import (
     justlog,
     overrustle,
     tcd,
+    tmi_js,
     twitch_downloader,
+    znc,
 )
 
-# In the order in which they are tried: the first of those that match the most lines wins. "bare" stays the last.
+# In the order in which they are tried. See `choose_formats` for which of those that match the most lines wins.
+# tcd comes after ZNC and Chatty, as no video begins with an hour of two digits. "bare" stays the last.
 LINE_FORMATS: dict[str, LineFormat] = {
     "justlog and rustlog": justlog.LINES,
     "raw IRC": irc.LINES,
     "OverRustle": overrustle.LINES,
     "TwitchDownloader (UTC)": twitch_downloader.UTC_LINES,
     "TwitchDownloader (relative)": twitch_downloader.RELATIVE_LINES,
-    "tcd": tcd.LINES,
+    "ZNC": znc.LINES,
     "Chatty": chatty.LINES,
+    "tcd": tcd.LINES,
+    "tmi.js": tmi_js.LINES,
     "chat-downloader": chat_downloader.LINES,
     "Chatterino": chatterino.LINES,
     "bare": bare.LINES,

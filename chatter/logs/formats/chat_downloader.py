@@ -18,6 +18,7 @@ STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]{{1,4}}:)?[0-9]{{1,2}}:[0
 LINES = LineFormat(
     patterns=[("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?P<message>.*))?")],
     plain=rf"^{STAMP}(?P<username>{NAME}): (?P<message>.*)$",
+    stamp=STAMP,
     clock="offset",
     display_names=True,
 )

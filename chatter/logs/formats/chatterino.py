@@ -43,6 +43,7 @@ LINES = LineFormat(
     ],
     others=("notices", rf"{STAMP}.+"),  # subscriptions, rewards, emotes, the day in the user's language
     plain=rf"^{STAMP}(?:[^\s:]* )?{LOGIN} (?P<message>.*)$",
+    stamp=STAMP,
     unless=r" (?:added|removed|renamed) 7TV emote | redeemed | timed out | (?:un)?banned | untimedout ",
     moderation="has been (?:timed|permanently)",
     clock="local",

@@ -37,6 +37,7 @@ LINES = LineFormat(
     ],
     others=("lines of the program", rf"{STAMP}(?!<).*"),
     plain=rf"^{STAMP}<{MARKED_NAME}> (?P<message>.*)$",
+    stamp=STAMP,
     moderation="BAN: ",
     split_moderation=split_moderation,
     clock="local",

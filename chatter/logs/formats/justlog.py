@@ -50,6 +50,7 @@ LINES = LineFormat(
         (UNNAMED, rf"{STAMP}.+"),  # such as what users of newer versions of justlog typed with a subscription
     ],
     plain=rf"^{STAMP}{NAME}: ",
+    stamp=STAMP,
     columns=text_columns,
     unless=f"{MODERATED_LINE}|{PERHAPS_NOTICE}",
     moderation=MODERATED_LINE,
