@@ -12,7 +12,8 @@ folders         which files are logs, and which CSVs they become
 reading         files in chunks, many in parallel
 copies          logs that are copies of other logs
 sessions        dates and times that the lines lack
-json_reader     JSON documents
+json_documents  JSON documents in a file: where each begins, and what it contains
+json_reader     readers of JSON documents
 text_reader     lines of text or of JSON
 tables          CSVs and TSVs of any program, read by column
 table_reader    tables of messages

@@ -55,7 +55,7 @@ def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[s
     return kind, row
 
 
-def load_json(line: str) -> Any:
+def load_json(line: str | bytes) -> Any:
     """Return the value of a line of JSON, or None if the line is not JSON."""
     try:
         return json.loads(line)

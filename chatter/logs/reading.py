@@ -91,16 +91,20 @@ def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tup
 
 
 class BlockFile:
-    """A file object for ijson that reads the blocks of `read_blocks`."""
+    """A file object for ijson that reads blocks of `read_blocks`."""
 
-    def __init__(self, log_path: Path, progress: Callable[[int], None]):
-        self.blocks = read_blocks(log_path, progress)
+    def __init__(self, blocks: Iterator[tuple[bytes, int]]):
+        self.blocks = blocks
         self.num_invalid = 0  # places that were not in UTF-8
 
     def read(self, size: int) -> bytes:
         """Return the next block, ignoring `size`; b"" at the end, or if `size` is 0."""
-        block, num_invalid = next(self.blocks, (b"", 0)) if size else (b"", 0)
-        self.num_invalid += num_invalid
+        block = b""
+        while size and not block:  # an empty block would be the end
+            block, num_invalid = next(self.blocks, (None, 0))
+            self.num_invalid += num_invalid
+            if block is None:
+                return b""
         return block
 
 

@@ -14,7 +14,8 @@ from chatter.logs.entries import load_json, parse_line
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
 from chatter.logs.formats import STAND_ALONE
-from chatter.logs.json_reader import SCHEMA, moderation_and_logins, parse_entries
+from chatter.logs.json_documents import moderation_and_logins
+from chatter.logs.json_reader import SCHEMA, parse_entries
 from chatter.logs.reading import read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
