@@ -430,6 +430,31 @@ def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
     run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out", *model)
 
 
+def test_a_log_without_line_breaks_is_split_at_its_stamps(logs, tmp_path):
+    """Unless a stamp is out of order, as somebody typed it."""
+    texts = [f"message {n}" for n in range(20_000)]
+    texts[100] = "as said at [0:00:01] Ann: hi"
+    texts[200] = "at [99:00:01] Ann: will be happy"
+    stamps = [f"[{n // 3600}:{n // 60 % 60:02}:{n % 60:02}]" for n in range(20_000)]
+    users = ["Ann" if n % 3 else "Bob" for n in range(20_000)]
+    chat = "".join(f"{stamp} {user}: {text}" for stamp, user, text in zip(stamps, users, texts, strict=True))
+    (logs / "a.txt").write_text(chat)
+    for filters in ([], ["--drop-moderated"]):
+        assert summary_of(parse_command(tmp_path, *filters))["messages written"] == "20,000"
+        with (tmp_path / "raw/a.csv").open(newline="") as rows:
+            assert [row[3:] for row in csv.reader(rows)][1:] == [[*each] for each in zip(users, texts, strict=True)]
+
+
+def test_timeouts_in_a_log_without_line_breaks_are_found(logs, tmp_path):
+    chat = [
+        f"[2024-03-7 21:{n // 60:02}:{n % 60:02}] #c {'bad' if n == 3000 else 'good'}: message {n}" for n in range(3599)
+    ]
+    chat[3100:3100] = ["[2024-03-7 21:51:40] #c bad has been banned"]
+    (logs / "a.txt").write_text("".join(chat))
+    summary = summary_of(parse_command(tmp_path, "--drop-moderated"))
+    assert (summary["messages"], summary["bans"], summary["moderated"]) == ("3,599", "1", "1")
+
+
 def test_excluded_users_in_any_file_and_those_who_said_nothing(logs, tmp_path):
     """With a byte order mark, commas, comments, UTF-16."""
     (logs / "a.txt").write_text("".join(LINE.replace("u:", f"user{n}:") for n in range(5)))

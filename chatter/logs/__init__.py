@@ -11,6 +11,7 @@ entries         a line or a JSON object -> its kind and its row
 folders         which files are logs, and which CSVs they become
 reading         files in chunks, many in parallel
 copies          logs that are copies of other logs
+long_lines      lines that contain a whole chat
 sessions        dates and times that the lines lack
 json_documents  JSON documents in a file: where each begins, and what it contains
 json_reader     readers of JSON documents

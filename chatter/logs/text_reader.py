@@ -16,6 +16,7 @@ from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, m
 from chatter.logs.formats import STAND_ALONE
 from chatter.logs.json_documents import moderation_and_logins
 from chatter.logs.json_reader import SCHEMA, parse_entries
+from chatter.logs.long_lines import split_long_lines
 from chatter.logs.reading import read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
@@ -43,6 +44,7 @@ class TextReader(Reader):
         parser, first = LineParser(self.formats, self.names), 0
         for chunk in read_sessions(read_chunks(path, progress), self.formats[0]):
             lines, num_invalid = split_lines(chunk)
+            lines = split_long_lines(lines, self.formats[0])
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
             yield add_json_lines(batch, self.facts)
@@ -58,7 +60,7 @@ class TextReader(Reader):
         perhaps = line.str.contains("|".join(each.moderation for each in self.formats if each.moderation))
         first = 0
         for chunk in read_chunks(path, progress):
-            lines, _ = split_lines(chunk)
+            lines = split_long_lines(split_lines(chunk)[0], self.formats[0])
             table = lines.to_frame().with_row_index("entry", first).select("entry", "line", channel=channel)
             events = []
             for number, text in table.filter(perhaps).select("entry", "line").iter_rows():

@@ -10,7 +10,7 @@ from chatter.logs.notices import OWN_NAME
 from chatter.logs.times import DATE
 
 STAMP = (
-    r"(?:#(?P<channel>\S+) )?"  # in logs of mentions
+    r"(?:#(?P<channel>\S{1,50}) )?"  # in logs of mentions
     r"\[(?P<time>[0-2]?[0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,3})?)?(?: [AP]M)?)\] "
 )
 LOGIN = r"(?P<username>[A-Za-z0-9_]+):"
