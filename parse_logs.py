@@ -2,15 +2,15 @@
 
 Reads   every log below --logs-dir, also gzipped (.gz). The format is detected:
             .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
-                                     Chatty, TwitchDownloader, tcd, chat-downloader
+                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, chat-downloader
             .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog and chat-downloader
             .csv, .tsv               tables with a header that names a column of messages
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
-        Timeouts, bans and all other entries that nobody typed are counted but not written, and so are the messages
-        that the options leave out. The counts are printed on stderr, and add up to the entries of the logs: lines,
-        elements of a JSON array, or rows.
+        Timeouts, bans and all other entries that nobody typed are counted but not written, and so are messages of
+        other channels in a shared chat, and those that the options leave out. The counts are printed on stderr, and
+        add up to the entries of the logs: lines, elements of a JSON array, or rows.
 
     python parse_logs.py
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
