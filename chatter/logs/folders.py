@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -115,9 +116,10 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def is_ours(csv_path: Path) -> bool:
-    """Return whether a file has the header that parse_logs.py writes."""
-    with csv_path.open("rb") as file:
+    """Return whether a file can be read and has the header that parse_logs.py writes."""
+    with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
         return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") == ",".join(FIELDS)
+    return False
 
 
 def read_log_of_csv(output_dir: Path) -> dict[str, str]:

@@ -23,7 +23,8 @@ class LineFormat:
     """A format of lines: patterns for each kind of line and, for speed, one that polars can match."""
 
     # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
-    # `tags` (of IRC) in place of date and time.
+    # `tags` (of IRC) in place of date and time. One for deletions has the deleted text as `message`. Each pattern takes
+    # a time that is linear in the length of the line, whatever the line is.
     patterns: Sequence[Pattern]
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
     # all FIELDS in order, given the first four words of the line and the rest of it.
@@ -101,7 +102,7 @@ NOTICE_WORDS = (
     "(?:subscribed (?:at|with) |gifted a |is gifting [0-9]|converted from |is continuing the |is paying forward |"
     "watched [0-9])"
 )
-OWN_NOTICE = rf"\d+ raiders from {OWN_NAME} have joined!|(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) {NOTICE_WORDS}"
+OWN_NOTICE = rf"\d+ raiders from {OWN_NAME} have joined!|(?:{OWN_NAME}|(?=\S*[^\0-\x7f])\S+) {NOTICE_WORDS}"
 PERHAPS_NOTICE = f"have joined!|{NOTICE_WORDS}"
 NOTICE = re.compile(rf"(?P<name>\S+) {NOTICE_WORDS}|[0-9]+ raiders from (?P<raider>\S+) have joined!")
 

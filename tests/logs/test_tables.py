@@ -60,7 +60,7 @@ def test_what_is_no_csv_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.csv is not in UTF-8\. Save it as a CSV in UTF-8"):
         messages_in(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("user,message\nann,hi\nbob\n")
-    with pytest.raises(InputError, match=r"a\.csv is not a valid CSV: Row #3: Expected 2 columns"):
+    with pytest.raises(InputError, match=r"a\.csv is not a valid CSV: line 3 has 1 values instead of 2"):
         messages_in(tmp_path / "a.csv")
 
 
@@ -98,8 +98,10 @@ def test_messages_of_several_lines_are_no_unclosed_quotes(tmp_path):
 
 
 def test_an_unclosed_quote_in_a_table_of_somebody_else(tmp_path):
-    rows = [f"u,hello chat {n}" for n in range(100)]
+    """Other values show that it quotes."""
+    rows = [f'u,"hello, ""chat"" {n}"' if n % 2 else f"u,hello chat {n}" for n in range(100)]
     rows[20] = 'u,"oops'
+    rows[21:80] = [f"u,hello {n}" for n in range(21, 80)]
     (tmp_path / "a.csv").write_text("username,message\n" + "\n".join(rows) + '\nu,"closed\n')
     with pytest.raises(InputError, match=r"a\.csv:22 has a quote"):
         messages_in(tmp_path / "a.csv")

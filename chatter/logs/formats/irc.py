@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 TAGS = r"@(?P<tags>\S*) +"
-SENDER = r":(?P<username>[^\s!]+)\S*"
+SENDER = r":(?P<username>[^\s!]++)\S*"
 SERVER = r":(?:\S+\.)?twitch\.tv"
 CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
-TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
+TAG = r"(?=@(?:[^;\s]*;)*"  # looks for one of the tags, which follows
+TAGS_WITH_LOGIN = rf"{TAG}login=(?P<username>[^;\s]+)){TAGS}"
 # A line without tags counts as IRC only if nobody would type it: people do type ":D LUL nice" and "PING".
 SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
 OTHER_COMMAND = (
-    rf"(?:@\S*=\S* +)?{SOURCE} (?:[A-Z]+|\d{{3}})(?: .*)?|@\S*=\S* +[A-Z]+(?: .*)?|P[IO]NG :\S+|PRIVMSG #\S+ :.*"
+    rf"(?:@[^\s=]*=\S* +)?{SOURCE} (?:[A-Z]+|\d{{3}})(?: .*)?|@[^\s=]*=\S* +[A-Z]+(?: .*)?|"
+    r"P[IO]NG :\S+|PRIVMSG #\S+ :.*"
 )
 
 
@@ -44,15 +46,16 @@ LINES = LineFormat(
         ("messages", rf"{TAGS}{SENDER} PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
         ("messages", rf"{TAGS_WITH_LOGIN}:\S+ USERNOTICE #(?P<channel>\S+) :?(?P<message>.+)"),  # typed with a sub
         ("notices", rf"{TAGS}:\S+ USERNOTICE .*"),
-        ("timeouts", rf"@(?P<tags>\S*(?<![^;@])ban-duration=\d\S*) +{CLEARED} :?(?P<username>\S+)"),
+        ("timeouts", rf"{TAG}ban-duration=\d){TAGS}{CLEARED} :?(?P<username>\S+)"),
         ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
         ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
+        ("deletions", rf"{TAGS_WITH_LOGIN}{SERVER} CLEARMSG #(?P<channel>\S+) :?(?P<message>.*)"),
         ("deletions", rf"(?:@\S* +)?{SERVER} CLEARMSG .*"),
-        ("messages", r"(?P<tags>):(?P<username>[^\s!]+)!\S+@\S+ PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
+        ("messages", r"(?P<tags>):(?P<username>[^\s!]+)!\S[^\s@]*@\S+ PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
         ("other IRC commands", OTHER_COMMAND),
     ],
     plain=r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
     columns=irc_columns,
-    moderation="CLEARCHAT",
+    moderation="CLEARCHAT|CLEARMSG",
     stands_alone=True,
 )
