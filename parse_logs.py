@@ -22,6 +22,9 @@ Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+
 import argparse
 import os
 import sys
