@@ -104,7 +104,8 @@ def refuse_ambiguous(names: str) -> None:
 FILTERS = {
     "exclude_users": Filter(
         "from excluded users",
-        "messages of these users, or of the users in a file: one a line or separated by commas, with # comments",
+        "messages of these users, or of the users in a file: one a line or separated by commas, with # comments; if a "
+        "name is also the name of a file, write @name or ./name",
         lambda users, messages, log: messages["user"].is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
@@ -122,7 +123,7 @@ FILTERS = {
     "drop_moderated": Filter(
         "moderated",
         f"messages of users in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
-        "ban before it, in the same log",
+        "ban before it, in the same log, and single messages that were deleted",
         lambda _, messages, log: log.moderation.covers(messages),
     ),
     "min_user_messages": Filter(
