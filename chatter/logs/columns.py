@@ -61,8 +61,8 @@ def find_fields(header: Sequence[str], rows: Sequence[Sequence[str]], names: Map
         if place not in found.values() and are_names([row[place] for row in rows]):
             return found | {"username": place}
     for place, name in enumerate(header):
-        values = [value for row in rows if (value := row[place].strip())]
-        if plain_name(name) == "id" and values and all(map(NAMED_LOGIN.fullmatch, values)):
+        values = [row[place].strip() for row in rows]
+        if plain_name(name) == "id" and any(map(NAMED_LOGIN.fullmatch, values)) and are_names(values):
             return found | {"username": place}
     return found
 

@@ -39,14 +39,16 @@ class TableReader(Reader):
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         times, width = TableTimes(self.names), len(self.head.header)
         for numbers, rows in read_rows(path, self.head, progress):
-            counts, unreadable, kept = Counter(), {}, [*zip(numbers, rows, strict=True)]
+            num_rows, counts, unreadable = len(rows), Counter(), {}
             if {*map(len, rows)} != {width}:
-                unreadable = {number: "" for number, row in kept if len(row) != width and row}
-                kept = [(number, row) for number, row in kept if len(row) == width]
-                counts = Counter({"unreadable lines": len(unreadable)})
-                counts["blank lines"] = len(rows) - len(kept) - len(unreadable)
-            cells = {field: [row[place] for _, row in kept] for field, place in self.columns.items()}
-            blank = [""] * len(kept)
+                numbered = [*zip(numbers, rows, strict=True)]
+                unreadable = {number: "" for number, row in numbered if row and len(row) != width}
+                counts |= {"unreadable lines": len(unreadable), "blank lines": sum(not row for row in rows)}
+                numbers = [number for number, row in numbered if len(row) == width]
+                rows = [row for row in rows if len(row) == width]
+            columns = [*zip(*rows, strict=True)] or [()] * width
+            cells = {field: columns[place] for field, place in self.columns.items()}
+            blank = [""] * len(rows)
             stamps = [*zip(cells.get("date", blank), cells.get("time", blank), strict=True)]
             if self.order is None and any(order_of(cell) for stamp in {*stamps} for cell in stamp):
                 self.order = self.find_order(path)
@@ -56,14 +58,14 @@ class TableReader(Reader):
             logins = {user: login_of(user) for user in {*users}}
             channels = [channel if channel.strip() else self.names.channel for channel in cells.get("channel", blank)]
             dates, clocks = zip(*[known[stamp] for stamp in stamps], strict=True) if stamps else ((), ())
-            columns = [[number for number, _ in kept], dates, clocks, channels, [logins[user] for user in users]]
-            table = pl.DataFrame(dict(zip(SCHEMA, [*columns, cells["message"]], strict=True)), SCHEMA)
+            columns = [[*numbers], dates, clocks, channels, [logins[user] for user in users], cells["message"]]
+            table = pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)), SCHEMA)
             if self.has_users:
                 table = table.filter(pl.col("username") != "")
-                counts[UNNAMED] = len(kept) - len(table)
+                counts[UNNAMED] = len(rows) - len(table)
             counts["messages"] = len(table)
             table = table.with_columns(pl.col("message").str.replace(ACTION, "$1"))
-            yield Batch(table, len(rows), counts, unreadable=unreadable, notes=times.notes)
+            yield Batch(table, num_rows, counts, unreadable=unreadable, notes=times.notes)
 
     def find_order(self, path: Path) -> str:
         """Return the order of the numbers in the dates of the whole table; "" if they do not show it."""

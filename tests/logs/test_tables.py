@@ -221,6 +221,7 @@ def test_an_empty_channel_is_filled_from_the_name_of_the_file(tmp_path):
         ("id,contents", "さくら (ann),hi", "ann", True),
         ("user,login_name,name,message", "12,x,ann,hi", "ann", True),
         ("last_login,user,message", "2024-03-07 10:00,ann,hi", "ann", True),
+        ("id,contents", "さくら (ann),hi\nbob,hi", "ann", True),
         ("id,contents", "42,hi", None, True),
         ("user,message", "42,hi", None, True),
         ("user,message", ",hi", None, True),
@@ -231,7 +232,7 @@ def test_users_are_found_by_the_names_and_values_of_columns(header, row, user, h
     (tmp_path / "a.csv").write_text(f"{header}\n{row}\n")
     reader = find_reader(tmp_path / "a.csv")
     assert (reader.has_users, reader.has_logins) == (user is not None, has_logins)
-    assert said(tmp_path / "a.csv") == [(user or "", "hi")]
+    assert said(tmp_path / "a.csv")[0] == (user or "", "hi")
 
 
 def test_a_row_without_a_user_is_counted(tmp_path):
