@@ -56,6 +56,7 @@ class TableReader(Reader):
             known = {stamp: times.read(*stamp) for stamp in {*stamps}}
             users = cells.get("username", blank)
             logins = {user: login_of(user) for user in {*users}}
+            self.has_logins &= all(map(LOGIN.fullmatch, filter(None, logins.values())))
             channels = [channel if channel.strip() else self.names.channel for channel in cells.get("channel", blank)]
             dates, clocks = zip(*[known[stamp] for stamp in stamps], strict=True) if stamps else ((), ())
             columns = [[*numbers], dates, clocks, channels, [logins[user] for user in users], cells["message"]]

@@ -60,7 +60,7 @@ def read_text(csv_path: Path, progress: Callable[[int], None]) -> Iterator[Itera
             yield io.StringIO(chunk.decode(), newline="")
         except UnicodeDecodeError as error:
             line = first + chunk[: error.start].count(b"\n")
-            raise UnreadableLog(f"{csv_path} is not in UTF-8. Save it as a CSV in UTF-8 (see line {line}).") from error
+            raise UnreadableLog(f"{csv_path} is not in UTF-8. Save it as a CSV in UTF-8. See line {line}.") from error
         first += chunk.count(b"\n")
 
 

@@ -240,3 +240,11 @@ def test_a_row_without_a_user_is_counted(tmp_path):
     (tmp_path / "a.csv").write_text("user,message\nann,hi\n,lol\n")
     rows, counts, _ = rows_of(tmp_path / "a.csv")
     assert len(rows) == 1 and counts["entries without a user"] == 1
+
+
+def test_a_display_name_after_many_logins_is_noticed(tmp_path):
+    (tmp_path / "a.csv").write_text("user,message\n" + "ann,hello to all of you\n" * 50_000 + "さくら,hi\n")
+    reader = find_reader(tmp_path / "a.csv")
+    assert reader.has_logins
+    assert sum(len(batch.messages) for batch in reader.read(tmp_path / "a.csv", lambda num_bytes: None)) == 50_001
+    assert not reader.has_logins

@@ -153,7 +153,7 @@ def test_lines_of_several_dialects_are_of_the_one_that_knows_most(lines, name):
         ("BAN: a (1s) [was rude, (very)] {3d}, b", [("timeouts", "a"), ("bans", "b")]),
         ("<a> BAN: b (600s)", []),
         ("DELETED: a (BAN: b)", [("deletions", "a")]),
-        ("BAN: a [" + "x] " * 3 + "] {" + "y}z" * 3 + "}, b", [("bans", "a"), ("bans", "b")]),
+        ("BAN: a [x]y]z] {2}3} {4}, b [ [", [("bans", "a"), ("bans", "b"), ("bans", "["), ("bans", "[")]),
     ],
 )
 def test_each_of_the_people_in_a_ban_of_chatty(line, events):
