@@ -21,6 +21,7 @@ from conftest import (
     GOLDEN,
     ROOT,
     SHARED,
+    SPIES,
     contents,
     error_of,
     needs_shared,
@@ -247,9 +248,9 @@ def test_an_output_dir_that_cannot_be_made(error, tmp_path):
     assert "a.txt" in error("--output-dir", tmp_path / "logs/a.txt/raw")
 
 
-def test_a_damaged_gz(error, tmp_path):
+def test_a_damaged_gz_with_strict(error, tmp_path):
     (tmp_path / "logs/b.txt.gz").write_bytes(gzip.compress(b"[2024-03-7 21:05:09] #c u: hi\n" * 1000)[:-9])
-    assert "b.txt.gz is damaged" in error()
+    assert "b.txt.gz is damaged" in error("--strict")
     assert not (tmp_path / "raw/b.csv").exists() and not [*(tmp_path / "raw").glob(".*")]
 
 
@@ -322,7 +323,7 @@ def test_options_that_leave_nothing_leave_the_csvs_of_an_earlier_run(logs, tmp_p
     assert parse_command(tmp_path, check=False).returncode == 1
     (logs / "a.txt").write_text(LINE)
     (logs / "b.txt.gz").write_bytes(b"not gzip")
-    assert parse_command(tmp_path, check=False).returncode == 1
+    assert parse_command(tmp_path, "--strict", check=False).returncode == 1
     assert contents(tmp_path / "raw") == before
 
 
@@ -414,9 +415,20 @@ def test_one_line_may_end_with_a_carriage_return_alone(logs, tmp_path):
     assert summary_of(parse_command(tmp_path))["messages written"] == "1"
 
 
-def test_a_log_in_utf_16_is_named(logs, tmp_path):
-    (logs / "a.txt").write_text(LINE, encoding="utf-16")
-    assert "logs/a.txt is in UTF-16. Save it in UTF-8." in parse_command(tmp_path, check=False).stderr
+def test_logs_in_utf_16_are_read_by_their_mark(logs, tmp_path):
+    (logs / "a.txt").write_text(LINE.replace("hi", "привет 😂"), encoding="utf-16")
+    (logs / "b.json").write_text(
+        '{"comments": [{"created_at": "2024-03-07T21:05:09Z", "commenter": {"name": "u"}, "message": {"body": "hé"}}]}',
+        encoding="utf-16",
+    )
+    (logs / "c.csv").write_text("user;message\nu;hé\n", encoding="utf-16")
+    assert summary_of(parse_command(tmp_path))["messages written"] == "3"
+    rows = {path.stem: path.read_text().splitlines()[1:] for path in (tmp_path / "raw").glob("*.csv")}
+    assert rows == {
+        "a": ["2024-03-07,21:05:09,c,u,привет 😂"],
+        "b": ['2024-03-07,21:05:09,"",u,hé'],
+        "c": ['"","","",u,hé'],
+    }
 
 
 def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
@@ -666,3 +678,97 @@ def test_csvs_that_were_written_beside_the_logs_are_no_logs(logs, tmp_path):
 def test_wrong_names_of_columns(names):
     done = run("parse_logs.py", "--columns", names, check=False)
     assert done.returncode == 2 and "argument --columns: must be like message=Text,username=Who" in done.stderr
+
+
+def test_a_table_that_names_no_users_is_skipped_while_users_are_left_out(logs, tmp_path):
+    """And so is the CSV that an earlier run made of it, which may contain their messages."""
+    (logs / "table.csv").write_text("message\nfrom ann\n")
+    (logs / "logins.csv").write_text("user_login,message\nann,hi\nbob,hello\n")
+    (logs / "names.csv").write_text("display_name,message\nAnn,hi\nBob,hello\n")
+    parse_command(tmp_path)
+    assert (tmp_path / "raw/table.csv").exists()
+    done = parse_command(tmp_path, "--exclude-users", "ann")
+    assert "skipped: logs/table.csv has no column of users, which --exclude-users needs. Name it with" in done.stderr
+    assert "raw/table.csv of an earlier run was deleted." in done.stderr
+    assert "compares display names, as this format has no logins: logs/names.csv\n" in done.stderr
+    written = b"".join(contents(tmp_path / "raw").values())
+    assert b"from ann" not in written and b",ann," not in written and b",Ann," not in written
+    assert b",bob,hello" in written and b",Bob,hello" in written
+    only = parse_command(tmp_path, "--only-users", "u", "--columns", "username=message").stderr
+    assert "--only-users needs" not in only
+
+
+def test_a_column_that_no_table_has(logs, tmp_path):
+    (logs / "b.csv").write_text("user,said\nann,hi\n")
+    (logs / "c.csv").write_text("user,message\nann,hi\n")
+    error = parse_command(tmp_path, "--columns", "message=sayd", check=False)
+    assert error.returncode == 1
+    assert "no table has the column sayd of --columns message=sayd. Pass one of user, said, message." in error.stderr
+    done = parse_command(tmp_path, "--columns", "message=SAID")
+    assert "no column SAID, which --columns names: logs/c.csv\n" in done.stderr
+    assert summary_of(done)["messages written"] == "3"
+    for table in ("b.csv", "c.csv"):
+        (logs / table).unlink()
+    assert (
+        "There are no tables: leave out --columns."
+        in parse_command(tmp_path, "--columns", "message=said", check=False).stderr
+    )
+
+
+BAD = {
+    "cut.txt.gz": gzip.compress(LINE.encode() * 1000)[:-9],
+    "mac.txt": LINE.replace("\n", "\r").encode() * 9,
+    "latin.csv": "user,message\nann,hé\n".encode("latin-1"),
+    "quote.csv": b'user,message\nann,"hi, ""you"""\n' + b"bob,hi\n" * 9 + b'ann,"lol\n' + b"bob,hi\n" * 9000,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("options", [[], ["--min-user-messages", "1"], ["--min-user-messages", "2"]], ids=len)
+def test_one_bad_file_stops_nothing_else(name, options, logs, tmp_path):
+    (logs / "a.txt").write_text(LINE * 2)
+    (logs / name).write_text("user,message\nu,hi\nu,hi\n" if name.endswith(".csv") else LINE * 2)
+    if not name.endswith("gz"):
+        parse_command(tmp_path)
+    stem = name.split(".")[0]
+    earlier = contents(tmp_path / "raw").get(f"{stem}.csv") if (tmp_path / "raw").exists() else None
+    (logs / name).write_bytes(BAD[name])
+    (logs / "a.txt").write_text(LINE * 3)
+    done = parse_command(tmp_path, *options)
+    summary = summary_of(done)
+    assert (summary["files found"], summary["files skipped"], summary["messages written"]) == ("2", "1", "3")
+    [skipped] = re.findall("^skipped: (.*)$", done.stderr, re.MULTILINE)
+    assert f"logs/{name}" in skipped and ("of an earlier run stays." in skipped) == (earlier is not None)
+    assert contents(tmp_path / "raw").get(f"{stem}.csv") == earlier
+    assert (tmp_path / "raw/a.csv").read_text().count("\n") == 4
+
+
+def test_strict_and_nothing_to_write_are_errors(logs, tmp_path):
+    (logs / "b.txt.gz").write_bytes(BAD["cut.txt.gz"])
+    assert "logs/b.txt.gz is damaged" in parse_command(tmp_path, "--strict", check=False).stderr
+    assert not [*(tmp_path / "raw").glob("*.csv")]
+    (logs / "a.txt").unlink()
+    done = parse_command(tmp_path, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "logs/b.txt.gz is damaged" in done.stderr
+
+
+def test_a_file_that_may_not_be_read_is_skipped(logs, tmp_path):
+    (logs / "secret.txt").write_text(LINE)
+    (logs / "secret.txt").chmod(0)
+    rights = "-dac_override,-dac_read_search"
+    without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    done = parse_command(tmp_path, launcher=[*without, sys.executable])
+    assert "skipped: logs/secret.txt cannot be read: Permission denied." in done.stderr
+    assert summary_of(done)["messages written"] == "1"
+
+
+def test_a_line_of_600_mb_takes_little_memory(logs, tmp_path):
+    """It is cut while it is read."""
+    with gzip.open(logs / "b.txt.gz", "wb", 1) as file:
+        file.write(LINE.encode() + b"[2024-03-7 21:05:09] #c u: ")
+        for _ in range(600):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\n" + LINE.encode())
+    measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"])
+    assert summary_of(measured)["messages"] == "4" and summary_of(measured)["messages cut"] == "1"
+    assert int(measured.stdout) < 400  # MB; one short line takes 70

@@ -16,7 +16,7 @@ MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer on
 MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which can only be parsed whole
 # A log line begins with a time, perhaps after a date, then a name and : or >. Lines that people type do not.
 LOOKS_LOGGED = re.compile(
-    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*)?[^\w\s]*\s\W*\w+\W*[:>]\s.*"
+    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*|[^\w\s]*)\s\W*\w+\W*[:>]\s.*"
 )
 
 

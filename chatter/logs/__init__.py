@@ -16,9 +16,14 @@ sessions        dates and times that the lines lack
 json_documents  JSON documents in a file: where each begins, and what it contains
 json_reader     readers of JSON documents
 text_reader     lines of text or of JSON
-tables          CSVs and TSVs of any program, read by column
+columns         which column of a table holds the messages, their users, ...
+table_syntax    delimiter, quotes and backslashes of a table
+table_times     dates and times in the cells of tables
+tables          CSVs and TSVs of any program, row by row or by column
 table_reader    tables of messages
 find_reader     which reader a file needs
-moderation      timeouts and bans, and the messages that led to them
+readers         the readers of all logs, and the logs that cannot be used
+moderation      timeouts, bans and deletions, and the messages that led to them
 filters         which messages are left out
+summary         what became of each log, printed at the end
 """

@@ -14,8 +14,7 @@ from chatter.logs.format import LineFormat
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
 from chatter.logs.json_reader import find_json_reader
 from chatter.logs.reading import read_head
-from chatter.logs.table_reader import TableReader
-from chatter.logs.tables import COLUMNS, find_columns, read_header
+from chatter.logs.table_reader import find_table_reader, is_table
 from chatter.logs.text_reader import TextReader
 from chatter.logs.times import DATE
 
@@ -33,11 +32,8 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
     """
     names, head = parse_file_name(path), read_head(path)
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
-    if re.search(r"\.[ct]sv(?:\.gz)?$", path.name, re.IGNORECASE):
-        wanted = {key: [name, *COLUMNS[key]] if (name := (columns or {}).get(key)) else COLUMNS[key] for key in COLUMNS}
-        found = find_columns(read_header(path)[0], wanted)
-        if "message" in found:
-            return TableReader(wanted, names, "username" in found)
+    if is_table(path) and (reader := find_table_reader(path, names, columns or {})):
+        return reader
     first_lines = [line.rstrip("\r") for line in text.split("\n")]
     entries = [] if text.lstrip().startswith("[") else [load_json(line) for line in first_lines if line.startswith("{")]
     entries = [entry for entry in entries if find_json_format(entry)]

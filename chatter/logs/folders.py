@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -120,9 +121,10 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def is_ours(csv_path: Path) -> bool:
-    """Return whether a file has the header that parse_logs.py writes."""
-    with csv_path.open("rb") as file:
+    """Return whether a file can be read and has the header that parse_logs.py writes."""
+    with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
         return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") == ",".join(FIELDS)
+    return False
 
 
 def read_log_of_csv(output_dir: Path) -> dict[str, str]:
@@ -157,6 +159,15 @@ def find_repeated(
     written = {csv_path.as_posix() for csv_path in csv_paths.values()}
     names = [name for name, source in log_of_csv.items() if source in originals and name not in written]
     return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
+
+
+def settle_earlier(csv_path: Path, delete: bool) -> str:
+    """Keep or delete the CSV that an earlier run made of a log that was skipped; return a sentence about it, or ""."""
+    if not (csv_path.is_file() and is_ours(csv_path)):
+        return ""
+    if delete:  # it may contain messages of the users who are to be left out now
+        csv_path.unlink()
+    return f" {csv_path} of an earlier run {'was deleted' if delete else 'stays'}."
 
 
 def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:

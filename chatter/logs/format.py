@@ -25,7 +25,8 @@ class LineFormat:
     """A format of lines: patterns for each kind of line and, for speed, one that polars can match."""
 
     # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
-    # `tags` (of IRC, with or without a time) in place of date and time.
+    # `tags` (of IRC, with or without a time) in place of date and time. One for deletions has the deleted text as
+    # `message`. Each pattern takes a time that is linear in the length of the line, whatever the line is.
     patterns: Sequence[Pattern]
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
     # all FIELDS in order, given the first four words of the line and the rest of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from chatter.logs.batch import FIELDS, MODERATION, SHARED, Batch, Reader, Row
+from chatter.logs.batch import FIELDS, SHARED, Batch, Reader, Row
 from chatter.logs.entries import load_json, parse_line
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
@@ -21,6 +22,8 @@ from chatter.logs.reading import read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 
+# Tags of IRC: the id of a message, and the id of the message that a line is about.
+MESSAGE_ID, DELETED_ID = (rf"^(?:[^@]*\s)?@(?:\S*;)?{name}=([^;\s]+)" for name in ("id", "target-msg-id"))
 FEW = 10  # less than a tenth of the lines is parsed one by one
 
 
@@ -39,6 +42,7 @@ class TextReader(Reader):
         self.has_moderation, self.has_logins = first.has_moderation, not first.display_names
         if self.entries:
             self.has_moderation, self.has_logins = moderation_and_logins(self.entries)
+        self.deletes_by_id = first.stands_alone and not self.entries  # of such formats, only IRC has deletions
 
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         parser, first = LineParser(self.formats, self.names), 0
@@ -52,7 +56,7 @@ class TextReader(Reader):
 
     def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         """Yield batches with all events. If lines do not depend on each other, only possible events are parsed."""
-        if not self.formats[0].stands_alone or self.entries:
+        if not self.deletes_by_id:
             yield from self.read(path, progress)
             return
         line = pl.col("line")
@@ -65,11 +69,20 @@ class TextReader(Reader):
             events = []
             for number, text in table.filter(perhaps).select("entry", "line").iter_rows():
                 kind, row = parse_line(text, self.formats)
-                if row and kind in MODERATION:
+                if row and kind not in ("messages", SHARED):
+                    if kind == "deletions" and (deleted := re.match(DELETED_ID, text)):
+                        row[-1] = deleted[1]
                     events.append((number, kind, row[0] or self.names.date, *row[1:]))
             others = table.filter(~pl.col("entry").is_in([number for number, *_ in events]))
             yield Batch(others.select("entry", "channel"), len(lines), events=events)
             first += len(lines)
+
+    def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
+        first = 0
+        for chunk in read_chunks(path, lambda num_bytes: None):
+            table = split_lines(chunk)[0].to_frame().with_row_index("entry", first)
+            yield table.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
+            first += len(table)
 
 
 def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
@@ -178,13 +191,10 @@ class LineParser:
         if not line_format.stands_alone:
             table = self.sessions.complete(line_format, table, found.starts, found.ends)
         split = line_format.split_moderation or (lambda kind, user: [(kind, user)])
-        events = [
-            (number, kind, date, time, channel, user, "")
-            for number, kind, date, time, channel, users, _ in table.filter(
-                pl.col("kind").is_in(MODERATION)
-            ).iter_rows()
-            for kind, user in split(kind, users)
-        ]
+        events = []
+        for number, kind, date, time, channel, users, text in table.filter(pl.col("kind") != "messages").iter_rows():
+            each = [(kind, users)] if kind == "deletions" else split(kind, users)
+            events += [(number, kind, date, time, channel, user, text) for kind, user in each]
         return table.filter(pl.col("kind") == "messages").select("entry", *FIELDS), events
 
 

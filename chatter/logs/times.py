@@ -102,18 +102,6 @@ def offset_time(seconds: float, start: datetime | None) -> list[str]:
     return ["", f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"]
 
 
-def read_time(text: str) -> list[str]:
-    """Return date and time from a cell of a table: a stamp, a time since 1970, an offset into a video, a time of day.
-
-    >>> read_time("2021-06-15 18:55:59,873"), read_time("1562541137129857"), read_time("307.0"), read_time("22:43")
-    (['2021-06-15', '18:55:59'], ['2019-07-07', '23:12:17'], ['', '00:05:07'], ['', '22:43:00'])
-    """
-    text = text.strip()
-    if re.fullmatch(r"\d{1,17}(?:\.\d*)?", text):
-        return epoch_time(float(text)) if float(text) > 1e8 else offset_time(float(text), None)
-    return ["", clock_time(text)] if CLOCK.fullmatch(text) else iso_time(text)
-
-
 # When Twitch sent a line and when a logger received it, in milliseconds since 1970.
 SENT, RECEIVED = r"(?:^@?|;)tmi-sent-ts=([0-9]{1,13})(?:;|$)", r"(?:^|;)rm-received-ts=([0-9]{1,13})(?:;|$)"
 

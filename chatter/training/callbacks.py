@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 
-from chatter.cli import log
+from chatter.cli import log, stop_signals
 from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
@@ -133,7 +133,7 @@ class CompleteCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """On Ctrl-C or SIGTERM, stops all processes after this step with a checkpoint. A second signal ends them at once.
+    """On Ctrl-C, SIGTERM or SIGHUP, stops all processes after this step with a checkpoint. A second one ends at once.
 
     `received` is the number of the signal, or 0.
     """
@@ -141,7 +141,7 @@ class StopOnSignal(TrainerCallback):
     received = 0
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, *stop_signals())}
 
     def stop(self, number: int, _: object) -> None:
         self.received = number

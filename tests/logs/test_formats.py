@@ -239,7 +239,7 @@ def test_kinds_of_text_lines(event, kind):
         ("Chatty", "[21:05:09] <User> BAN: x", "messages", "User|BAN: x"),
         ("Chatty", "[21:05:09] BAN: a (600s), b", "timeouts", "a (600s), b|"),
         ("Chatty", "[21:05:09] BAN: a [reason] {3d}", "bans", "a [reason] {3d}|"),
-        ("Chatty", "[21:05:09] DELETED: a (<b> hi)", "deletions", None),
+        ("Chatty", "[21:05:09] DELETED: a (<b> hi)", "deletions", "a|<b> hi"),
         ("Chatty", "[21:05:09] [Notification] X just subscribed! [hi [you]]", "messages", "X|hi [you]"),
         ("Chatty", "[21:05:09] [Notification] X just subscribed!", "notices", None),
         ("Chatty", "[21:05:09] BITS: X (100)", "notices", None),
@@ -271,7 +271,7 @@ def test_kinds_of_text_lines(event, kind):
         ("Chatterino", "[21:05:09.123] user: hi", "messages", "user|hi"),
         ("Chatterino", "[21:05:09] user: ", "messages", "user|"),
         ("Chatterino", "[21:05:09] ", "deletions", None),
-        ("Chatterino", "[21:05:09] A message from user was deleted: a: b", "deletions", None),
+        ("Chatterino", "[21:05:09] A message from user was deleted: a: b", "deletions", "user|a: b"),
         ("Chatterino", "[21:05:09] user has been timed out for 1d 10h 17m 36s. ", "timeouts", "user|"),
         ("Chatterino", "[21:05:09] user has been permanently banned. ", "bans", "user|"),
         (

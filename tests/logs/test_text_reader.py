@@ -125,7 +125,7 @@ def test_lines_that_stand_alone_may_be_mixed(name, random):
     lines = [line for name in ("justlog", "raw IRC") for line in WRITERS[name].write(CHAT).splitlines()]
     random.shuffle(lines)
     batch = LineParser(order_formats(LINE_FORMATS[name])).parse(polars.Series("line", lines))
-    assert (len(batch.messages), len(batch.events), len(batch.unreadable)) == (8 + 9, 2 + 2, 0)
+    assert (len(batch.messages), len(batch.events), len(batch.unreadable)) == (8 + 9, 2 + 3, 0)
     rows = [row for name in ("justlog", "raw IRC") for row in expected_rows(WRITERS[name], CHAT)]
     assert sorted(list(row[1:]) for row in batch.messages.iter_rows()) == sorted(rows)
 
@@ -245,7 +245,8 @@ def test_long_lines_are_not_matched_in_quadratic_time(line):
         ("BAN: a", [("bans", "a")]),
         ("BAN: a (1s) [was rude, (very)] {3d}, b", [("timeouts", "a"), ("bans", "b")]),
         ("<a> BAN: b (600s)", []),
-        ("DELETED: a (BAN: b)", []),
+        ("DELETED: a (BAN: b)", [("deletions", "a")]),
+        ("BAN: a [x]y]z] {2}3} {4}, b [ [", [("bans", "a"), ("bans", "b"), ("bans", "["), ("bans", "[")]),
     ],
 )
 def test_each_of_the_people_in_a_ban_of_chatty(line, events):

@@ -36,7 +36,7 @@ LINES = LineFormat(
         ("timeouts", rf"{STAMP}(?P<username>\S+) has been timed out for \d.*"),
         ("bans", rf"{STAMP}(?P<username>\S+) has been permanently banned\..*"),
         ("clears", rf"{STAMP}Chat has been cleared by .*"),
-        ("deletions", rf"{STAMP}(?:A message from .* was deleted: .*)?"),
+        ("deletions", rf"{STAMP}(?:A message from (?P<username>\S+) was deleted: (?P<message>.*))?"),
         ("lines of the program", rf"{STAMP}(?:(?:dis|re)?connected|joined channel)"),
         ("messages", rf"{STAMP}{NICKNAME_AND_LOGIN}(?: (?!{OWN_ACTION})(?P<message>.*))?"),
         ("lines of the program", "# (?:Start|Stop) logging at .*"),

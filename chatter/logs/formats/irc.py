@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 WORD = r"[\[(<]?(?:[+-]?[0-9](?:[0-9TZ.,:/_+-]|/[A-Z][a-z]{2}/)*|[A-Z][a-z]{2}|DEBUG|INFO|UTC|GMT|[AP]M)[\])>]?:?"
 STAMP = rf"(?:{WORD}(?: {{1,2}}{WORD}){{0,7}}(?: ?[^\w\s@:]{{1,3}})?\s+)?"
 TAGS = r"@(?P<tags>\S*) +"
-SENDER = r":(?P<username>[^\s!]+)\S*"
+SENDER = r":(?P<username>[^\s!]++)\S*"
 SENDER_AND_HOST = r":(?P<username>[^\s!]+)![^\s@]+@\S+"
 SERVER = r":(?:\S+\.)?twitch\.tv"
 CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
-TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
+TAG = r"(?=@(?:[^;\s]*;)*"  # looks for one of the tags, which follows
+TAGS_WITH_LOGIN = rf"{TAG}login=(?P<username>[^;\s]+)){TAGS}"
 # A line without tags counts as IRC only if nobody would type it: people do type ":D LUL nice" and "PING".
 SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
 OTHER_COMMAND = (
@@ -52,9 +53,10 @@ COMMANDS = [
     ("messages", rf"{TAGS_WITH_LOGIN}:\S+ USERNOTICE #(?P<channel>\S+) :?(?P<message>.+)"),  # typed with a sub
     ("notices", rf"{TAGS}:\S+ USERNOTICE #\S+ ?:?"),
     (UNNAMED, rf"{TAGS}:\S+ USERNOTICE .*"),
-    ("timeouts", rf"@(?P<tags>\S*(?<![^;@])ban-duration=\d\S*) +{CLEARED} :?(?P<username>\S+)"),
+    ("timeouts", rf"{TAG}ban-duration=\d){TAGS}{CLEARED} :?(?P<username>\S+)"),
     ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
     ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
+    ("deletions", rf"{TAGS_WITH_LOGIN}{SERVER} CLEARMSG #(?P<channel>\S+) :?(?P<message>.*)"),
     ("deletions", rf"(?:@\S* +)?{SERVER} CLEARMSG .*"),
     ("messages", rf"{SENDER_AND_HOST} PRIVMSG #(?P<channel>\S+) {ACTION}"),
     ("messages", rf"{SENDER_AND_HOST} PRIVMSG #(?P<channel>\S+) {TEXT}"),
@@ -65,6 +67,6 @@ LINES = LineFormat(
     plain=r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
     columns=irc_columns,
     unless="source-room-id=",
-    moderation="CLEARCHAT",
+    moderation="CLEARCHAT|CLEARMSG",
     stands_alone=True,
 )
