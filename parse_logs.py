@@ -2,15 +2,15 @@
 
 Reads   every log below --logs-dir, also gzipped (.gz). The format is detected:
             .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
-                                     Chatty, TwitchDownloader, tcd, chat-downloader
+                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, chat-downloader
             .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog and chat-downloader
             .csv, .tsv               tables with a header that names a column of messages
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
-        Timeouts, bans and all other entries that nobody typed are counted but not written, and so are the messages
-        that the options leave out. The counts are printed on stderr, and add up to the entries of the logs: lines,
-        elements of a JSON array, or rows.
+        Timeouts, bans and all other entries that nobody typed are counted but not written, and so are messages of
+        other channels in a shared chat, and those that the options leave out. The counts are printed on stderr, and
+        add up to the entries of the logs: lines, elements of a JSON array, or rows.
 
     python parse_logs.py
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
@@ -22,20 +22,22 @@ Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+
 import argparse
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chatter.cli import InputError, make_parser, one_line, option_of, plain_errors, positive_int
+from chatter.cli import InputError, make_parser, option_of, plain_errors, positive_int
 from chatter.files import LOCK, locked, staged_files
 from chatter.logs.batch import FIELDS, Reader
+from chatter.logs.columns import parse_names
+from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
-    MAX_BYTES,
     TIMEOUT_LINES,
     LogFacts,
     add_filter_options,
@@ -45,27 +47,20 @@ from chatter.logs.filters import (
     mask_mentions,
     strip_suffixes,
 )
-from chatter.logs.folders import find_logs, find_stale, name_csvs, read_log_of_csv, write_log_of_csv
-from chatter.logs.formats import FORMAT_NAMES, KINDS, LINE_FORMATS
-from chatter.logs.reading import map_logs, read_head
-from chatter.logs.tables import parse_names
+from chatter.logs.folders import (
+    find_logs,
+    find_repeated,
+    find_stale,
+    name_csvs,
+    read_log_of_csv,
+    settle_earlier,
+    write_log_of_csv,
+)
+from chatter.logs.formats import FORMAT_NAMES, LINE_FORMATS
+from chatter.logs.reading import map_logs
+from chatter.logs.summary import SHOWN, LogResult, first_line, print_some, print_summary
 
 USER_FILTERS = {name: option_of(name) for name in ("exclude_users", "only_users")}  # FILTERS that name users
-SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that the summary lists; characters of a line that it shows
-
-
-@dataclass
-class LogResult:
-    """The counts of one log, and the lines, users and warnings to report about it."""
-
-    counts: Counter = field(
-        default_factory=lambda: Counter(dict.fromkeys(KINDS, 0))
-    )  # of entries and messages, by kind
-    unreadable: list[str] = field(default_factory=list)  # places of the first unreadable lines
-    cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
-    users: set[str] = field(default_factory=set)  # users of the log whom USER_FILTERS name
-    notes: set[str] = field(default_factory=set)  # warnings for the summary
-    unknown: str = ""  # the first line of a log in an unknown format
 
 
 def parse_logs(
@@ -77,55 +72,81 @@ def parse_logs(
     prune: bool = False,
     format_name: str = "auto",
     columns: Mapping[str, str] | None = None,
+    strict: bool = False,
 ) -> tuple[dict[Path, LogResult], dict[Path, str], list[Path]]:
     """Write one CSV per log, in `jobs` threads. On an error, no CSV is written or changed.
 
     `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. `format_name` and
     `columns` are as in `find_reader`. Return what became of each log, why other files were skipped, and the CSVs in
-    `output_dir` whose logs are gone; `prune` deletes them. Raises InputError if no message is left to write.
+    `output_dir` whose logs are gone; `prune` deletes them, and CSVs that repeat the messages of others. Raises
+    InputError if no message is left to write, or if `strict` and a log cannot be read; otherwise such a log is skipped,
+    and its CSV of an earlier run stays.
     """
-    from chatter.logs.find_reader import find_reader
+    from chatter.logs.readers import find_missing_columns, find_readers
 
-    filters = filters or {}
+    filters, columns = filters or {}, columns or {}
+    user_option = next((option for name, option in USER_FILTERS.items() if filters.get(name)), "")
     logs, skipped = find_logs(logs_dir, output_dir)
+    copies = find_copies(logs)
+    skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
+    logs = [log for log in logs if log not in copies]
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"{output_dir} is a file, not a folder. Choose another --output-dir.")
     with locked(output_dir / LOCK, output_dir):
         csv_paths = name_csvs(logs, logs_dir, output_dir)
-        readers = {log: find_reader(log, format_name, columns) for log in logs}
-        rare_users = find_rare_users(readers, filters.get("min_user_messages", 1), jobs)
+        missing = find_missing_columns(logs, columns)
+        readers, unreadable = find_readers(logs, format_name, columns, user_option)
+        nameless = [log for log in unreadable if user_option and user_option in unreadable[log]]
+        rare_users, errors = find_rare_users(readers, filters.get("min_user_messages", 1), jobs)
+        unreadable |= errors
         with staged_files(output_dir) as staging:
-            calls = {log: (readers[log], staging / csv_paths[log], filters, rare_users[log], mask) for log in logs}
-            results = map_logs("parsing", parse_file, calls, jobs, num_reads=2 if filters.get("drop_moderated") else 1)
+            calls = {
+                log: (readers[log], staging / csv_paths[log], filters, users, mask) for log, users in rare_users.items()
+            }
+            num_reads = 2 if filters.get("drop_moderated") else 1
+            results, errors = map_logs("parsing", parse_file, calls, jobs, num_reads)
+            for log in errors:
+                (staging / csv_paths[log]).unlink(missing_ok=True)
+            unreadable |= errors
             total = sum((result.counts for result in results.values()), Counter())
+            if unreadable and (strict or not total["messages"]):
+                raise InputError(unreadable[min(unreadable)])
             if not total["messages"]:
                 begin = "".join(f" {log} begins {first_line(log)}." for log in logs[:1])
                 raise InputError(f"no chat messages in {logs_dir}.{begin} Known formats: {', '.join(FORMAT_NAMES)}.")
             if not total["messages written"]:
                 raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
+        for log, reason in sorted(unreadable.items()):
+            skipped[log] = reason + settle_earlier(output_dir / csv_paths[log], delete=log in nameless)
+        for log, names in missing.items():
+            if log in results:
+                results[log].notes |= {f"no column {name}, which --columns names" for name in names}
         log_of_csv = read_log_of_csv(output_dir)
         log_of_csv |= {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
         stale = find_stale(output_dir, log_of_csv, skipped)
+        repeated = find_repeated(output_dir, log_of_csv, csv_paths, copies)
         if prune:
+            stale = sorted([*stale, *repeated])
             for path in stale:
                 path.unlink()
+        else:
+            for path, log in repeated.items():
+                results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
         write_log_of_csv(output_dir, log_of_csv)
     return results, skipped, stale
 
 
-def first_line(log: Path) -> str:
-    """Return the beginning of the first line of a log, in quotes."""
-    return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
-
-
-def find_rare_users(readers: Mapping[Path, Reader], fewest: int, jobs: int) -> dict[Path, Collection[str]]:
-    """Return, for each log, its users with fewer than `fewest` messages in all logs."""
+def find_rare_users(
+    readers: Mapping[Path, Reader], fewest: int, jobs: int
+) -> tuple[dict[Path, Collection[str]], dict[Path, str]]:
+    """Return the users of each log with fewer than `fewest` messages in all logs, and why other logs are unreadable."""
     if fewest == 1:
-        return dict.fromkeys(readers, ())
-    users = map_logs("counting users", count_users, {log: (reader,) for log, reader in readers.items()}, jobs)
+        return dict.fromkeys(readers, ()), {}
+    calls = {log: (reader,) for log, reader in readers.items()}
+    users, unreadable = map_logs("counting users", count_users, calls, jobs)
     total = sum(users.values(), Counter())
-    return {log: [user for user in counts if total[user] < fewest] for log, counts in users.items()}
+    return {log: [user for user in counts if total[user] < fewest] for log, counts in users.items()}, unreadable
 
 
 def count_users(log_path: Path, reader: Reader, progress: Callable[[int], None]) -> Counter:
@@ -183,37 +204,6 @@ def parse_file(
     return result
 
 
-def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verbose: bool) -> None:
-    """Print the counts of files and entries on stderr: the totals and, if `verbose`, one line per log."""
-    total = Counter(
-        {"files found": len(results) + len(skipped), "files skipped": len(skipped), "files read": len(results)}
-    )
-    for log, result in results.items():
-        total.update(result.counts)
-        if verbose:
-            listed = [f"{count:,} {what}" for what, count in result.counts.items() if count]
-            print(f"{log}: {', '.join(listed)}", file=sys.stderr)
-    for what, count in total.items():
-        print(f"{what:26} {count:>12,}", file=sys.stderr)
-    print_some("skipped", [f"{path} ({reason})" for path, reason in skipped.items()], len(skipped), verbose)
-    unreadable = [place for result in results.values() for place in result.unreadable]
-    print_some("unreadable", unreadable, total["unreadable lines"], verbose)
-    cut = [place for result in results.values() for place in result.cut]
-    print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
-    unknown = [f"{log} ({result.unknown})" for log, result in results.items() if result.unknown]
-    print_some(f"in none of the known formats ({', '.join(FORMAT_NAMES)})", unknown, len(unknown), verbose)
-    for note in sorted({note for result in results.values() for note in result.notes}):
-        noted = [str(log) for log, result in results.items() if note in result.notes]
-        print_some(note, noted, len(noted), verbose)
-
-
-def print_some(what: str, names: list[str], number: int, verbose: bool) -> None:
-    """Print the first of `number` names on one line; all names if `verbose`."""
-    shown = names if verbose else names[:SHOWN]
-    if shown:
-        print(f"{what}: {', '.join(map(one_line, shown))}{' ...' if number > len(shown) else ''}", file=sys.stderr)
-
-
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
@@ -224,6 +214,7 @@ def parse_args() -> argparse.Namespace:
     on_request = [name for name, each in LINE_FORMATS.items() if each.on_request]
     add("--format", choices=["auto", *on_request], default="auto", help="bare: lines without a time, `user: message`")
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
+    add("--strict", action="store_true", help="write no CSV if a log cannot be read, rather than skip this log")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone")
     add("--verbose", action="store_true", help="print the counts of each log, and all names")
     add_filter_options(parser)
@@ -243,6 +234,7 @@ def main() -> None:
             prune=args.prune,
             format_name=args.format,
             columns=args.columns,
+            strict=args.strict,
         )
         print_summary(results, skipped, args.verbose)
         for name, option in USER_FILTERS.items():

@@ -21,6 +21,9 @@ With --with-channel, each block contains one channel, and the line `#channel` fo
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+
 import argparse
 import os
 import sys

@@ -3,7 +3,7 @@
 Reads   --dataset-dir, the DatasetDict and tokenizer that tokenize_logs.py wrote, and the pretrained --model.
 Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrained, and a report: a model card
         (README.md), learning_curve.png and metrics.json. A checkpoint after each epoch goes to
-        <output-dir>-checkpoints/. Ctrl-C and SIGTERM save one too; --resume continues from the newest. The model of
+        <output-dir>-checkpoints/. Ctrl-C, SIGTERM and SIGHUP save one; --resume continues from the newest. The model of
         the checkpoint with the lowest test loss is saved.
 
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
@@ -13,6 +13,9 @@ Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrai
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
 
 import argparse
 import contextlib
@@ -52,7 +55,7 @@ HIGH_LEARNING_RATE = 5e-4  # a learning rate at which most models but GPT-2 forg
 def train(args: argparse.Namespace, output_dir: Path) -> int:
     """Fine-tune, evaluate after each epoch, and save the model in `output_dir`.
 
-    Return 0, or the number of the signal that stopped it, SIGINT or SIGTERM.
+    Return 0, or the number of the signal that stopped it.
     """
     from transformers.utils.logging import set_verbosity_error
 

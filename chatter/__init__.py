@@ -1,5 +1,6 @@
 """The modules and packages behind the four scripts. Each imports only those above it in this list.
 
+interrupt     Ctrl-C while a script loads
 cli           errors that the user can fix, log lines, options, exit codes
 files         atomic output, locks, and what an output may replace
 gpu           the GPU as torch sees it

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from chatter.interrupt import leave
+
 
 class InputError(Exception):
     """An error that the user can fix. Its text says what is wrong and what to do."""
@@ -102,7 +104,20 @@ positive_int = bounded(int, at_least=1, at_most=2**31 - 1)  # libraries count in
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM. Like KeyboardInterrupt it is not an Exception, so `except Exception` does not catch it."""
+    """Raised on SIGTERM and SIGHUP, whose number is its argument.
+
+    Like KeyboardInterrupt it is not an Exception, so `except Exception` does not catch it.
+    """
+
+
+def stop_signals() -> list[int]:
+    """Return the numbers of the signals other than Ctrl-C that end a script: SIGTERM, and SIGHUP of a closed terminal.
+
+    nohup ignores SIGHUP, and Windows does not have it.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    is_heard = hangup and signal.getsignal(hangup) is not signal.SIG_IGN
+    return [signal.SIGTERM, *[hangup] * bool(is_heard)]
 
 
 @contextlib.contextmanager
@@ -110,14 +125,18 @@ def plain_errors() -> Iterator[None]:
     """Run a command, and end it with an exit code and at most one line on stderr.
 
     Exit code 1: an error that the user can fix (InputError, or OSError such as a full disk). 130: Ctrl-C. 143: SIGTERM.
-    70: an error in the code, whose traceback is in the file that the line names.
+    129: SIGHUP. 70: an error in the code, whose traceback is in the file that the line names.
     """
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub's library warns about each retry
     prepare_streams()
     if not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"  # progress bars, the libraries' own included, are for terminals
     if not is_launched():  # a launcher sends SIGTERM to processes that wait in C++ for one that has failed
-        signal.signal(signal.SIGTERM, terminate)
+        for number in stop_signals():
+            signal.signal(number, terminate)
+    before = signal.getsignal(signal.SIGINT)
+    if before is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
         sys.stdout.flush()
@@ -128,8 +147,8 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         name = f"{error.filename}: " if error.filename is not None else ""
         end(1, f"error: {name}{error.strerror or error}.")
-    except Terminated:
-        end(143, "terminated")
+    except Terminated as stopped:
+        end(128 + stopped.args[0], "terminated")
     except KeyboardInterrupt:
         end(130, "interrupted")
     except MemoryError:
@@ -141,10 +160,13 @@ def plain_errors() -> Iterator[None]:
     except BaseException as error:  # Rust panics derive from BaseException
         report = write_crash_report()
         end(70, f"unexpected error: {type(error).__name__}. Please report it, and attach {report}.")
+    finally:
+        if before is leave:
+            signal.signal(signal.SIGINT, leave)
 
 
-def terminate(*_: object) -> None:
-    raise Terminated
+def terminate(number: int, _: object) -> None:
+    raise Terminated(number)
 
 
 def end(code: int, text: str = "") -> None:

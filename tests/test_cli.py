@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCRIPTS, TINY, contents, ended, run, start, write_csv
+from conftest import ROOT, SCRIPTS, SPIES, TINY, contents, ended, run, start, write_csv
 
 from chatter.cli import bounded, make_parser, positive_int
 
@@ -176,7 +176,7 @@ def test_memory_that_runs_out_and_a_missing_package_are_one_line(script_with):
 
 @pytest.mark.parametrize(
     ("number", "code", "text"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
 )
 def test_signals_end_with_one_line(number, code, text, script_with):
     command = script_with("import time", "print('started', flush=True)", "time.sleep(60)")
@@ -186,6 +186,18 @@ def test_signals_end_with_one_line(number, code, text, script_with):
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (code, f"script.py: {text}\n")
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_has_started(script_with):
+    command = script_with("import os, signal", "os.kill(os.getpid(), signal.SIGHUP)", "print('went on')")
+    assert ended(["nohup", *command]) == (0, "went on\n", "")
+
+
+@pytest.mark.parametrize("module", ["argparse", "chatter.cli", "chatter.files"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_ctrl_c_is_one_line_while_a_script_loads(script, module):
+    done = run(script, "--help", launcher=[sys.executable, SPIES / "interrupt_import.py", module], check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{script}: interrupted\n")
 
 
 def test_a_reader_that_has_gone_is_no_error_to_report(script_with):

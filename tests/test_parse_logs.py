@@ -21,6 +21,7 @@ from conftest import (
     GOLDEN,
     ROOT,
     SHARED,
+    SPIES,
     contents,
     error_of,
     needs_shared,
@@ -37,6 +38,14 @@ from hypothesis import strategies as st
 from chatter.files import MANIFEST
 from chatter.logs.formats import KINDS
 from parse_logs import parse_logs
+
+LINE = "[2024-03-7 21:05:09] #c u: hi\n"
+
+
+def line(text):
+    """Return a line that no other log has, so that the log is not a copy."""
+    return LINE.replace("hi", text)
+
 
 LINES = {
     "justlog": "[2024-03-7 21:05:09] #c u: {}\n",
@@ -88,33 +97,34 @@ def test_folders_are_mirrored(command):
 
 def test_the_summary_adds_up_and_names_unreadable_lines(command):
     assert command[1].splitlines() == [
-        "logs/deep/raw_irc.txt.gz: 8 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
-        "4 other IRC commands, 1 messages without a time, 8 messages written, 1 lines with invalid UTF-8, "
+        "logs/deep/raw_irc.txt.gz: 12 messages, 2 timeouts, 1 bans, 1 clears, 2 notices, 1 deletions, "
+        "4 other IRC commands, 1 from shared chats, 12 messages written, 1 lines with invalid UTF-8, "
         "2 invisible suffixes removed",
-        "logs/some_channel.txt: 15 messages, 4 timeouts, 4 bans, 2 clears, 2 notices, 2 blank lines, "
-        "4 unreadable lines, 15 messages written",
+        "logs/some_channel.txt: 16 messages, 4 timeouts, 4 bans, 2 clears, 3 notices, 1 entries without a user, "
+        "2 blank lines, 4 unreadable lines, 16 messages written",
         "files found                           2",
         "files skipped                         0",
         "files read                            2",
-        "messages                             23",
+        "messages                             28",
         "timeouts                              6",
         "bans                                  5",
         "clears                                3",
-        "notices                               4",
+        "notices                               5",
         "deletions                             1",
         "other IRC commands                    4",
         "lines of the program                  0",
-        "entries without a user                0",
+        "from shared chats                     1",
+        "entries without a user                1",
         "entries without text                  0",
-        "messages without a time               1",
         "blank lines                           2",
         "unreadable lines                      4",
-        "messages written                     23",
+        "messages written                     28",
         "lines with invalid UTF-8              1",
         "invisible suffixes removed            2",
         "messages cut                          0",
-        "unreadable: logs/some_channel.txt:29, logs/some_channel.txt:30, logs/some_channel.txt:31, "
-        "logs/some_channel.txt:32",
+        "unreadable: logs/some_channel.txt:32, logs/some_channel.txt:33, logs/some_channel.txt:34, "
+        "logs/some_channel.txt:35",
+        "no dates, as neither the lines nor the name of the file have them: logs/deep/raw_irc.txt.gz",
     ]
 
 
@@ -122,6 +132,39 @@ def test_only_the_first_unreadable_lines_are_named(tmp_path):
     (tmp_path / "a.txt").write_text("[2024-03-7 21:05:09] #c u: hi\n" + "?\n" * 6)
     *_, last = run("parse_logs.py", "--logs-dir", tmp_path, "--output-dir", tmp_path).stderr.splitlines()
     assert last == f"unreadable: {', '.join(f'{tmp_path}/a.txt:{number}' for number in range(2, 7))} ..."
+
+
+def test_a_shared_chat_is_in_the_log_of_its_channel_only(tmp_path):
+    """What an opted-out user said in one of two channels that share their chats is in no CSV, too."""
+    line = "@room-id={};source-room-id={};tmi-sent-ts=1709845509000 :u!u@u.tmi.twitch.tv PRIVMSG #{} :said in {}\n"
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for room, channel in ((1, "a"), (2, "b")):
+        (logs / f"{channel}.txt").write_text("".join(line.format(room, source, channel, source) for source in (1, 2)))
+    done = run("parse_logs.py", "--logs-dir", logs, "--output-dir", tmp_path / "raw")
+    assert re.search("^messages  +2$.*^from shared chats  +2$", done.stderr, re.MULTILINE | re.DOTALL)
+    rows = [(tmp_path / f"raw/{channel}.csv").read_text().splitlines()[1] for channel in "ab"]
+    assert rows == ["2024-03-07,21:05:09,a,u,said in 1", "2024-03-07,21:05:09,b,u,said in 2"]
+
+
+def test_the_days_that_the_loop_in_the_manual_downloads_have_the_channel_of_their_name(tmp_path):
+    """The JSON lines of rustlog have only the number of the room."""
+    (tmp_path / "logs").mkdir()
+    for day in (1, 10):
+        entry = (
+            f'{{"text":"hi","displayName":"U","timestamp":"2024-03-{day:02}T21:05:09Z","tags":{{"room-id":"12345"}}}}'
+        )
+        (tmp_path / f"logs/somechannel-2024-03-{day}.txt").write_text(entry + "\r\n")
+    run("parse_logs.py", "--logs-dir", tmp_path / "logs", "--output-dir", tmp_path / "raw")
+    rows = [(tmp_path / f"raw/somechannel-2024-03-{day}.csv").read_text().splitlines()[1] for day in (1, 10)]
+    assert rows == [f"2024-03-{day},21:05:09,somechannel,U,hi" for day in ("01", "10")]
+
+
+def test_a_log_of_irc_without_tags_is_chat_without_a_time(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/bot.txt").write_text(":ann!ann@ann.tmi.twitch.tv PRIVMSG #chan :hello there\r\n")
+    run("parse_logs.py", "--logs-dir", tmp_path / "logs", "--output-dir", tmp_path / "raw", "--drop-moderated")
+    assert (tmp_path / "raw/bot.csv").read_text().splitlines()[1:] == ['"","",chan,ann,hello there']
 
 
 def test_any_number_of_jobs_gives_the_same(tmp_path):
@@ -154,6 +197,8 @@ def test_ctrl_c_ends_in_one_line_and_leaves_what_was_there(tmp_path):
     logs, out = tmp_path / "logs", tmp_path / "out"
     for copy in range(10):
         shutil.copytree(ROOT / "data/sample_logs", logs / str(copy))
+        for log in (logs / str(copy)).iterdir():  # a copy would not be read
+            log.write_text(log.read_text() + line(f"copy {copy}"))
     process = start("parse_logs.py", "--logs-dir", logs, "--output-dir", out)
     wait_for(lambda: [*out.rglob("*.csv")], process)
     process.send_signal(signal.SIGINT)
@@ -203,16 +248,10 @@ def test_an_output_dir_that_cannot_be_made(error, tmp_path):
     assert "a.txt" in error("--output-dir", tmp_path / "logs/a.txt/raw")
 
 
-def test_a_damaged_gz(error, tmp_path):
+def test_a_damaged_gz_with_strict(error, tmp_path):
     (tmp_path / "logs/b.txt.gz").write_bytes(gzip.compress(b"[2024-03-7 21:05:09] #c u: hi\n" * 1000)[:-9])
-    assert "b.txt.gz is damaged" in error()
+    assert "b.txt.gz is damaged" in error("--strict")
     assert not (tmp_path / "raw/b.csv").exists() and not [*(tmp_path / "raw").glob(".*")]
-
-
-def test_two_logs_that_would_become_one_csv(error, tmp_path):
-    (tmp_path / "logs/a.log").touch()
-    logs, csv_path = tmp_path / "logs", tmp_path / "raw/a.csv"
-    assert f"{logs}/a.log and {logs}/a.txt would both become {csv_path}. Rename one of them." in error()
 
 
 def test_wrong_usage():
@@ -260,9 +299,6 @@ def test_a_real_day_in_raw_irc_has_the_same_messages(name, typed_with_a_sub, rea
     assert len(raw) == len(text) + typed_with_a_sub and not set(text) - set(raw)
 
 
-LINE = "[2024-03-7 21:05:09] #c u: hi\n"
-
-
 def parse_command(folder, *args, **kwargs):
     return run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "raw", *args, cwd=folder, **kwargs)
 
@@ -287,7 +323,7 @@ def test_options_that_leave_nothing_leave_the_csvs_of_an_earlier_run(logs, tmp_p
     assert parse_command(tmp_path, check=False).returncode == 1
     (logs / "a.txt").write_text(LINE)
     (logs / "b.txt.gz").write_bytes(b"not gzip")
-    assert parse_command(tmp_path, check=False).returncode == 1
+    assert parse_command(tmp_path, "--strict", check=False).returncode == 1
     assert contents(tmp_path / "raw") == before
 
 
@@ -304,7 +340,7 @@ def test_a_folder_or_a_table_of_somebody_else_in_the_way_is_refused(logs, tmp_pa
 
 
 def test_a_csv_whose_log_is_gone_is_named_and_pruned_on_demand(logs, tmp_path):
-    (logs / "optout.txt").write_text(LINE)
+    (logs / "optout.txt").write_text(line("leave me out"))
     parse_command(tmp_path)
     (logs / "optout.txt").unlink()
     (tmp_path / "raw/other.csv").write_text("name,age\n")
@@ -320,10 +356,10 @@ def test_a_csv_whose_log_is_gone_is_named_and_pruned_on_demand(logs, tmp_path):
 def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
     (logs / "deep").mkdir()
     for name in ("B.TXT", "deep/d.Log"):
-        (logs / name).write_text(LINE)
-    (logs / "c.TXT.gz").write_bytes(gzip.compress(LINE.encode()))
+        (logs / name).write_text(line(name))
+    (logs / "c.TXT.gz").write_bytes(gzip.compress(line("c").encode()))
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/e.txt").write_text(LINE)
+    (tmp_path / "elsewhere/e.txt").write_text(line("e"))
     (logs / "link").symlink_to(tmp_path / "elsewhere")
     (logs / "loop").symlink_to(logs)
     (logs / "file.txt").symlink_to(tmp_path / "elsewhere/e.txt")
@@ -353,10 +389,10 @@ def test_a_folder_that_may_not_be_read_is_skipped_and_named(logs, tmp_path):
 
 
 def test_strange_names_of_files(logs, tmp_path):
-    (logs / ("x" * 250 + ".txt")).write_text(LINE)
+    (logs / ("x" * 250 + ".txt")).write_text(line("long name"))
     (logs / "line\nbreak.txt").write_text(LINE + "unreadable\n")
     with open(os.fsencode(logs) + b"/not \xff utf-8.txt", "w") as file:
-        file.write(LINE + "unreadable\n")
+        file.write(LINE + "not readable\n")
     done = parse_command(tmp_path, "--verbose")
     assert summary_of(done)["messages written"] == "4"
     assert r"line\nbreak.txt:2" in done.stderr and len(without_manifest(contents(tmp_path / "raw"))) == 4
@@ -379,9 +415,20 @@ def test_one_line_may_end_with_a_carriage_return_alone(logs, tmp_path):
     assert summary_of(parse_command(tmp_path))["messages written"] == "1"
 
 
-def test_a_log_in_utf_16_is_named(logs, tmp_path):
-    (logs / "a.txt").write_text(LINE, encoding="utf-16")
-    assert "logs/a.txt is in UTF-16. Save it in UTF-8." in parse_command(tmp_path, check=False).stderr
+def test_logs_in_utf_16_are_read_by_their_mark(logs, tmp_path):
+    (logs / "a.txt").write_text(LINE.replace("hi", "привет 😂"), encoding="utf-16")
+    (logs / "b.json").write_text(
+        '{"comments": [{"created_at": "2024-03-07T21:05:09Z", "commenter": {"name": "u"}, "message": {"body": "hé"}}]}',
+        encoding="utf-16",
+    )
+    (logs / "c.csv").write_text("user;message\nu;hé\n", encoding="utf-16")
+    assert summary_of(parse_command(tmp_path))["messages written"] == "3"
+    rows = {path.stem: path.read_text().splitlines()[1:] for path in (tmp_path / "raw").glob("*.csv")}
+    assert rows == {
+        "a": ["2024-03-07,21:05:09,c,u,привет 😂"],
+        "b": ['2024-03-07,21:05:09,"",u,hé'],
+        "c": ['"","","",u,hé'],
+    }
 
 
 def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
@@ -393,6 +440,31 @@ def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
     assert len(rows[2].encode()) == len("2024-03-07,21:05:09,c,u,") + 65_535  # no character is cut in half
     model = ["--model", ROOT / "models/tiny-gpt2", "--block-size", 16]
     run("tokenize_logs.py", "--input-dir", tmp_path / "raw", "--output-dir", tmp_path / "out", *model)
+
+
+def test_a_log_without_line_breaks_is_split_at_its_stamps(logs, tmp_path):
+    """Unless a stamp is out of order, as somebody typed it."""
+    texts = [f"message {n}" for n in range(20_000)]
+    texts[100] = "as said at [0:00:01] Ann: hi"
+    texts[200] = "at [99:00:01] Ann: will be happy"
+    stamps = [f"[{n // 3600}:{n // 60 % 60:02}:{n % 60:02}]" for n in range(20_000)]
+    users = ["Ann" if n % 3 else "Bob" for n in range(20_000)]
+    chat = "".join(f"{stamp} {user}: {text}" for stamp, user, text in zip(stamps, users, texts, strict=True))
+    (logs / "a.txt").write_text(chat)
+    for filters in ([], ["--drop-moderated"]):
+        assert summary_of(parse_command(tmp_path, *filters))["messages written"] == "20,000"
+        with (tmp_path / "raw/a.csv").open(newline="") as rows:
+            assert [row[3:] for row in csv.reader(rows)][1:] == [[*each] for each in zip(users, texts, strict=True)]
+
+
+def test_timeouts_in_a_log_without_line_breaks_are_found(logs, tmp_path):
+    chat = [
+        f"[2024-03-7 21:{n // 60:02}:{n % 60:02}] #c {'bad' if n == 3000 else 'good'}: message {n}" for n in range(3599)
+    ]
+    chat[3100:3100] = ["[2024-03-7 21:51:40] #c bad has been banned"]
+    (logs / "a.txt").write_text("".join(chat))
+    summary = summary_of(parse_command(tmp_path, "--drop-moderated"))
+    assert (summary["messages"], summary["bans"], summary["moderated"]) == ("3,599", "1", "1")
 
 
 def test_excluded_users_in_any_file_and_those_who_said_nothing(logs, tmp_path):
@@ -428,7 +500,7 @@ def test_an_output_folder_that_is_a_link(logs, tmp_path):
 def test_prune_keeps_what_could_not_be_read_and_what_others_made(logs, tmp_path):
     """A log behind a link to a disk that is not there, a selection by hand, and CSVs of another folder of logs."""
     (tmp_path / "disk").mkdir()
-    (tmp_path / "disk/b.txt").write_text(LINE)
+    (tmp_path / "disk/b.txt").write_text(line("b"))
     (logs / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "more").mkdir()
     (tmp_path / "more/c.txt").write_text(LINE)
@@ -461,10 +533,57 @@ def test_a_link_to_a_log_is_not_read_twice(logs, tmp_path):
     (logs / "latest.txt").symlink_to("a.txt")
     (logs / "0").symlink_to("real")
     (logs / "real").mkdir()
-    (logs / "real/b.txt").write_text(LINE)
+    (logs / "real/b.txt").write_text(line("b"))
     summary = summary_of(parse_command(tmp_path))
     assert (summary["files read"], summary["files skipped"], summary["messages"]) == ("2", "2", "2")
     assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "real/b.csv"}
+
+
+def test_a_copy_of_a_log_is_not_read(logs, tmp_path):
+    """A copied folder, a hard link, a gzipped file beside its text: the first path is read, the others are named."""
+    (logs / "a copy").mkdir()
+    shutil.copy(logs / "a.txt", logs / "a copy/a.txt")
+    os.link(logs / "a.txt", logs / "b.log")
+    (logs / "a.txt.gz").write_bytes(gzip.compress(LINE.encode()))
+    (logs / "other.txt").write_text(LINE.replace("hi", "ho"))  # of the same size
+    (logs / "d-2024-03-07.txt").write_text(LINE)  # of another channel, as its name says
+    for name in ("empty.txt", "empty too.txt"):
+        (logs / name).touch()
+    done = parse_command(tmp_path)
+    summary = summary_of(done)
+    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("8", "3", "5")
+    copies = [f"{name} (the same as logs/a copy/a.txt)" for name in ("logs/a.txt", "logs/a.txt.gz", "logs/b.log")]
+    assert f"skipped: {', '.join(copies)}\n" in done.stderr
+    names = {"a copy/a.csv", "other.csv", "d-2024-03-07.csv", "empty.csv", "empty too.csv"}
+    assert without_manifest(contents(tmp_path / "raw")) == names
+
+
+def test_a_table_and_a_text_with_the_same_content_are_not_copies(logs, tmp_path):
+    for suffix in ("csv", "txt"):
+        (logs / f"table.{suffix}").write_text("username,message\nu,hi\n")
+    assert summary_of(parse_command(tmp_path))["files read"] == "3"
+
+
+def test_a_copy_whose_csv_was_written_before_is_not_learned_twice(logs, tmp_path):
+    (logs / "b.txt").write_text(line("b"))
+    parse_command(tmp_path)
+    shutil.copy(logs / "a.txt", logs / "b.txt")
+    note = "also in raw/b.csv, which tokenize_logs.py reads and --prune deletes: logs/a.txt\n"
+    assert parse_command(tmp_path).stderr.endswith(note)
+    assert parse_command(tmp_path, "--prune").stderr.splitlines()[-1] == "deleted: raw/b.csv"
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv"}
+
+
+def test_different_logs_whose_names_differ_in_their_endings_are_both_read(logs, tmp_path):
+    """And if one of them goes, its neighbor, which gets the shorter name, is not learned twice."""
+    (logs / "a.txt.gz").write_bytes(gzip.compress(line("gzipped").encode()))
+    parse_command(tmp_path)
+    assert (tmp_path / "raw/a.csv").read_text().endswith(",hi\n")
+    assert (tmp_path / "raw/a.txt.gz.csv").read_text().endswith(",gzipped\n")
+    (logs / "a.txt").unlink()
+    done = parse_command(tmp_path)
+    assert (tmp_path / "raw/a.csv").read_text().endswith(",gzipped\n")
+    assert "also in raw/a.txt.gz.csv, which tokenize_logs.py reads and --prune deletes: logs/a.txt.gz\n" in done.stderr
 
 
 def test_hidden_logs_are_skipped_as_tokenize_logs_would(logs, tmp_path):
@@ -481,7 +600,7 @@ def test_a_gzipped_log_of_any_name(logs, tmp_path):
 
 def test_a_log_whose_csv_would_be_the_folder_of_another(logs, tmp_path):
     (logs / "a.csv").mkdir()
-    (logs / "a.csv/b.txt").write_text(LINE)
+    (logs / "a.csv/b.txt").write_text(line("b"))
     error = parse_command(tmp_path, check=False).stderr
     assert "logs/a.txt would become a.csv, the folder of logs/a.csv/b.txt. Rename one of them." in error
 
@@ -559,3 +678,97 @@ def test_csvs_that_were_written_beside_the_logs_are_no_logs(logs, tmp_path):
 def test_wrong_names_of_columns(names):
     done = run("parse_logs.py", "--columns", names, check=False)
     assert done.returncode == 2 and "argument --columns: must be like message=Text,username=Who" in done.stderr
+
+
+def test_a_table_that_names_no_users_is_skipped_while_users_are_left_out(logs, tmp_path):
+    """And so is the CSV that an earlier run made of it, which may contain their messages."""
+    (logs / "table.csv").write_text("message\nfrom ann\n")
+    (logs / "logins.csv").write_text("user_login,message\nann,hi\nbob,hello\n")
+    (logs / "names.csv").write_text("display_name,message\nAnn,hi\nBob,hello\n")
+    parse_command(tmp_path)
+    assert (tmp_path / "raw/table.csv").exists()
+    done = parse_command(tmp_path, "--exclude-users", "ann")
+    assert "skipped: logs/table.csv has no column of users, which --exclude-users needs. Name it with" in done.stderr
+    assert "raw/table.csv of an earlier run was deleted." in done.stderr
+    assert "compares display names, as this format has no logins: logs/names.csv\n" in done.stderr
+    written = b"".join(contents(tmp_path / "raw").values())
+    assert b"from ann" not in written and b",ann," not in written and b",Ann," not in written
+    assert b",bob,hello" in written and b",Bob,hello" in written
+    only = parse_command(tmp_path, "--only-users", "u", "--columns", "username=message").stderr
+    assert "--only-users needs" not in only
+
+
+def test_a_column_that_no_table_has(logs, tmp_path):
+    (logs / "b.csv").write_text("user,said\nann,hi\n")
+    (logs / "c.csv").write_text("user,message\nann,hi\n")
+    error = parse_command(tmp_path, "--columns", "message=sayd", check=False)
+    assert error.returncode == 1
+    assert "no table has the column sayd of --columns message=sayd. Pass one of user, said, message." in error.stderr
+    done = parse_command(tmp_path, "--columns", "message=SAID")
+    assert "no column SAID, which --columns names: logs/c.csv\n" in done.stderr
+    assert summary_of(done)["messages written"] == "3"
+    for table in ("b.csv", "c.csv"):
+        (logs / table).unlink()
+    assert (
+        "There are no tables: leave out --columns."
+        in parse_command(tmp_path, "--columns", "message=said", check=False).stderr
+    )
+
+
+BAD = {
+    "cut.txt.gz": gzip.compress(LINE.encode() * 1000)[:-9],
+    "mac.txt": LINE.replace("\n", "\r").encode() * 9,
+    "latin.csv": "user,message\nann,hé\n".encode("latin-1"),
+    "quote.csv": b'user,message\nann,"hi, ""you"""\n' + b"bob,hi\n" * 9 + b'ann,"lol\n' + b"bob,hi\n" * 9000,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("options", [[], ["--min-user-messages", "1"], ["--min-user-messages", "2"]], ids=len)
+def test_one_bad_file_stops_nothing_else(name, options, logs, tmp_path):
+    (logs / "a.txt").write_text(LINE * 2)
+    (logs / name).write_text("user,message\nu,hi\nu,hi\n" if name.endswith(".csv") else LINE * 2)
+    if not name.endswith("gz"):
+        parse_command(tmp_path)
+    stem = name.split(".")[0]
+    earlier = contents(tmp_path / "raw").get(f"{stem}.csv") if (tmp_path / "raw").exists() else None
+    (logs / name).write_bytes(BAD[name])
+    (logs / "a.txt").write_text(LINE * 3)
+    done = parse_command(tmp_path, *options)
+    summary = summary_of(done)
+    assert (summary["files found"], summary["files skipped"], summary["messages written"]) == ("2", "1", "3")
+    [skipped] = re.findall("^skipped: (.*)$", done.stderr, re.MULTILINE)
+    assert f"logs/{name}" in skipped and ("of an earlier run stays." in skipped) == (earlier is not None)
+    assert contents(tmp_path / "raw").get(f"{stem}.csv") == earlier
+    assert (tmp_path / "raw/a.csv").read_text().count("\n") == 4
+
+
+def test_strict_and_nothing_to_write_are_errors(logs, tmp_path):
+    (logs / "b.txt.gz").write_bytes(BAD["cut.txt.gz"])
+    assert "logs/b.txt.gz is damaged" in parse_command(tmp_path, "--strict", check=False).stderr
+    assert not [*(tmp_path / "raw").glob("*.csv")]
+    (logs / "a.txt").unlink()
+    done = parse_command(tmp_path, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "logs/b.txt.gz is damaged" in done.stderr
+
+
+def test_a_file_that_may_not_be_read_is_skipped(logs, tmp_path):
+    (logs / "secret.txt").write_text(LINE)
+    (logs / "secret.txt").chmod(0)
+    rights = "-dac_override,-dac_read_search"
+    without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    done = parse_command(tmp_path, launcher=[*without, sys.executable])
+    assert "skipped: logs/secret.txt cannot be read: Permission denied." in done.stderr
+    assert summary_of(done)["messages written"] == "1"
+
+
+def test_a_line_of_600_mb_takes_little_memory(logs, tmp_path):
+    """It is cut while it is read."""
+    with gzip.open(logs / "b.txt.gz", "wb", 1) as file:
+        file.write(LINE.encode() + b"[2024-03-7 21:05:09] #c u: ")
+        for _ in range(600):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\n" + LINE.encode())
+    measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"])
+    assert summary_of(measured)["messages"] == "4" and summary_of(measured)["messages cut"] == "1"
+    assert int(measured.stdout) < 400  # MB; one short line takes 70

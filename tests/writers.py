@@ -11,6 +11,7 @@ from operator import attrgetter
 
 CHANNEL = "some_channel"
 START = datetime(2024, 3, 7, 15, 58, tzinfo=UTC)  # of the video; at +0800, midnight is two minutes away
+EVENING = 6 * 3600  # seconds to the end of the day, at +0100: ZNC begins another file, and tmi.js writes no days
 CHINA, BERLIN = timezone(timedelta(hours=8)), timezone(timedelta(hours=1))
 
 
@@ -162,6 +163,31 @@ def chatty(chat):
     written = [line for number, entry in enumerate(chat) for line in (heads.get(number), write(number, entry))]
     text = lines(written).replace("\n[", "\r\n[")
     return f"\ufeff{text}" if chat else lines([heads[0]])
+
+
+def znc(chat):
+    def write(entry):
+        return f"[{entry.when.astimezone(BERLIN):%H:%M:%S}] <{entry.login}> {entry.text}"
+
+    joined = "*** Joins: tiny_duck (tiny_duck@tiny_duck.tmi.twitch.tv)"
+    written = [write(entry) for entry in chat if entry.kind == "message" and entry.seconds < EVENING]
+    return lines(f"[{START.astimezone(BERLIN):%H:%M:%S}] {joined}" for _ in chat[:1]) + lines(written)
+
+
+def tmi_js(chat):
+    def write(entry):
+        said = {
+            "message": f"<{entry.login}>: {entry.text}",
+            "timeout": f"{entry.login} has been timed out for 600 seconds.",
+            "ban": f"{entry.login} has been banned.",
+            "clear": "Chat was cleared by a moderator.",
+            "deletion": f"{entry.login}'s message has been deleted.",
+        }
+        text = said.get(entry.kind)
+        return text and f"[{entry.when.astimezone(BERLIN):%H:%M}] info: [#{CHANNEL}] {text}"
+
+    start = f"[{START.astimezone(BERLIN):%H:%M}] info: Joined #{CHANNEL}"
+    return lines([start] * bool(chat)) + lines(write(entry) for entry in chat if entry.seconds < EVENING)
 
 
 def chat_downloader_text(chat):
@@ -393,6 +419,8 @@ class Writer:
     channel: str = CHANNEL  # what it says of it
     subs: bool = False  # whether what users typed with a sub stands apart from the sub
     moderation: bool = False  # whether it has timeouts and bans
+    within: int = 1 << 20  # the file ends so many seconds after START
+    clock: str = "%H:%M:%S"
 
 
 WRITERS = {
@@ -410,6 +438,10 @@ WRITERS = {
     ),
     "tcd": Writer(f"{CHANNEL}-{START:%Y-%m-%dT%H%M%SZ}.tcd", tcd, "tcd", "UTC", DISPLAY),
     "Chatty": Writer(f"#{CHANNEL}.log", chatty, "Chatty", "UTC", chatty_name, subs=True, moderation=True),
+    "ZNC": Writer("2024-03-07.log", znc, "ZNC", "+0100", channel="", within=EVENING),
+    "tmi.js": Writer(
+        "bot-2024-03-07.log", tmi_js, "tmi.js", "+0100", moderation=True, within=EVENING, clock="%H:%M:00"
+    ),
     "chat-downloader": Writer("log.txt", chat_downloader_text, "chat-downloader", "offset", DISPLAY, ""),
     "Chatterino": Writer(f"{CHANNEL}-2024-03-07.log", chatterino, "Chatterino", "+0100", subs=True, moderation=True),
     "old Chatterino": Writer(
@@ -453,9 +485,10 @@ def expected_rows(writer, chat):
     """Return the rows that a file should become."""
     rows = []
     for entry in chat:
-        if entry.kind == "message" or (entry.kind == "sub" and entry.text and writer.subs):
+        is_typed = entry.kind == "message" or (entry.kind == "sub" and entry.text and writer.subs)
+        if is_typed and entry.seconds < writer.within:
             local = entry.when.astimezone({"+0100": BERLIN}.get(writer.when, UTC))
-            when = f"{local:%Y-%m-%d %H:%M:%S}".split() if writer.when else ["", ""]
+            when = [f"{local:%Y-%m-%d}", f"{local:{writer.clock}}"] if writer.when else ["", ""]
             if writer.when == "offset":
                 when = ["2024-03-07" if "3-7-24" in writer.file else "", f"{hours(entry):0>8}"]
             rows.append([*when, writer.channel, writer.name(entry), entry.text])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
 from chatter.cli import InputError
-from chatter.logs.batch import UNTIMED, channel_name
+from chatter.logs.batch import SHARED, channel_name
 from chatter.logs.entries import parse_any_line
 from chatter.tokens.chat import channel_header
 
@@ -16,7 +16,7 @@ MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer on
 MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which can only be parsed whole
 # A log line begins with a time, perhaps after a date, then a name and : or >. Lines that people type do not.
 LOOKS_LOGGED = re.compile(
-    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*)?[^\w\s]*\s\W*\w+\W*[:>]\s.*"
+    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*|[^\w\s]*)\s\W*\w+\W*[:>]\s.*"
 )
 
 
@@ -39,7 +39,7 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
     warned = False
     for line in lines:
         kind, row = parse_any_line(line)
-        if kind in ("messages", UNTIMED):
+        if kind in ("messages", SHARED):
             _, _, channel, _, message = row
             hear(channel)
             yield message

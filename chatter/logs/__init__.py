@@ -3,17 +3,27 @@
 batch           the columns, a row, a batch: what every reader yields
 times           stamps, offsets and epoch times -> a date and a time
 file_names      channel, day and start of the video, from the name of a log
+notices         what Twitch writes about users: subscriptions, gifts, raids
+shared_chat     messages of other channels in a shared chat
 format          LineFormat and JsonFormat, and how a line is matched
 formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row
 folders         which files are logs, and which CSVs they become
 reading         files in chunks, many in parallel
+copies          logs that are copies of other logs
+long_lines      lines that contain a whole chat
 sessions        dates and times that the lines lack
-json_reader     JSON documents
+json_documents  JSON documents in a file: where each begins, and what it contains
+json_reader     readers of JSON documents
 text_reader     lines of text or of JSON
-tables          CSVs and TSVs of any program, read by column
+columns         which column of a table holds the messages, their users, ...
+table_syntax    delimiter, quotes and backslashes of a table
+table_times     dates and times in the cells of tables
+tables          CSVs and TSVs of any program, row by row or by column
 table_reader    tables of messages
 find_reader     which reader a file needs
-moderation      timeouts and bans, and the messages that led to them
+readers         the readers of all logs, and the logs that cannot be used
+moderation      timeouts, bans and deletions, and the messages that led to them
 filters         which messages are left out
+summary         what became of each log, printed at the end
 """

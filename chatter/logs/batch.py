@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 FIELDS = ["date", "time", "channel", "username", "message"]  # the columns of the CSVs
+# Clients append a blank and one of these invisible characters, as Twitch rejects repetitions.
+INVISIBLE_SUFFIXES = "\U000e0000\u034f"
 # Kinds of entries that are not written to the CSVs.
 UNNAMED = "entries without a user"
 EMPTY = "entries without text"
-UNTIMED = "messages without a time"
+SHARED = "from shared chats"  # messages that another channel of a shared chat has in its own log
+MODERATION = ("timeouts", "bans", "deletions")
+ROW_KINDS = ("messages", SHARED, *MODERATION)  # kinds of entries that have a row
 # The number of an entry in its file, its kind, and its FIELDS.
 Row = tuple[int, str, str, str, str, str, str]
 
@@ -28,7 +32,9 @@ class Batch:
     messages: pl.DataFrame  # columns `entry` (UInt32) and FIELDS, in order
     num_entries: int
     counts: Counter[str] = field(default_factory=Counter)  # of entries of each kind
-    events: list[Row] = field(default_factory=list)  # timeouts and bans whose user is known
+    # Timeouts, bans and deletions whose user is known. The message of a deletion is the deleted text or, from
+    # `read_events` of a reader that `deletes_by_id`, the id of the deleted message.
+    events: list[Row] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)  # entry -> line
     num_invalid: int = 0  # entries, or places in a JSON document, that are not UTF-8
     notes: set[str] = field(default_factory=set)  # warnings about times
@@ -38,8 +44,10 @@ class Reader(ABC):
     """Reads the files of one format."""
 
     has_moderation: bool  # whether the format has timeouts and bans
+    has_users: bool = True  # whether entries name their users
     has_logins: bool  # whether users are named by their logins, not by display names
     is_known: bool = True  # whether the file is in a known format
+    deletes_by_id: bool = False  # whether deletions name the id of a message, not its text
 
     @abstractmethod
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
@@ -48,6 +56,10 @@ class Reader(ABC):
     def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         """Yield batches with all events. Their `messages` may have only the columns `entry` and `channel`."""
         return self.read(path, progress)
+
+    def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
+        """Yield the ids of messages, columns `entry` and `id`, if this reader `deletes_by_id`."""
+        raise NotImplementedError
 
 
 def channel_name(channel: str) -> str:

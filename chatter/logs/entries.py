@@ -20,7 +20,7 @@ def parse_line(
 ) -> tuple[str, list[str] | None]:
     """Return the kind of a line and, for a message, or a timeout or ban of a user, its CSV row.
 
-    Values that the line does not have are "". IRC without tags has no time: its messages are of the kind UNTIMED.
+    Values that the line does not have are "".
 
     >>> parse_line("[2024-03-7 21:05:09] #channel user: hi: you")
     ('messages', ['2024-03-07', '21:05:09', 'channel', 'user', 'hi: you'])
@@ -55,7 +55,7 @@ def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[s
     return kind, row
 
 
-def load_json(line: str) -> Any:
+def load_json(line: str | bytes) -> Any:
     """Return the value of a line of JSON, or None if the line is not JSON."""
     try:
         return json.loads(line)

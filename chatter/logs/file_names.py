@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-DAY = r"(?P<date>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))"
+from chatter.logs.times import DATE, padded_date
+
+DAY = rf"(?P<date>{DATE})(?![0-9])"
 FILE_NAMES = [
     # TwitchDownloader; its day may be local or UTC
     r"\[(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})-(?P<year>[0-9]{2})\] (?P<channel>\w+) - .*",
@@ -17,10 +19,13 @@ FILE_NAMES = [
     # Chatty: #channel, or 2021-03-05_#channel
     rf"(?:{DAY}_)?#(?P<channel>\w+).*",
     # Chatterino, and names that people choose: channel-2021-03-05
-    rf"#?(?P<channel>\w+?)[-_. ]{DAY}(?![0-9]).*",
-    rf"{DAY}(?![0-9]).*",
+    rf"#?(?P<channel>\w+?)[-_. ]{DAY}.*",
+    rf"{DAY}.*",
 ]
-FOLDER = r"(?P<channel>\w+) chatlog"  # OverRustle's: Channel chatlog/January 2018/2018-01-05.txt
+FOLDERS = [
+    r"(?P<channel>\w+) chatlog",  # OverRustle: Channel chatlog/January 2018/2018-01-05.txt
+    r"#(?P<channel>\w+)",  # ZNC: #channel/2018-01-05.log
+]
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,10 @@ def parse_file_name(path: Path) -> NameFacts:
             facts = {name: text for name, text in found.groupdict().items() if text}
             break
     for folder in path.parts[-3:-1]:
-        if "channel" not in facts and (found := re.fullmatch(FOLDER, folder, re.ASCII)):
-            facts["channel"] = found["channel"]
-    date = facts.get("date", "")
+        for pattern in FOLDERS:
+            if "channel" not in facts and (found := re.fullmatch(pattern, folder, re.ASCII)):
+                facts["channel"] = found["channel"]
+    date = padded_date(facts.get("date", ""))
     if "year" in facts:
         date = f"20{facts['year']}-{int(facts['month']):02}-{int(facts['day']):02}"
     start = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, option_of, positive_int
 from chatter.files import read_text
+from chatter.logs.batch import INVISIBLE_SUFFIXES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,11 +29,14 @@ BOTS = frozenset(
 )
 TIMEOUT_LINES = 100  # lines of the channel before a timeout that probably contain its reason
 COMMAND = r"^!\w"
-LINK = r"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:com|gg|net|org|tv)\b|\b[\w-]+\.[a-z]{2,}/\S"
-MENTION = r"\B@\w+"
-INVISIBLE_SUFFIXES = (
-    "\U000e0000\u034f"  # invisible; clients append a blank and one of these, as Twitch rejects repetitions
+# Ends of web addresses that are not words of English, as some people type "nice.so" for "nice. so".
+DOMAINS = (
+    "com net org tv gg edu gov mil biz xyz eu ae ar au bg bo br ca cc ch cl cn cr cz de dk ec ee es fi fm fr gr "
+    "hk hr hu ie il io ir jp ke kr kz lt lu lv ly md mx ng nl nz pk pl pt qa ro rs ru sa se sg sk th tk tr tw ua "
+    "uk uy ve vn za"
 )
+LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
+MENTION, MENTIONS = r"\B@\w+", re.compile(r"(?<!\w)(?:@\w+)+")  # the latter for @several@users
 MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
@@ -69,6 +73,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
     A file has names on separate lines or between commas; # begins a comment. Raises InputError for an invalid name.
     """
     path = Path(name_or_file)
+    refuse_ambiguous(name_or_file)
     if path.is_file():
         lines = {f"{path}:{number}": line for number, line in enumerate(read_text(path).splitlines(), 1)}
     elif re.fullmatch(r"[@\w,]+", name_or_file):
@@ -88,11 +93,19 @@ def read_users(name_or_file: str) -> frozenset[str]:
     return frozenset(users)
 
 
+def refuse_ambiguous(names: str) -> None:
+    """Raise InputError if one of the names, separated by commas, may also mean a file in the working directory."""
+    for name in names.split(","):
+        if re.fullmatch(r"\w+", name) and (file := next(filter(Path.is_file, (Path(name), Path(f"{name}.txt"))), None)):
+            raise InputError(f"{name} may be a user or a file. Write @{name} for the user, or ./{file} for the file.")
+
+
 # Option (with _ for -) -> filter. A message that several filters leave out is counted by the first of them.
 FILTERS = {
     "exclude_users": Filter(
         "from excluded users",
-        "messages of these users, or of the users in a file: one a line or separated by commas, with # comments",
+        "messages of these users, or of the users in a file: one a line or separated by commas, with # comments; if a "
+        "name is also the name of a file, write @name or ./name",
         lambda users, messages, log: messages["user"].is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
@@ -110,7 +123,7 @@ FILTERS = {
     "drop_moderated": Filter(
         "moderated",
         f"messages of users in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
-        "ban before it, in the same log",
+        "ban before it, in the same log, and single messages that were deleted",
         lambda _, messages, log: log.moderation.covers(messages),
     ),
     "min_user_messages": Filter(
@@ -166,15 +179,21 @@ def filter_messages(
 
 def mask_mentions(messages: pl.DataFrame) -> pl.DataFrame:
     """Write @user in place of each @name."""
-    return messages.with_columns(messages["message"].str.replace_all(MENTION, "@user"))
+    text = messages["message"]
+    several = {each: MENTIONS.sub(mask_each, each) for each in text.filter(text.str.contains(rf"{MENTION}@"))}
+    return messages.with_columns(text.replace(several).str.replace_all(MENTION, "@user"))
+
+
+def mask_each(found: re.Match) -> str:
+    return "@user" * found[0].count("@")
 
 
 def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Remove the invisible suffix of messages, and the blank before it; count the messages that had one."""
+    """Remove the invisible suffixes of messages, and the blanks before them; count the messages that had any."""
     text = messages["message"]
     first, second = (text.str.ends_with(suffix) for suffix in INVISIBLE_SUFFIXES)
     if num_suffixed := (first | second).sum():
-        messages = messages.with_columns(text.str.replace(f" ?[{INVISIBLE_SUFFIXES}]$", ""))
+        messages = messages.with_columns(text.str.replace(f"(?: ?[{INVISIBLE_SUFFIXES}])+$", ""))
     return messages, num_suffixed
 
 

@@ -14,11 +14,14 @@ from chatter.logs.format import LineFormat
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
 from chatter.logs.json_reader import find_json_reader
 from chatter.logs.reading import read_head
-from chatter.logs.table_reader import TableReader
-from chatter.logs.tables import COLUMNS, find_columns, read_header
+from chatter.logs.table_reader import find_table_reader, is_table
 from chatter.logs.text_reader import TextReader
+from chatter.logs.times import DATE
 
 JSON_BEGIN = re.compile(r"\s*(?:\{|\[\s*(?:\{|\]))")  # does not match text that begins with a stamp: [2024-...
+# What other programs write before a message: a stamp, the name of a user, a channel; and in place of a user, a level.
+STRUCTURE = re.compile(rf"\W{{0,3}}(?:{DATE}|[0-9]{{1,2}}:[0-5][0-9]\b|<[^<>\s]+>|\[#\w+\])")
+LEVELS = frozenset("trace debug info warn warning error fatal critical".split())
 FIRST_LINES = 100  # of a file, from which its format is detected
 
 
@@ -29,11 +32,8 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
     """
     names, head = parse_file_name(path), read_head(path)
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
-    if re.search(r"\.[ct]sv(?:\.gz)?$", path.name, re.IGNORECASE):
-        wanted = {key: [name, *COLUMNS[key]] if (name := (columns or {}).get(key)) else COLUMNS[key] for key in COLUMNS}
-        found = find_columns(read_header(path)[0], wanted)
-        if "message" in found:
-            return TableReader(wanted, names, "username" in found)
+    if is_table(path) and (reader := find_table_reader(path, names, columns or {})):
+        return reader
     first_lines = [line.rstrip("\r") for line in text.split("\n")]
     entries = [] if text.lstrip().startswith("[") else [load_json(line) for line in first_lines if line.startswith("{")]
     entries = [entry for entry in entries if find_json_format(entry)]
@@ -49,20 +49,33 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
 def choose_formats(first_lines: Iterable[str]) -> Sequence[LineFormat]:
     """Return the formats to try for a file: the one that its first lines match, then all others that stand alone.
 
-    Return an empty list if the lines are in no known format.
+    That is the format that matches the most lines without leaving structure in their messages; if several do, the one
+    that matches the most lines, or the first of these. Return an empty list if the lines are in no known format.
     """
     lines = [line for line in first_lines if line.strip()][:FIRST_LINES]
     if not lines:
         return STAND_ALONE
-    num_known = {}  # format -> number of lines that match it
+    fits = {}  # format -> number of lines that it matches without leaving structure, and of all that it matches
     for line_format in AUTOMATIC_FORMATS.values():
         if any(map(line_format.match_start, lines)):
             return order_formats(line_format)
-        num_known[line_format] = sum(any(each.fullmatch(line) for _, each in line_format.compiled) for line in lines)
-        if line_format.stands_alone and num_known[line_format] == len(lines):
+        matches = [found for line in lines if (found := match_first(line, line_format))]
+        fits[line_format] = len(matches) - sum(map(has_structure, matches)), len(matches)
+        if line_format.stands_alone and fits[line_format][0] == len(lines):
             break
-    best = max(num_known, key=num_known.get)  # on a tie, the first
-    return order_formats(best) if num_known[best] else []
+    best = max(fits, key=fits.get)  # on a tie, the first
+    return order_formats(best) if fits[best][1] else []
+
+
+def match_first(line: str, line_format: LineFormat) -> re.Match | None:
+    """Match a line with the first pattern of a format that matches."""
+    return next((found for _, pattern in line_format.compiled if (found := pattern.fullmatch(line))), None)
+
+
+def has_structure(found: re.Match) -> bool:
+    """Return whether a matched line has a message that begins like a line of a log, or a user who is a level."""
+    groups = found.groupdict("")
+    return groups.get("username", "").lower() in LEVELS or bool(STRUCTURE.match(groups.get("message", "")))
 
 
 def order_formats(first: LineFormat) -> list[LineFormat]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -71,11 +72,16 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
 
 
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Map each log to the path of its CSV below `output_dir`. Raises InputError if two logs or other files collide."""
+    """Map each log to the path of its CSV below `output_dir`.
+
+    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv. Raises InputError if other files collide.
+    """
     csv_paths = {}
     for log in logs:
         name = LOG_NAME.fullmatch(log.name)["stem"]
         csv_path = log.relative_to(logs_dir).with_name(f"{name}.csv")
+        if csv_path in csv_paths:
+            csv_path = csv_path.with_name(f"{log.name}.csv")
         if csv_path in csv_paths:
             raise InputError(
                 f"{csv_paths[csv_path]} and {log} would both become {output_dir / csv_path}. Rename one of them."
@@ -115,9 +121,10 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def is_ours(csv_path: Path) -> bool:
-    """Return whether a file has the header that parse_logs.py writes."""
-    with csv_path.open("rb") as file:
+    """Return whether a file can be read and has the header that parse_logs.py writes."""
+    with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
         return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") == ",".join(FIELDS)
+    return False
 
 
 def read_log_of_csv(output_dir: Path) -> dict[str, str]:
@@ -138,6 +145,29 @@ def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collect
         if is_gone and (output_dir / name).is_file():
             stale.append(output_dir / name)
     return sorted(stale)
+
+
+def find_repeated(
+    output_dir: Path, log_of_csv: Mapping[str, str], csv_paths: Mapping[Path, Path], copies: Mapping[Path, Path]
+) -> dict[Path, Path]:
+    """Map each CSV of an earlier run to the log whose messages are in another CSV now.
+
+    Such a log is one of `copies`, or had a different name for its CSV, because of another log beside it.
+    """
+    originals = {str(log.absolute()): log for log in csv_paths}
+    originals |= {str(copy.absolute()): original for copy, original in copies.items()}
+    written = {csv_path.as_posix() for csv_path in csv_paths.values()}
+    names = [name for name, source in log_of_csv.items() if source in originals and name not in written]
+    return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
+
+
+def settle_earlier(csv_path: Path, delete: bool) -> str:
+    """Keep or delete the CSV that an earlier run made of a log that was skipped; return a sentence about it, or ""."""
+    if not (csv_path.is_file() and is_ours(csv_path)):
+        return ""
+    if delete:  # it may contain messages of the users who are to be left out now
+        csv_path.unlink()
+    return f" {csv_path} of an earlier run {'was deleted' if delete else 'stays'}."
 
 
 def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:

@@ -9,8 +9,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from chatter.logs.batch import UNTIMED
-from chatter.logs.times import clock_time, irc_time, offset_seconds, offset_time
+from chatter.logs.batch import ROW_KINDS, SHARED
+from chatter.logs.notices import OWN_NOTICE, PERHAPS_NOTICE
+from chatter.logs.shared_chat import is_shared
+from chatter.logs.times import DATE, clock_time, irc_time, offset_seconds, offset_time, padded_date
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,13 +25,16 @@ class LineFormat:
     """A format of lines: patterns for each kind of line and, for speed, one that polars can match."""
 
     # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
-    # `tags` (of IRC) in place of date and time.
+    # `tags` (of IRC, with or without a time) in place of date and time. One for deletions has the deleted text as
+    # `message`. Each pattern takes a time that is linear in the length of the line, whatever the line is.
     patterns: Sequence[Pattern]
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
     # all FIELDS in order, given the first four words of the line and the rest of it.
     plain: str
     columns: Callable[[Sequence[pl.Expr]], list[pl.Expr]] | None = None
     unless: str | None = None
+    # What every line begins with, with the groups `date` or `time`. A line without line breaks is split at its stamps.
+    stamp: str | None = None
     # Tried on lines that match no pattern of any format of the file.
     others: Pattern | None = None
     # Matches every line about a timeout or a ban, and few others. None if the format has no such lines.
@@ -41,7 +46,9 @@ class LineFormat:
     clock: str = "UTC"  # or "local", or "offset" into the video
     # The line that begins a session, with the groups `date` and `zone` (+0100; may be unmatched).
     session_start: str | None = None
-    # Whether a session goes on after midnight without a line about the new day. Needs times with seconds, hh:mm:ss.
+    # The line that ends a session, with the groups `date` and `time`.
+    session_end: str | None = None
+    # Whether a session goes on after midnight without a line about the new day.
     rolls_over: bool = False
     display_names: bool = False  # whether lines have display names, which may differ from logins
     on_request: bool = False  # whether only --format selects it, because its lines look like any text
@@ -53,6 +60,10 @@ class LineFormat:
     def match_start(self, line: str) -> re.Match | None:
         """Match a line that begins a session."""
         return re.fullmatch(self.session_start, line) if self.session_start else None
+
+    def match_end(self, line: str) -> re.Match | None:
+        """Match a line that ends a session."""
+        return re.fullmatch(self.session_end, line) if self.session_end else None
 
     @cached_property
     def compiled(self) -> list[tuple[str, re.Pattern]]:
@@ -87,23 +98,12 @@ class JsonFormat:
 
 
 # Parts of patterns.
-DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01])"
 CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 UTC_STAMP = rf"\[(?P<date>{DATE}) (?P<time>{CLOCK})(?:\.[0-9]{{1,9}})? UTC\] "
 NAME = r"[^\s:]+"  # names contain no blank and no colon, so "user: @x has been banned" is a message
 PUNCTUATION = r"!-/:;=?@\[-^`{-~"
 # A name after the marks of a moderator, a subscriber, ...: punctuation that no name begins with.
 MARKED_NAME = rf"[{PUNCTUATION}]*(?P<username>[^\s<>{PUNCTUATION}][^\s<>()]*)"
-# Several programs write events like messages of a user, and begin their text with the user's name. A display name
-# that is not in Latin letters differs from the login before it.
-OWN_NAME = r"(?iu:(?P=username))"
-NOTICE_WORDS = (
-    "(?:subscribed (?:at|with) |gifted a |is gifting [0-9]|converted from |is continuing the |is paying forward |"
-    "watched [0-9])"
-)
-OWN_NOTICE = rf"\d+ raiders from {OWN_NAME} have joined!|(?:{OWN_NAME}|\S*[^\0-\x7f]\S*) {NOTICE_WORDS}"
-PERHAPS_NOTICE = f"have joined!|{NOTICE_WORDS}"
-NOTICE = re.compile(rf"(?P<name>\S+) {NOTICE_WORDS}|[0-9]+ raiders from (?P<raider>\S+) have joined!")
 
 
 def user_message_lines(stamp: str) -> dict[str, Any]:
@@ -111,17 +111,12 @@ def user_message_lines(stamp: str) -> dict[str, Any]:
     return {
         "patterns": [
             ("messages", rf"{stamp}(?P<username>{NAME}):(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
-            ("notices", rf"{stamp}{NAME}: .*"),
+            ("notices", rf"{stamp}(?P<username>{NAME}): {OWN_NOTICE}.*"),
         ],
         "plain": rf"^{stamp}(?P<username>{NAME}): (?P<message>.*)$",
+        "stamp": stamp or None,
         "unless": PERHAPS_NOTICE,
     }
-
-
-def is_notice(text: str, *names: str) -> bool:
-    """Return whether Twitch wrote a text for the user with these `names`: a subscription, a gift, a raid."""
-    found = NOTICE.match(text)
-    return bool(found) and (found["name"] or found["raider"]).lower() in {name.lower() for name in names}
 
 
 def read_offset(entry: Mapping[str, Any]) -> float:
@@ -145,17 +140,13 @@ def match_line(line: str, formats: Sequence[LineFormat]) -> tuple[LineFormat | N
 
 def fill_row(line_format: LineFormat | None, kind: str, groups: dict[str, str]) -> tuple[str, list[str] | None]:
     """Return the kind and the CSV row of a line from the result of `match_line`."""
-    if not groups.get("username"):
+    if not groups.get("username") or kind not in ROW_KINDS:
         return kind, None
-    date, time = groups.get("date", ""), groups.get("time", "")
+    date, time = padded_date(groups.get("date", "")), groups.get("time", "")
     if "tags" in groups:
-        if not (stamp := irc_time(groups["tags"])):
-            if kind != "messages":
-                return kind, None
-            kind = UNTIMED
-        date, time = stamp or ["", ""]
-    elif date:
-        date = f"{date[:8]}{date[8:]:0>2}"
+        date, time = irc_time(groups["tags"]) or ["", ""]
+        if kind == "messages" and is_shared(groups["tags"]):
+            kind = SHARED
     time = clock_or_offset(time, line_format, date)
     return kind, [date, time, groups.get("channel", ""), groups["username"], groups.get("message", "")]
 

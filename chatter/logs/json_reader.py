@@ -1,56 +1,67 @@
-"""JSON documents: an array of entries, alone or below a key of an object."""
+"""Readers of JSON documents: arrays of entries, alone or below a key of an object."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import ijson
 import polars as pl
 
-from chatter.logs.batch import FIELDS, UNTIMED, Batch, Reader
-from chatter.logs.entries import find_json_format, gather_facts, parse_json
+from chatter.logs.batch import FIELDS, MODERATION, Batch, Reader
+from chatter.logs.entries import parse_json
 from chatter.logs.file_names import NameFacts
-from chatter.logs.format import NO_FACTS, DocumentFacts
+from chatter.logs.format import DocumentFacts
+from chatter.logs.json_documents import Document, read_document, split_documents
 from chatter.logs.reading import BlockFile, read_blocks
 from chatter.logs.sessions import OFFSETS
 
-CONTAINERS = ("comments", "messages")  # keys whose value may be the array of entries
-FIRST_ENTRIES = 1000  # of a document, from which its facts are gathered
 BATCH_ENTRIES = 5000
 SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)  # of the messages in a batch
 
 
 @dataclass
 class JsonReader(Reader):
-    """Reads a JSON document. A document without chat counts as one unreadable entry."""
+    """Reads JSON documents, one after the other. One that contains no chat counts as one unreadable entry."""
 
-    prefix: str = ""  # of the entries, as ijson names them; "" if the document contains no chat
-    facts: DocumentFacts = NO_FACTS
+    channel: str = ""  # of documents that name none
+    documents: dict[int, Document] = field(default_factory=dict)  # of the file, as far as it was read before
+    is_known: bool = False
     has_moderation: bool = True
     has_logins: bool = True
 
-    def __post_init__(self) -> None:
-        self.is_known = bool(self.prefix)
-
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        if not self.is_known:
-            yield parse_entries([(0, None)], self.facts)
-            progress(path.stat().st_size)
+        first, was_known = 0, True  # the number of the next entry
+        for number, blocks in enumerate(split_documents(read_blocks(path, progress))):
+            document, head = self.documents.get(number), []
+            if not document:
+                document, head = read_document(blocks, self.channel)
+            self.has_moderation &= document.has_moderation
+            self.has_logins &= document.has_logins
+            if document.prefix:
+                for batch in read_batches(BlockFile(chain(head, blocks)), document, first):
+                    first += batch.num_entries
+                    yield batch
+            elif was_known and not document.is_known:  # what follows may be more of the same document
+                yield parse_entries([(first, None)], document.facts)
+                first += 1
+            was_known = document.is_known
+
+
+def read_batches(file: BlockFile, document: Document, first: int) -> Iterator[Batch]:
+    """Yield the entries of a document, numbered from `first` on."""
+    entries = enumerate(read_entries(file, document.prefix), first)
+    while True:
+        some = [*islice(entries, BATCH_ENTRIES)]
+        batch = parse_entries(some, document.facts)
+        batch.num_invalid, file.num_invalid = file.num_invalid, 0
+        yield batch
+        if len(some) < BATCH_ENTRIES:
             return
-        file = BlockFile(path, progress)
-        entries = enumerate(read_entries(file, self.prefix))
-        while True:
-            some = [*islice(entries, BATCH_ENTRIES)]
-            batch = parse_entries(some, self.facts)
-            batch.num_invalid, file.num_invalid = file.num_invalid, 0
-            yield batch
-            if len(some) < BATCH_ENTRIES:
-                return
 
 
 def read_entries(file: BlockFile, prefix: str) -> Iterator[Any]:
@@ -71,45 +82,22 @@ def parse_entries(entries: Iterable[tuple[int, Any]], facts: DocumentFacts) -> B
             rows.append((number, *row))
         elif kind == "unreadable lines":
             unreadable[number] = ""
-        elif row and kind != UNTIMED:
+        elif kind in MODERATION and row:
             events.append((number, kind, *row))
     messages = pl.DataFrame(rows, SCHEMA, orient="row")
     notes = {OFFSETS} if rows and facts.by_offset and not facts.start else set()
     return Batch(messages, counts.total(), counts, events, unreadable, notes=notes)
 
 
-def moderation_and_logins(entries: Iterable[Any]) -> tuple[bool, bool]:
-    """Return whether the formats of entries have timeouts and bans, and whether all users are named by login."""
-    known = [(entry, json_format) for entry in entries if (json_format := find_json_format(entry))]
-    has_moderation = any(json_format.has_moderation for _, json_format in known)
-    return has_moderation, all(json_format.has_login(entry) for entry, json_format in known)
-
-
 def find_json_reader(path: Path, names: NameFacts) -> JsonReader:
-    """Return the reader of a JSON document, from its first entries and the keys around them."""
-    keys = ("streamer", "video")
-    found = {prefix: ijson.sendable_list() for prefix in (*keys, "item", *(f"{key}.item" for key in CONTAINERS))}
-    parsers = {prefix: ijson.items_coro(items, prefix, use_float=True) for prefix, items in found.items()}
-
-    prefix = ""
-
-    def prefix_with_entries() -> str:
-        return next((each for each in found if each not in keys and found[each]), "")
-
-    try:
-        for block, _ in read_blocks(path, lambda num_bytes: None):
-            for parser in parsers.values():
-                parser.send(block)
-            prefix = prefix or prefix_with_entries()
-            if prefix and len(found[prefix]) >= FIRST_ENTRIES:
-                if prefix != "comments.item" or found["streamer"] or found["video"]:
-                    break
-                parsers = {key: parser for key, parser in parsers.items() if key in keys}
-    except ijson.JSONError:
-        pass
-    prefix = prefix or prefix_with_entries()
-    document = {key: found[key][0] for key in keys if found[key]}
-    first = found[prefix][:FIRST_ENTRIES] if prefix else []
-    if not any(map(find_json_format, first)):
-        return JsonReader()
-    return JsonReader(prefix, gather_facts(document, first, names.channel), *moderation_and_logins(first))
+    """Return the reader of JSON documents, from the first that has entries."""
+    reader = JsonReader(names.channel)
+    for number, blocks in enumerate(split_documents(read_blocks(path, lambda num_bytes: None))):
+        document, _ = read_document(blocks, names.channel)
+        reader.documents[number] = document
+        reader.is_known |= document.is_known
+        reader.has_moderation &= document.has_moderation
+        reader.has_logins &= document.has_logins
+        if document.prefix:
+            break
+    return reader

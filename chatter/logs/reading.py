@@ -1,10 +1,11 @@
-"""Read log files in chunks of whole lines or in blocks, and many files in parallel."""
+"""Read log files in UTF-8, in chunks of whole lines or in blocks, and many files in parallel."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,73 +16,110 @@ from typing import IO, Any
 from chatter.cli import InputError
 from chatter.files import text_encoding
 
-HEAD_BYTES = 1 << 16  # of a log, from which its encoding and its format are detected
+HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster
+LINE_BYTES = 4 << 20  # bounds memory; no message is nearly as long
 BLOCK_BYTES = 1 << 16  # of JSON: larger ones take longer to read
+CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a UTF-8 character after its first one
+
+
+class UnreadableLog(InputError):
+    """An error with one log, which does not stop the work on the others."""
+
+
+class FromUtf16(io.RawIOBase):
+    """A stream in UTF-16 as UTF-8. What is not valid in UTF-16 becomes bytes that are not valid in UTF-8."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.left = stream, b""
+        self.decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        while not self.left and (block := self.stream.read(BLOCK_BYTES)):
+            self.left = self.decoder.decode(block).encode("utf-8", "surrogatepass")
+        if not self.left and self.decoder.getstate()[0]:  # half a character at the end
+            self.decoder.reset()
+            self.left = b"\xff"
+        size = min(len(buffer), len(self.left))
+        buffer[:size], self.left = self.left[:size], self.left[size:]
+        return size
 
 
 @contextlib.contextmanager
 def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Open a log, gzipped or not, whatever its name is. Yield the file, and its unpacked content.
+    """Open a log, gzipped or not, whatever its name is. Yield the file, and its unpacked content in UTF-8.
 
-    Raises InputError if a .gz file is damaged, also while it is read.
+    UTF-16 with a byte order mark is converted; other bytes stay as they are. Raises UnreadableLog if the file cannot be
+    read or a .gz file is damaged, also later while it is read.
     """
     try:
         with log_path.open("rb") as file:
             is_gzipped = file.read(3) == b"\x1f\x8b\x08" or log_path.name.lower().endswith(".gz")
             file.seek(0)
             log = gzip.GzipFile(fileobj=file) if is_gzipped else file
-            yield file, log
+            is_utf16 = text_encoding(log.read(2)) == "utf-16"
+            log.seek(0)
+            yield file, io.BufferedReader(FromUtf16(log)) if is_utf16 else log
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
+        raise UnreadableLog(
             f"{log_path} is damaged ({error}). Unpack as much of it as possible by hand, or remove it."
+        ) from error
+    except OSError as error:
+        raise UnreadableLog(
+            f"{log_path} cannot be read: {error.strerror or error}. Correct this, or move the file away."
         ) from error
 
 
-def read_head(log_path: Path) -> bytes:
-    """Return the first HEAD_BYTES bytes of a log."""
+def read_head(log_path: Path, num_bytes: int = HEAD_BYTES) -> bytes:
+    """Return the first bytes of a log, in UTF-8."""
     with open_log(log_path) as (_, log):
-        return log.read(HEAD_BYTES)
-
-
-def refuse_utf16(log_path: Path, head: bytes) -> None:
-    """Raise InputError if a log that begins with `head` is in UTF-16."""
-    if text_encoding(head) == "utf-16":
-        raise InputError(f"{log_path} is in UTF-16. Save it in UTF-8.")
+        return log.read(num_bytes)
 
 
 def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Yield a log in chunks of whole lines; call `progress` with the bytes of the file that each took.
 
-    Raises InputError if a .gz file is damaged, if a log is in UTF-16, or if its lines end with \\r alone.
+    Lines of more than LINE_BYTES may be cut. Raises UnreadableLog as `open_log` does, and if the lines end with \\r
+    alone.
     """
+    head = read_head(log_path)
+    if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
+        raise UnreadableLog(
+            f"the lines of {log_path} end with a carriage return alone. Convert the file, for example with "
+            f"tr '\\r' '\\n' < old.txt > new.txt."
+        )
     with open_log(log_path) as (file, log):
-        head = log.read(HEAD_BYTES)
-        refuse_utf16(log_path, head)
-        if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
-            raise InputError(
-                f"the lines of {log_path} end with a carriage return alone. Convert the file, for example with "
-                f"tr '\\r' '\\n' < old.txt > new.txt."
-            )
-        log.seek(0)
         position = 0
         while chunk := log.read(CHUNK_BYTES):
-            chunk += log.readline()
+            chunk += read_line_end(log)
             yield chunk if position else chunk.removeprefix(codecs.BOM_UTF8)
             progress(file.tell() - position)
             position = file.tell()
 
 
+def read_line_end(log: IO[bytes]) -> bytes:
+    """Read the rest of a line, and return its first LINE_BYTES bytes."""
+    end = rest = log.readline(LINE_BYTES)
+    while len(rest) == LINE_BYTES and not rest.endswith(b"\n"):
+        rest = log.readline(LINE_BYTES)
+    if end is rest:
+        return end
+    whole = end.rstrip(CONTINUATION)  # without the character that was cut
+    return (whole[:-1] if whole[-1:] >= b"\xc0" else whole) + b"\n"
+
+
 def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tuple[bytes, int]]:
     """Yield a file in blocks of UTF-8, split anywhere, each with the number of places that were not UTF-8.
 
-    Bytes that are not UTF-8 become U+FFFD. `progress` and errors are as in `read_chunks`.
+    Bytes that are not UTF-8 become U+FFFD. `progress` and errors are as in `open_log`.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     with open_log(log_path) as (file, log):
         position = 0
         while block := log.read(BLOCK_BYTES):
-            refuse_utf16(log_path, b"" if position else block)
             text = decoder.decode(block)
             yield text.encode(), text.count("\ufffd") - block.count("\ufffd".encode())
             progress(file.tell() - position)
@@ -91,16 +129,20 @@ def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tup
 
 
 class BlockFile:
-    """A file object for ijson that reads the blocks of `read_blocks`."""
+    """A file object for ijson that reads blocks of `read_blocks`."""
 
-    def __init__(self, log_path: Path, progress: Callable[[int], None]):
-        self.blocks = read_blocks(log_path, progress)
+    def __init__(self, blocks: Iterator[tuple[bytes, int]]):
+        self.blocks = blocks
         self.num_invalid = 0  # places that were not in UTF-8
 
     def read(self, size: int) -> bytes:
         """Return the next block, ignoring `size`; b"" at the end, or if `size` is 0."""
-        block, num_invalid = next(self.blocks, (b"", 0)) if size else (b"", 0)
-        self.num_invalid += num_invalid
+        block = b""
+        while size and not block:  # an empty block would be the end
+            block, num_invalid = next(self.blocks, (None, 0))
+            self.num_invalid += num_invalid
+            if block is None:
+                return b""
         return block
 
 
@@ -110,19 +152,21 @@ class Cancelled(Exception):
 
 def map_logs(
     description: str, function: Callable, calls: dict[Path, tuple], jobs: int, num_reads: int = 1
-) -> dict[Path, Any]:
+) -> tuple[dict[Path, Any], dict[Path, str]]:
     """Call `function(log, *arguments, progress)` for each log in `jobs` threads, with a progress bar in bytes.
 
-    `calls` maps each log to its arguments; the result maps each log to what the function returned. `num_reads` says
-    how often the function reads its log. Threads are enough, as polars does most of the work and releases the GIL.
+    `calls` maps each log to its arguments. Return what the function returned for each log, and the errors of the logs
+    for which it raised UnreadableLog; any other error ends the work. `num_reads` says how often the function reads its
+    log. Threads are enough, as polars does most of the work and releases the GIL.
     """
     from tqdm import tqdm
 
-    size = num_reads * sum(log.stat().st_size for log in calls)
+    sizes = {log: log.stat().st_size if log.exists() else 0 for log in calls}
     lock, is_cancelled = Lock(), False
+    unreadable = {}
     with (
-        tqdm(desc=description, total=size, unit="B", unit_scale=True, disable=None) as bar,
-        ThreadPoolExecutor(min(jobs, len(calls))) as pool,
+        tqdm(desc=description, total=num_reads * sum(sizes.values()), unit="B", unit_scale=True, disable=None) as bar,
+        ThreadPoolExecutor(max(min(jobs, len(calls)), 1)) as pool,
     ):
 
         def progress(num_bytes: int) -> None:
@@ -131,14 +175,19 @@ def map_logs(
             if is_cancelled:
                 raise Cancelled
 
+        def call(log: Path) -> Any:
+            try:
+                return function(log, *calls[log], progress)
+            except UnreadableLog as error:
+                unreadable[log] = str(error)
+
         # The largest first, so that no large one is left for the end.
-        order = sorted(calls, key=lambda log: log.stat().st_size, reverse=True)
-        futures = {log: pool.submit(function, log, *calls[log], progress) for log in order}
+        futures = {log: pool.submit(call, log) for log in sorted(calls, key=sizes.get, reverse=True)}
         try:
             done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()  # raises the error, if there is one
-            return {log: futures[log].result() for log in calls}
+            return {log: futures[log].result() for log in calls if log not in unreadable}, unreadable
         finally:
             is_cancelled = True
             pool.shutdown(cancel_futures=True)

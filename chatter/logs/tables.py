@@ -1,60 +1,102 @@
-"""CSVs and TSVs of messages from any program, read by column."""
+"""CSVs and TSVs: all values row by row, or some columns fast."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.files import text_encoding
 from chatter.logs.batch import FIELDS, channel_name
-from chatter.logs.reading import open_log, read_head
+from chatter.logs.columns import COLUMNS, find_columns
+from chatter.logs.reading import UnreadableLog, open_log, read_chunks
+from chatter.logs.table_syntax import TableHead, TableSyntax, num_swallowed, read_table_head
 
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
-# Field -> the names of columns that contain it, in lower case. The first that a table has is taken.
-COLUMNS = {
-    "message": ("message", "text", "body", "contents", "content", "msg"),
-    "username": ("username", "user", "user_name", "login", "author", "author_name", "name", "nick", "display_name"),
-    "channel": ("channel", "channel_name", "streamer"),
-    "date": ("date", "day"),
-    "time": ("timestamp", "created_at", "datetime", "time", "time_in_seconds", "time_text"),
-}
+READ_ROWS = 10_000  # at a time
+OUR_ROW = re.compile(r"\d{4}-\d\d-\d\d,\d\d:\d\d:\d\d,")
 
 
-def parse_names(text: str) -> dict[str, str]:
-    """Parse an option such as message=Text,username=Who: field -> column. Raises argparse.ArgumentTypeError."""
-    names = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in text.split(","))
-    if not all(names.values()) or not names.keys() <= COLUMNS.keys():
-        raise argparse.ArgumentTypeError(f"must be like message=Text,username=Who; fields: {', '.join(COLUMNS)}")
-    return names
+def read_rows(
+    csv_path: Path, head: TableHead, progress: Callable[[int], None]
+) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    """Yield the rows below the header in lists, each with the numbers of their first lines, counted from 0.
+
+    A blank line is a row without values. `progress` is as in `read_chunks`. Raises UnreadableLog as `read_chunks` does,
+    if the table is not in UTF-8, and if a quote is never closed.
+    """
+    lines = chain.from_iterable(read_text(csv_path, progress))
+    if not head.syntax.quotes:
+        rows, first = map(head.syntax.split, islice(lines, 1, None)), 1
+        while some := [*islice(rows, READ_ROWS)]:
+            yield range(first, first + len(some)), some
+            first += len(some)
+        return
+    reader = head.syntax.read(lines)
+    next(reader, None)
+    while True:
+        first = reader.line_num
+        try:
+            some = [*islice(reader, READ_ROWS)]
+        except csv.Error:
+            raise unclosed_quote(csv_path, first + 1, "many") from None
+        if not some:
+            return
+        numbers = range(first, first + len(some))
+        if reader.line_num - first != len(some):  # values of several lines
+            numbers = [first, *islice(line_numbers(first, some), len(some) - 1)]
+            check_rows(csv_path, numbers, some, head)
+        yield numbers, some
 
 
-def read_header(csv_path: Path) -> tuple[list[str], str, str]:
-    """Return the column names of a table (none if it is empty), its delimiter, and its encoding, UTF-8 or UTF-16."""
-    head = read_head(csv_path)
-    encoding = text_encoding(head)
-    header = (head.decode(encoding, errors="replace").splitlines() or [""])[0]
-    rows = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in ",;\t"}
-    known = {name for names in COLUMNS.values() for name in names}
-    delimiter = max(rows, key=lambda each: (len(known & {*map(plain_name, rows[each])}), len(rows[each])))
-    return (rows[delimiter] if header.strip() else []), delimiter, encoding
+def read_text(csv_path: Path, progress: Callable[[int], None]) -> Iterator[Iterable[str]]:
+    """Yield the lines of a table, many at a time."""
+    first = 1
+    for chunk in read_chunks(csv_path, progress):
+        try:
+            yield io.StringIO(chunk.decode(), newline="")
+        except UnicodeDecodeError as error:
+            line = first + chunk[: error.start].count(b"\n")
+            raise UnreadableLog(f"{csv_path} is not in UTF-8. Save it as a CSV in UTF-8. See line {line}.") from error
+        first += chunk.count(b"\n")
 
 
-def find_columns(header: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Map each key of `wanted` to the first of its column names that the table has; leave out keys without any."""
-    columns = {plain_name(name): name for name in reversed(header)}
-    found = {
-        key: next((name for name in map(plain_name, names) if name in columns), None) for key, names in wanted.items()
-    }
-    return {key: columns[name] for key, name in found.items() if name is not None}
+def line_numbers(first: int, rows: Iterable[Sequence[str]]) -> Iterator[int]:
+    """Yield the number of the line after each row."""
+    for row in rows:
+        text = "".join(row)
+        first += 1 + text.count("\n") + text.count("\r") - text.count("\r\n")
+        yield first
 
 
-def plain_name(name: str) -> str:
-    return name.strip().lower()
+def check_rows(csv_path: Path, numbers: Sequence[int], rows: Iterable[Sequence[str]], head: TableHead) -> None:
+    """Raise UnreadableLog if a value swallows the rows after it because its quote is never closed.
+
+    Such a value contains a line like a row of parse_logs.py or, in other tables, many lines with as many columns as
+    the header.
+    """
+    for number, row in zip(numbers, rows, strict=True):
+        for value in row:
+            if "\n" not in value:
+                continue
+            lines = value.splitlines()[1:]
+            if head.header == FIELDS:
+                swallowed = any(map(OUR_ROW.match, lines))
+            else:
+                similar = num_swallowed(value, head.syntax.delimiter, len(head.header))
+                swallowed = similar >= 5 and similar > len(lines) // 2
+            if swallowed:
+                raise unclosed_quote(csv_path, number + 1, f"{len(lines)}")
+
+
+def unclosed_quote(csv_path: Path, line: int, num_lines: str) -> UnreadableLog:
+    return UnreadableLog(
+        f'{csv_path}:{line} has a quote (") that is not closed, so that {num_lines} more lines would become part of '
+        "one message. Close it, or double it if it was typed."
+    )
 
 
 def read_chats(
@@ -95,13 +137,13 @@ def read_columns(
     import pyarrow
     import pyarrow.csv
 
-    header, delimiter, encoding = read_header(csv_path)
-    if not header:
+    head = read_table_head(csv_path)
+    if not head.header:
         return
-    columns = find_columns(header, wanted)
+    columns = {key: head.header[place] for key, place in find_columns(head.header, wanted).items()}
     if "message" not in columns:
         raise InputError(
-            f"{csv_path} has no column message. Rename one of {', '.join(header)} in its first line, or move the "
+            f"{csv_path} has no column message. Rename one of {', '.join(head.header)} in its first line, or move the "
             "file out of the input folder."
         )
     position, checked = 0, False
@@ -111,8 +153,8 @@ def read_columns(
                 table = file = pyarrow.OSFile(str(csv_path))
             batches = pyarrow.csv.open_csv(
                 table,
-                pyarrow.csv.ReadOptions(block_size=READ_BYTES, encoding="utf-16" if encoding == "utf-16" else "utf8"),
-                pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter),
+                pyarrow.csv.ReadOptions(block_size=READ_BYTES),
+                parse_options(head.syntax),
                 pyarrow.csv.ConvertOptions(
                     include_columns=[*columns.values()],
                     column_types=dict.fromkeys(columns.values(), "string"),
@@ -122,43 +164,36 @@ def read_columns(
             for batch in batches:
                 rows = {key: batch[name].to_pylist() for key, name in columns.items()}
                 if not checked and any("\n" in message for message in rows["message"]):
-                    check_quotes(csv_path, encoding, delimiter)
+                    check_table(csv_path, head)
                     checked = True
                 yield rows
                 progress(file.tell() - position)
                 position = file.tell()
     except pyarrow.ArrowInvalid as error:
-        check_quotes(csv_path, encoding, delimiter)
+        check_table(csv_path, head)
         reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")
-        if "invalid UTF8" in reason:
-            raise InputError(f"{csv_path} is not in UTF-8. Save it as a CSV in UTF-8.") from error
         if "straddling" in reason:
             reason = f"a row has more than {READ_BYTES:,} bytes"
         raise InputError(f"{csv_path} is not a valid CSV: {reason}. Correct it, or move it away.") from error
 
 
-def check_quotes(csv_path: Path, encoding: str, delimiter: str) -> None:
-    """Raise InputError if a value swallows the rows after it because its quote is never closed.
+def parse_options(syntax: TableSyntax):
+    import pyarrow.csv
 
-    Such a value contains a line like a row of parse_logs.py or, in other tables, many lines with as many columns as
-    the header.
-    """
-    csv.field_size_limit((1 << 31) - 1)
-    with open_log(csv_path) as (_, table), io.TextIOWrapper(table, encoding, errors="replace", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        header = next(reader)
-        first = reader.line_num + 1
-        for row in reader:
-            for value in row:
-                lines = value.splitlines()[1:] if "\n" in value else []
-                if header == FIELDS:
-                    swallowed = any(re.match(r"\d{4}-\d\d-\d\d,\d\d:\d\d:\d\d,", line) for line in lines)
-                else:
-                    rows = sum(line.count(delimiter) >= len(header) - 1 > 0 for line in lines)
-                    swallowed = rows >= 5 and rows > len(lines) // 2
-                if swallowed:
-                    raise InputError(
-                        f'{csv_path}:{first} has a quote (") that is not closed, so that {len(lines)} more lines would '
-                        "become part of one message. Close it, or double it if it was typed."
-                    )
-            first = reader.line_num + 1
+    return pyarrow.csv.ParseOptions(
+        delimiter=syntax.delimiter,
+        quote_char='"' if syntax.quotes else False,
+        escape_char="\\" if syntax.escapes else False,
+        newlines_in_values=syntax.quotes,
+    )
+
+
+def check_table(csv_path: Path, head: TableHead) -> None:
+    """Raise InputError if a table is not in UTF-8, has a quote that is never closed, or rows of different lengths."""
+    for numbers, rows in read_rows(csv_path, head, lambda num_bytes: None):
+        for number, row in zip(numbers, rows, strict=True):
+            if row and len(row) != len(head.header):
+                raise InputError(
+                    f"{csv_path} is not a valid CSV: line {number + 1} has {len(row)} values instead of "
+                    f"{len(head.header)}. Correct it, or move the file away."
+                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +10,20 @@ from typing import Any
 
 import polars as pl
 
-from chatter.logs.batch import FIELDS, UNTIMED, Batch, Reader, Row
+from chatter.logs.batch import FIELDS, SHARED, Batch, Reader, Row
 from chatter.logs.entries import load_json, parse_line
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
 from chatter.logs.formats import STAND_ALONE
-from chatter.logs.json_reader import SCHEMA, moderation_and_logins, parse_entries
+from chatter.logs.json_documents import moderation_and_logins
+from chatter.logs.json_reader import SCHEMA, parse_entries
+from chatter.logs.long_lines import split_long_lines
 from chatter.logs.reading import read_chunks
-from chatter.logs.sessions import Sessions, SessionStart
+from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
+from chatter.logs.times import padded_date
 
+# Tags of IRC: the id of a message, and the id of the message that a line is about.
+MESSAGE_ID, DELETED_ID = (rf"^(?:[^@]*\s)?@(?:\S*;)?{name}=([^;\s]+)" for name in ("id", "target-msg-id"))
 FEW = 10  # less than a tenth of the lines is parsed one by one
 
 
@@ -36,11 +42,13 @@ class TextReader(Reader):
         self.has_moderation, self.has_logins = first.has_moderation, not first.display_names
         if self.entries:
             self.has_moderation, self.has_logins = moderation_and_logins(self.entries)
+        self.deletes_by_id = first.stands_alone and not self.entries  # of such formats, only IRC has deletions
 
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         parser, first = LineParser(self.formats, self.names), 0
-        for chunk in read_chunks(path, progress):
+        for chunk in read_sessions(read_chunks(path, progress), self.formats[0]):
             lines, num_invalid = split_lines(chunk)
+            lines = split_long_lines(lines, self.formats[0])
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
             yield add_json_lines(batch, self.facts)
@@ -48,7 +56,7 @@ class TextReader(Reader):
 
     def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         """Yield batches with all events. If lines do not depend on each other, only possible events are parsed."""
-        if not self.formats[0].stands_alone or self.entries:
+        if not self.deletes_by_id:
             yield from self.read(path, progress)
             return
         line = pl.col("line")
@@ -56,16 +64,25 @@ class TextReader(Reader):
         perhaps = line.str.contains("|".join(each.moderation for each in self.formats if each.moderation))
         first = 0
         for chunk in read_chunks(path, progress):
-            lines, _ = split_lines(chunk)
+            lines = split_long_lines(split_lines(chunk)[0], self.formats[0])
             table = lines.to_frame().with_row_index("entry", first).select("entry", "line", channel=channel)
             events = []
             for number, text in table.filter(perhaps).select("entry", "line").iter_rows():
                 kind, row = parse_line(text, self.formats)
-                if row and kind != "messages":
-                    events.append((number, kind, *row))
+                if row and kind not in ("messages", SHARED):
+                    if kind == "deletions" and (deleted := re.match(DELETED_ID, text)):
+                        row[-1] = deleted[1]
+                    events.append((number, kind, row[0] or self.names.date, *row[1:]))
             others = table.filter(~pl.col("entry").is_in([number for number, *_ in events]))
             yield Batch(others.select("entry", "channel"), len(lines), events=events)
             first += len(lines)
+
+    def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
+        first = 0
+        for chunk in read_chunks(path, lambda num_bytes: None):
+            table = split_lines(chunk)[0].to_frame().with_row_index("entry", first)
+            yield table.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
+            first += len(table)
 
 
 def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
@@ -88,8 +105,9 @@ class Matches:
     """The lines of one format in a part of a file."""
 
     plain: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))  # messages, read by the column
-    rows: list[Row] = field(default_factory=list)  # messages and events, read one by one
+    rows: list[Row] = field(default_factory=list)  # messages, events and lines that tell the time, read one by one
     starts: list[SessionStart] = field(default_factory=list)
+    ends: list[SessionEnd] = field(default_factory=list)
 
 
 class LineParser:
@@ -110,13 +128,16 @@ class LineParser:
             batch.counts[kind] += 1
             if kind == "unreadable lines":
                 batch.unreadable[number] = text
-            elif row and kind != UNTIMED:
-                matches[line_format].rows.append((number, kind, *row))
+            elif row and kind != SHARED:
+                matches[line_format].rows.append((number, kind, *self.with_day(line_format, row)))
+            elif line_format and line_format.rolls_over and groups.get("time"):
+                matches[line_format].rows.append((number, kind, groups.get("date", ""), groups["time"], "", "", ""))
+            elif end := line_format and line_format.match_end(text):
+                matches[line_format].ends.append((number, padded_date(end["date"]), end["time"]))
             elif start := line_format and line_format.match_start(text):
-                date = f"{start['date'][:8]}{start['date'][8:]:0>2}"
-                matches[line_format].starts.append((number, date, start["zone"] or ""))
+                matches[line_format].starts.append((number, padded_date(start["date"]), start["zone"] or ""))
         for line_format, found in matches.items():
-            if len(found.plain) or found.rows or found.starts:
+            if len(found.plain) or found.rows or found.starts or found.ends:
                 messages, events = self.complete(line_format, found)
                 batch.messages = batch.messages.vstack(messages)
                 batch.events += events
@@ -125,6 +146,17 @@ class LineParser:
             batch.messages = batch.messages.sort("entry")
         batch.events.sort()
         return batch
+
+    def with_day(self, line_format: LineFormat, row: list[str]) -> list[str]:
+        """Return the row of a line with the day of the file if the line should have one, but has none.
+
+        Such lines are IRC without tags. `Sessions` completes the times of other formats.
+        """
+        if row[0] or not line_format.stands_alone:
+            return row
+        if not self.names.date:
+            self.sessions.notes.add(NO_DAY)
+        return [self.names.date, *row[1:]]
 
     def match_plain(self, rest: pl.DataFrame, matches: dict[LineFormat, Matches]) -> pl.DataFrame:
         """Store the plain messages in `matches`, and return the other lines, columns `entry` and `line`, in order."""
@@ -145,7 +177,7 @@ class LineParser:
         """Return all messages and events of a format, with the channel, date and time that their lines lack."""
         plain = found.plain
         dates = plain["date"].unique() if line_format.stands_alone else []
-        if padded := {date: f"{date[:8]}0{date[8:]}" for date in dates if len(date) == 9}:
+        if padded := {date: padded_date(date) for date in dates if padded_date(date) != date}:
             plain = plain.with_columns(pl.col("date").replace(padded))
         if line_format.columns:  # such lines have all values
             messages = [(number, *row) for number, kind, *row in found.rows if kind == "messages"]
@@ -157,13 +189,12 @@ class LineParser:
         channel = pl.when(pl.col("channel") == "").then(pl.lit(self.names.channel)).otherwise("channel")
         table = table.with_columns(channel=channel)
         if not line_format.stands_alone:
-            table = self.sessions.complete(line_format, table, found.starts)
+            table = self.sessions.complete(line_format, table, found.starts, found.ends)
         split = line_format.split_moderation or (lambda kind, user: [(kind, user)])
-        events = [
-            (number, kind, date, time, channel, user, "")
-            for number, kind, date, time, channel, users, _ in table.filter(pl.col("kind") != "messages").iter_rows()
-            for kind, user in split(kind, users)
-        ]
+        events = []
+        for number, kind, date, time, channel, users, text in table.filter(pl.col("kind") != "messages").iter_rows():
+            each = [(kind, users)] if kind == "deletions" else split(kind, users)
+            events += [(number, kind, date, time, channel, user, text) for kind, user in each]
         return table.filter(pl.col("kind") == "messages").select("entry", *FIELDS), events
 
 

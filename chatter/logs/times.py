@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01])"  # in stamps and in names of files; see `padded_date`
 STAMP = re.compile(  # ISO 8601 and close variants
     r"(?P<date>\d{4}-\d{2}-\d{2})[T ](?P<clock>\d{1,2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"
     r"(?: ?(?:Z|UTC)|(?P<zone>[+-]\d{2}:?\d{2}))?"
@@ -14,6 +15,15 @@ CLOCK = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:
 OFFSET = re.compile(
     r"(?:(?P<days>\d+) days?, )?-?(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{2})(?:[.,]\d+)?"
 )
+
+
+def padded_date(date: str) -> str:
+    """Return a date whose day has two digits; justlog writes days without a leading zero.
+
+    >>> padded_date("2024-03-7")
+    '2024-03-07'
+    """
+    return date if len(date) != 9 else f"{date[:8]}0{date[8:]}"
 
 
 def iso_time(text: str) -> list[str]:
@@ -90,18 +100,6 @@ def offset_time(seconds: float, start: datetime | None) -> list[str]:
         return f"{start + timedelta(seconds=int(seconds)):%Y-%m-%d %H:%M:%S}".split()
     minutes, seconds = divmod(max(int(seconds), 0), 60)
     return ["", f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"]
-
-
-def read_time(text: str) -> list[str]:
-    """Return date and time from a cell of a table: a stamp, a time since 1970, an offset into a video, a time of day.
-
-    >>> read_time("2021-06-15 18:55:59,873"), read_time("1562541137129857"), read_time("307.0"), read_time("22:43")
-    (['2021-06-15', '18:55:59'], ['2019-07-07', '23:12:17'], ['', '00:05:07'], ['', '22:43:00'])
-    """
-    text = text.strip()
-    if re.fullmatch(r"\d{1,17}(?:\.\d*)?", text):
-        return epoch_time(float(text)) if float(text) > 1e8 else offset_time(float(text), None)
-    return ["", clock_time(text)] if CLOCK.fullmatch(text) else iso_time(text)
 
 
 # When Twitch sent a line and when a logger received it, in milliseconds since 1970.

@@ -20,7 +20,7 @@ from transformers import (
     TrainerState,
 )
 
-from chatter.cli import log
+from chatter.cli import log, stop_signals
 from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
@@ -165,7 +165,7 @@ class CompleteCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """On Ctrl-C or SIGTERM, stops all processes after this step with a checkpoint. A second signal ends them at once.
+    """On Ctrl-C, SIGTERM or SIGHUP, stops all processes after this step with a checkpoint. A second one ends at once.
 
     `received` is the number of the signal, or 0.
     """
@@ -173,7 +173,7 @@ class StopOnSignal(TrainerCallback):
     received = 0
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, *stop_signals())}
 
     def stop(self, number: int, _: object) -> None:
         self.received = number

@@ -36,7 +36,10 @@ def test_what_looks_like_irc_may_be_chat(parrot):
     ]
     assert [*read_typed(chat)] == chat
     assert [*read_typed(irc)] == [""] * len(irc)
-    assert [*read_typed([":u!u@u.tmi.twitch.tv PRIVMSG #c :hello", "@id=1 :u!u@u PRIVMSG #c :hello"])] == ["hello"] * 2
+    stamped = "2024-03-07_21:05:09 - :u!u@u.tmi.twitch.tv PRIVMSG #c :hello"
+    shared = "@room-id=1;source-room-id=2 :u!u@u PRIVMSG #c :hello"
+    lines = [":u!u@u.tmi.twitch.tv PRIVMSG #c :hello", "@id=1 :u!u@u PRIVMSG #c :hello", stamped, shared]
+    assert [*read_typed(lines)] == ["hello"] * 4
 
 
 def test_lines_of_every_format_are_read_and_those_of_unknown_formats_ignored(capsys):

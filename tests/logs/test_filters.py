@@ -2,11 +2,12 @@
 
 import re
 
+import polars
 import pytest
 from conftest import run
 
 from chatter.cli import InputError
-from chatter.logs.filters import FILTERS, read_users
+from chatter.logs.filters import FILTERS, LogFacts, filter_messages, mask_mentions, read_users, strip_suffixes
 from parse_logs import parse_logs
 
 CHAT = """\
@@ -124,3 +125,63 @@ def test_a_file_without_a_name_is_refused(content, tmp_path):
     (tmp_path / "users.txt").write_text(content)
     with pytest.raises(InputError, match=r"users\.txt' contains no user name"):
         read_users(str(tmp_path / "users.txt"))
+
+
+def kept(messages, **filters):
+    table = polars.DataFrame({"entry": range(len(messages)), "username": ["u"] * len(messages), "message": messages})
+    return filter_messages(table, filters, LogFacts())[0]["message"].to_list()
+
+
+@pytest.mark.parametrize(
+    "text", ["google.de", "see GOOGLE.co.uk now", "x-y.ru!", "(twitch.tv)", "a.io", "www.x.me", "t.me/x", "http://a"]
+)
+def test_links(text):
+    assert kept([text], drop_links=True) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ok.so", "trust.me", "what.is this", "lol.it", "nice.np", "e.g. 3.50", "no.one", "gl.hf", "desk.dem", "a.be"],
+)
+def test_words_behind_a_dot_are_not_links(text):
+    assert kept([text], drop_links=True) == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("@alice@bob", "@user@user"),
+        ("hi @alice@bob@cat, @dan", "hi @user@user@user, @user"),
+        ("hi@bob", "hi@bob"),
+        ("hi@bob@cat", "hi@bob@cat"),
+        ("@@bob", "@@user"),
+        ("@ bob", "@ bob"),
+        ("(@ünal@さくら)", "(@user@user)"),
+    ],
+)
+def test_each_mention_is_masked(text, masked):
+    assert mask_mentions(polars.DataFrame({"message": [text, "@x"]}))["message"].to_list() == [masked, "@user"]
+
+
+@pytest.mark.parametrize(
+    "suffix", ["\U000e0000", " \u034f", " \U000e0000 \U000e0000", "\u034f\U000e0000", " \u034f" * 9]
+)
+def test_all_invisible_suffixes_are_removed(suffix):
+    messages, number = strip_suffixes(polars.DataFrame({"message": [f"hi{suffix}", "hi", f"a{suffix}b"]}))
+    assert (messages["message"].to_list(), number) == (["hi", "hi", f"a{suffix}b"], 1)
+
+
+@pytest.mark.parametrize("argument", ["optouts", "ann,optouts", "agreed", "agreed,ann"])
+def test_a_name_that_is_also_a_file_is_refused(argument, tmp_path, monkeypatch):
+    """It may be the name of a list, whose users would not be left out."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "optouts").write_text("bob\n")
+    (tmp_path / "agreed.txt").write_text("bob\n")
+    name = argument.removeprefix("ann,").removesuffix(",ann")
+    file = "optouts" if name == "optouts" else "agreed.txt"
+    with pytest.raises(
+        InputError, match=rf"{name} may be a user or a file\. Write @{name} for the user, or \./{file} for the file\."
+    ):
+        read_users(argument)
+    assert read_users(f"./{file}") == {"bob"} and read_users(f"@{name}") == {name}
+    assert read_users("agreed.txt") == {"bob"} and read_users("cat,dan") == {"cat", "dan"}

@@ -19,6 +19,7 @@ from chatter.cli import InputError
 from chatter.logs.entries import find_json_format
 from chatter.logs.find_reader import find_reader
 from chatter.logs.formats import JSON_FORMATS, KINDS, LINE_FORMATS
+from chatter.logs.json_documents import split_documents
 from chatter.logs.json_reader import JsonReader
 from chatter.logs.table_reader import TableReader
 from chatter.logs.text_reader import TextReader
@@ -186,9 +187,7 @@ def num_entries(reader, data):
     data = data.removeprefix(BOM)
     if isinstance(reader, TextReader):
         return num_lines(data)
-    if not reader.is_known:
-        return 1
-    return None
+    return None if reader.is_known else 1
 
 
 @given(st.binary() | st.lists(st.sampled_from(pieces), max_size=8).map(b"".join), suffixes)
@@ -210,7 +209,7 @@ def test_any_bytes_conserve_entries(data, suffix):
             return
     total = sum(counts[kind] for kind in KINDS)
     expected = num_entries(reader, data)
-    assert total == expected if expected is not None else total > 0 or isinstance(reader, TableReader)
+    assert total == expected if expected is not None else total > 0 or isinstance(reader, TableReader) or b"[]" in data
     assert len(unreadable) == min(counts["unreadable lines"], 5)
 
 
@@ -377,12 +376,61 @@ def test_large_exports_come_in_batches():
 
 
 @pytest.mark.parametrize(
-    "document", ["{}", "[]", '{"a": [1]}', '[{"a": 1}]', '{"comments": []}', "{", '{"comments": 5}']
+    "document",
+    ["{}", '{"a": [1]}', '[{"a": 1}]', '{"comments": [], "name": "x"}', "{", '{"comments": 5}', "{}{}", "[{}]{"],
 )
 def test_json_without_chat_is_one_unreadable_entry(document, tmp_path):
     (tmp_path / "log.json").write_text(document)
     assert not find_reader(tmp_path / "log.json").is_known
     assert rows_of(document, "log.json") == ([], {"unreadable lines": 1})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *("[]", " [ ]\n", '{"comments": []}', '{"messages":[]}', "[][]", '[]\n{"comments": []}\n'),
+        '{"FileInfo": {}, "streamer": {"login": "c"}, "video": {}, "comments": [], "embeddedData": {"a": [{}]}}',
+    ],
+)
+def test_an_export_may_be_empty(document, tmp_path):
+    (tmp_path / "log.json").write_text(document)
+    assert find_reader(tmp_path / "log.json").is_known
+    assert rows_of(document, "log.json") == ([], {})
+
+
+JSON_WRITERS = [name for name in WRITERS if WRITERS[name].file == "log.json"]
+
+
+@pytest.mark.parametrize("number", [4, 1500], ids=["short", "long"])
+@pytest.mark.parametrize("separator", ["", "\n", " \r\n\ufeff"], ids=["none", "line break", "BOM"])
+@pytest.mark.parametrize("second", JSON_WRITERS)
+def test_documents_are_read_one_after_the_other(number, separator, second):
+    """As `cat a.json b.json` joins them, each with its own channel and the start of its own video."""
+    chat = [Entry(seconds, "message", *OTTER, f'}} {{ ]["{seconds}" \\') for seconds in range(number)]
+    first = WRITERS["TwitchDownloader 1.4.0"]
+    other = first.write(chat).replace('"login":"some_channel"', '"login":"other_channel"')
+    rows, counts = rows_of(separator.join([first.write(chat), WRITERS[second].write(chat), "[]", other]), "log.json")
+    others = [[*row[:2], "other_channel", *row[3:]] for row in expected_rows(first, chat)]
+    assert rows == expected_rows(first, chat) + expected_rows(WRITERS[second], chat) + others
+    assert counts == {"messages": 3 * number, "messages written": 3 * number}
+
+
+def test_documents_without_chat_among_others_are_counted():
+    chat = WRITERS["v5 array"].write(CHAT[:1])
+    rows, counts = rows_of(f'{chat}{{"a": 1}}{{"b": 2}}{chat}[{{"c"', "log.json")
+    assert (len(rows), counts["unreadable lines"]) == (2, 2)
+
+
+@given(st.lists(st.sampled_from([*'{}[]"\\, \n', '"a"', '{"x":"}{"}', '\\"']), max_size=30), st.integers(1, 7))
+@example(['{"x":"}{"}'], 1)
+def test_documents_are_split_whatever_the_size_of_blocks(parts, size):
+    data = "".join(parts).encode()
+
+    def split(size):
+        blocks = [(data[place : place + size], 0) for place in range(0, len(data), size)]
+        return [b"".join(block for block, _ in document).strip() for document in split_documents(blocks)]
+
+    assert split(size) == split(1000)
 
 
 def entries_of(file, **options):

@@ -1,5 +1,6 @@
 """chatter.logs.moderation: the messages that led to a timeout or a ban, and no others."""
 
+import csv
 import json
 import tempfile
 from pathlib import Path
@@ -128,3 +129,48 @@ def test_events_in_each_format_that_has_them(name, tmp_path):
     counts, _ = parse(tmp_path / name, tmp_path / "log.csv", {"drop_moderated": True})
     assert [row[-1] for row in (tmp_path / "log.csv").read_text().splitlines()[1:]] == ["2", "3"]
     assert counts["moderated"] == 1
+
+
+TIMED = "tmi-sent-ts=1709845509000"
+IRC = "@id={};" + TIMED + " :{}!u@u PRIVMSG #c :{}\n"
+DELETION = "@login=u;target-msg-id={};" + TIMED + " :tmi.twitch.tv CLEARMSG #c :{}\n"
+LONG = "a very long message, of which Chatterino shows only the first fifty characters"
+DELETIONS = {  # log -> the messages that are kept
+    "irc.txt": (
+        IRC.format("a-1", "u", "same") + IRC.format("a-2", "u", "same") + IRC.format("a-3", "v", "same")
+        + DELETION.format("a-1", "same") + IRC.format("a-4", "u", "\1ACTION waves\1")
+        + DELETION.format("a-4", "\1ACTION waves\1") + DELETION.format("nowhere", "same"),
+        ["same", "same"],
+    ),
+    "chatty.log": (
+        "# Log started: 2024-03-07 21:00:00\n[21:05:09] <U> same\n[21:05:09] <U> other\n[21:05:10] <@%U> same\n"
+        "[21:05:11] <v> same\n[21:05:12] DELETED: u (same)\n[21:05:13] <u> same\n",
+        ["same", "other", "same", "same"],
+    ),
+    "chatterino.log": (
+        f"# Start logging at 2024-03-07 21:00:00 CET\n[21:05:09] u: {LONG}\n[21:05:10] u: hi \U000e0000\n"
+        f"[21:05:11] v: {LONG}\n[21:05:12] A message from u was deleted: {LONG[:50]}…\n"
+        "[21:05:13] A message from U was deleted: hi\n[21:05:14] A message from w was deleted: hi\n[21:05:15] u: hi\n",
+        [LONG, "hi"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DELETIONS)
+@pytest.mark.parametrize("chunk_bytes", [50, 500_000])
+def test_the_message_that_a_deletion_took_out_is_left_out(name, chunk_bytes, tmp_path, monkeypatch):
+    """By its id or, where programs show the deleted text, the last message of the user with this text."""
+    monkeypatch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
+    log, expected = DELETIONS[name]
+    (tmp_path / name).write_text(log)
+    counts, _ = parse(tmp_path / name, tmp_path / "log.csv", {"drop_moderated": True})
+    with (tmp_path / "log.csv").open(encoding="utf-8", newline="") as rows:
+        assert [row[-1] for row in csv.reader(rows)][1:] == expected
+    assert counts["moderated"] == counts["messages"] - len(expected) > 0
+
+
+def test_which_of_two_same_messages_was_deleted(tmp_path):
+    log = IRC.format("a-1", "u", "first") + IRC.format("a-2", "u", "second") + DELETION.format("a-1", "")
+    (tmp_path / "log.txt").write_text(log)
+    parse(tmp_path / "log.txt", tmp_path / "log.csv", {"drop_moderated": True})
+    assert [row.split(",")[-1] for row in (tmp_path / "log.csv").read_text().splitlines()[1:]] == ["second"]

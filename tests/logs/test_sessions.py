@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from writers import CHAT, WRITERS
 
 from chatter.logs.file_names import NO_NAME, NameFacts
+from chatter.logs.find_reader import find_reader
 from chatter.logs.formats import LINE_FORMATS
-from chatter.logs.sessions import LOCAL, NO_DAY, OFFSETS
+from chatter.logs.sessions import LOCAL, NO_DAY, OFFSETS, WRONG_DAYS
 from chatter.logs.text_reader import LineParser
 
 
@@ -28,6 +29,78 @@ def test_a_session_goes_on_after_midnight():
     times, notes = times_of("Chatty", chatty("21:05:09", "23:59:59", "00:00:00", "21:00:00", "20:59:59", "01:00:00"))
     days = ["07 21:05:09", "07 23:59:59", "08 00:00:00", "08 21:00:00", "08 20:59:59", "09 01:00:00"]
     assert times == [f"2024-03-{day}" for day in days] and notes == set()
+
+
+def days_of(*times, closed=None, started="2024-03-07 09:00:00"):
+    """Return the day of the month of each message in a session of Chatty, and the notes."""
+    lines = chatty(*times, head=f"# Log started: {started} +0000")
+    times, notes = times_of("Chatty", lines + [f"# Log closed: {closed} +0000"] * bool(closed))
+    return [int(time[8:10]) for time in times], notes
+
+
+@pytest.mark.parametrize(
+    ("times", "days"),
+    [
+        (["15:00:05", "09:00:05"], [7, 8]),
+        (["15:00:05", "14:00:04"], [7, 8]),
+        (["15:00:05", "14:00:05"], [7, 7]),  # a clock that is set back in autumn
+        (["15:00:05", "15:00:04", "15:00:05"], [7, 7, 7]),
+        (["15:00:05", "09:00:05", "23:00:00", "12:00:00", "10:00:00"], [7, 8, 8, 9, 10]),
+    ],
+)
+def test_a_step_back_by_more_than_an_hour_is_midnight(times, days):
+    assert days_of(*times) == (days, set())
+
+
+@pytest.mark.parametrize(
+    ("times", "closed", "days"),
+    [
+        (["15:00:05", "14:30:00"], "2024-03-07 15:00:00", [7, 7]),
+        (["15:00:05", "14:30:00"], "2024-03-08 15:00:00", [7, 8]),
+        (["15:00:05", "14:30:00", "14:20:00"], "2024-03-08 15:00:00", [7, 8, 8]),  # the longer step is the likelier
+        (["15:00:05", "14:30:00", "09:00:00"], "2024-03-09 15:00:00", [7, 8, 9]),
+        (["15:00:05", "14:30:00"], "2024-03-08 01:00:00", [7, 7]),  # closed after midnight
+        (["15:00:05", "16:00:00"], "2024-03-08 15:30:00", [7, 7]),
+    ],
+)
+def test_the_day_on_which_a_log_was_closed_tells_smaller_steps_from_midnights(times, closed, days):
+    assert days_of(*times, closed=closed) == (days, set())
+
+
+@pytest.mark.parametrize(
+    ("times", "closed", "days"),
+    [
+        (["15:00:05", "16:00:00"], "2024-03-09 17:00:00", [7, 7]),  # a day without a line
+        (["15:00:05", "09:00:00"], "2024-03-07 17:00:00", [7, 8]),  # a clock that was set
+        (["15:00:05", "14:30:00"], "2024-03-10 17:00:00", [7, 8]),
+    ],
+)
+def test_a_log_that_was_closed_on_another_day_than_its_times_lead_to_is_noted(times, closed, days):
+    assert days_of(*times, closed=closed) == (days, {WRONG_DAYS})
+
+
+def test_lines_with_a_day_of_their_own_keep_it_after_midnight():
+    lines = [*chatty("23:00:00", "01:00:00"), "[2024-03-07 02:00:00] <u> hi"]
+    assert times_of("Chatty", lines)[0][-1] == "2024-03-07 02:00:00"
+
+
+def test_every_line_with_a_time_tells_of_midnight():
+    lines = [*chatty("21:00:00"), "[05:00:00] JOIN: x", "[21:30:00] <u> hi", "[21:20:00] DELETED: x (y)"]
+    assert [time[8:10] for time in times_of("Chatty", lines)[0]] == ["07", "08"]
+
+
+@pytest.mark.parametrize("size", [1, 40, 100, 1000])
+def test_a_session_is_read_as_a_whole_whatever_the_size_of_chunks(size, tmp_path, monkeypatch):
+    """The line that ends it may tell which of its lines is after midnight."""
+    monkeypatch.setattr("chatter.logs.reading.CHUNK_BYTES", size)
+    session = "\n".join(
+        [*chatty("22:05:00", "22:00:00", "22:30:00"), "# Log closed: 2024-03-08 23:00:00 +0000", "-", ""]
+    )
+    (tmp_path / "log.txt").write_text(session * 3)
+    batches = [*find_reader(tmp_path / "log.txt").read(tmp_path / "log.txt", lambda num_bytes: None)]
+    rows = [row for batch in batches for row in batch.messages.iter_rows()]
+    assert [row[1] for row in rows] == ["2024-03-07", "2024-03-08", "2024-03-08"] * 3
+    assert [row[0] for row in rows] == [1, 2, 3, 7, 8, 9, 13, 14, 15]
 
 
 def test_midnight_is_seen_in_lines_that_are_no_messages(tmp_path):
@@ -57,7 +130,7 @@ def test_each_head_line_begins_a_session():
     lines += chatty(head="# Log started: 2025-01-01 10:00:00 +0200")
     assert times_of("Chatty", lines)[0] == [
         *("2024-03-07 23:59:59", "2024-03-08 00:00:01"),
-        *("2024-07-01 08:00:00", "2024-07-01 07:00:00", "2024-06-30 22:00:00"),
+        *("2024-07-01 08:00:00", "2024-07-01 07:00:00", "2024-07-01 22:00:00"),
         "2024-12-31 08:00:00",
     ]
 

@@ -1,5 +1,6 @@
 """chatter.logs.text_reader: lines are read the same by the column and one by one."""
 
+import time
 from collections import Counter
 
 import polars
@@ -11,8 +12,10 @@ from writers import CHAT, WRITERS, expected_rows
 
 from chatter.logs.batch import FIELDS
 from chatter.logs.entries import parse_line
+from chatter.logs.file_names import NameFacts
 from chatter.logs.find_reader import choose_formats, order_formats
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
+from chatter.logs.sessions import NO_DAY
 from chatter.logs.text_reader import LineParser
 
 names = st.sampled_from(["u", "User", "u:", "", "#c", "\u3000", "\xa0x", "ananonymousgifter", "ユーザー"])
@@ -20,12 +23,32 @@ heads = st.sampled_from(
     ["[2024-03-7 21:05:09] #c ", "[2024-13-7 21:05:09] #c ", "[2024-03-17 24:05:09] #c ", "[2024-03-07 21:05:09] #ü "]
 )
 words = st.sampled_from(
-    ["hi", "has been banned", "subscribed at Tier 1.", "12 raiders from u have joined!", "a: b", "\r", ""]
+    [
+        "hi",
+        "has been banned",
+        "subscribed at Tier 1.",
+        "subscribed with Prime. x",
+        "gifted a Tier 1 sub to u!",
+        "12 raiders from u have joined!",
+        "a: b",
+        "\r",
+        "",
+    ]
 )
 text_lines = st.tuples(heads, names, st.sampled_from([": ", " ", ":"]), names, st.just(" "), words).map("".join)
 tags = st.lists(
     st.sampled_from(
-        ["id=1", "tmi-sent-ts=1709845509000", "tmi-sent-ts=17", "rm-received-ts=1709845509999", "x-tmi", ""]
+        [
+            "room-id=7",
+            "source-room-id=7",
+            "source-room-id=8",
+            "id=1",
+            "tmi-sent-ts=1709845509000",
+            "tmi-sent-ts=17",
+            "rm-received-ts=1709845509999",
+            "x-tmi",
+            "",
+        ]
     )
 ).map(";".join)
 irc_lines = st.builds(
@@ -102,7 +125,7 @@ def test_lines_that_stand_alone_may_be_mixed(name, random):
     lines = [line for name in ("justlog", "raw IRC") for line in WRITERS[name].write(CHAT).splitlines()]
     random.shuffle(lines)
     batch = LineParser(order_formats(LINE_FORMATS[name])).parse(polars.Series("line", lines))
-    assert (len(batch.messages), len(batch.events), len(batch.unreadable)) == (8 + 9, 2 + 2, 0)
+    assert (len(batch.messages), len(batch.events), len(batch.unreadable)) == (8 + 9, 2 + 3, 0)
     rows = [row for name in ("justlog", "raw IRC") for row in expected_rows(WRITERS[name], CHAT)]
     assert sorted(list(row[1:]) for row in batch.messages.iter_rows()) == sorted(rows)
 
@@ -132,6 +155,17 @@ def test_what_the_first_lines_do_not_tell():
         (["[2024-03-07 21:05:09 UTC] user: hi"] * 9 + ["[2024-03-07 21:05:09 UTC] User: hi"], "TwitchDownloader (UTC)"),
         (["[2024-03-07 21:05:09 UTC] user: hi", "[2024-03-07 21:05:09 UTC] twitchnotify: X subscribed!"], "OverRustle"),
         (["[0:00:30] <User> hi"], "tcd"),
+        (["[21:05:09] <ann> hi", "[21:05:10] * bob waves"], "ZNC"),
+        (["[21:05:09] <ann> hi", "[21:05:10] <bob> hi"], "ZNC"),
+        (["[01:05:09] <ann> hi", "[01:05:10] *** Joins: bob (bob@bob.tmi.twitch.tv)"], "ZNC"),
+        (["[9:59:58] <ann> hi", "[10:05:10] <bob> hi"], "tcd"),
+        (["[21:05:09] <ann> hi", "[21:05:10] <@%Bob> hi"], "Chatty"),
+        (["[11:30] info: [#chan] <ann>: hello"], "tmi.js"),
+        (["[11:30] info: [#chan] *<ann>: waves", "[11:31] debug: [#chan] <bob>: hello: you"], "tmi.js"),
+        (["[11:30] info: Connecting to irc-ws.chat.twitch.tv on port 443..", "[11:30] info: Joined #chan"], "tmi.js"),
+        (["[11:30] ann: [#chan] <bob>: is a quote", "[11:31] ann: hi"], "chat-downloader"),
+        # The format that leaves the least structure in the messages.
+        (["[2024-03-07 21:05:09 UTC] user: [21:05:09] <ann> hi"], "OverRustle"),
         (["[10:00:30] <User> hi", "# Log started: 2024-03-07 21:05:09 +0100"], "Chatty"),
         (["# Start logging at 2024-03-07 21:05:09 CET", *["[10:00:30] <user> hi"] * 9], "Chatterino"),
         (["[01:02:03] connected", "[01:02:03] user: hi", "[01:02:03] X is live!", "[01:02:04] user: hi"], "Chatterino"),
@@ -146,13 +180,73 @@ def test_lines_of_several_dialects_are_of_the_one_that_knows_most(lines, name):
 
 
 @pytest.mark.parametrize(
+    "stamp",
+    [
+        *("", "[21:05:09] ", "21:05 ", "[2024-03-07 21:05:09] < ", "2024-03-07T21:05:09.123456Z ", "1709845509.12 "),
+        *(
+            "2024-03-07 21:05:09,123 INFO ",
+            "2024-03-07_21:05:09 — ",
+            "Thu Mar  7 21:05:09 2024: ",
+            "[07/Mar/2024:21:05] ",
+        ),
+        *("9:05 PM - ", "[2024-03-07 21:05:09 UTC] >> ", "(+0100 21:05) | "),
+    ],
+)
+def test_irc_behind_the_stamp_of_a_logger_is_chat_without_a_time(stamp):
+    tagged = "@ban-duration=5;tmi-sent-ts=1709845509000 "
+    lines = [
+        ":ann!ann@ann.tmi.twitch.tv PRIVMSG #c :hi: you",
+        ":ann!ann@ann.tmi.twitch.tv PRIVMSG #c :\x01ACTION waves\x01",
+        ":tmi.twitch.tv CLEARCHAT #c :bob",
+        f"{tagged}:tmi.twitch.tv CLEARCHAT #c :bob",
+        "@tmi-sent-ts=1709845509000 :ann!ann@ann.tmi.twitch.tv PRIVMSG #c :with tags",
+        ":tmi.twitch.tv 376 ann :>",
+    ]
+    lines = [stamp + line for line in lines]
+    formats = choose_formats(lines)
+    assert formats[0] is LINE_FORMATS["raw IRC"]
+    batch = LineParser(formats, NameFacts("x", "2024-03-08")).parse(polars.Series("line", lines))
+    assert batch.messages.rows() == [
+        (0, "2024-03-08", "", "c", "ann", "hi: you"),
+        (1, "2024-03-08", "", "c", "ann", "waves"),
+        (4, "2024-03-07", "21:05:09", "c", "ann", "with tags"),
+    ]
+    assert batch.events == [
+        (2, "bans", "2024-03-08", "", "c", "bob", ""),
+        (3, "timeouts", "2024-03-07", "21:05:09", "c", "bob", ""),
+    ]
+    assert batch.counts["other IRC commands"] == 1 and not batch.unreadable
+    assert LineParser(formats).parse(polars.Series("line", lines)).notes == {NO_DAY}
+
+
+@pytest.mark.parametrize("quoting", ["[21:05:09] bob: ", "<bob> ", "bob: ", "12:30 bob: ", "look: ", "[12:30] 99bob: "])
+def test_a_line_of_irc_that_somebody_quotes_is_not_read_as_irc(quoting):
+    kind, row = parse_line(f"{quoting}:ann!ann@ann.tmi.twitch.tv PRIVMSG #c :hi")
+    assert kind == "unreadable lines" or row[3] == quoting.strip("<> :").split()[-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[2024-03-7 21:05:09] #c u: " + "街" * 50_000 + "!", "9" * 50_000, "9 " * 50_000, "[9] " * 50_000),
+        *("[21:05:09] " + "a  " * 50_000, "[21:05:09] " + "is " * 50_000, "@" + "a=1;" * 50_000),
+    ],
+)
+def test_long_lines_are_not_matched_in_quadratic_time(line):
+    started = time.monotonic()
+    parse_line(line)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
     ("line", "events"),
     [
         ("BAN: a (600s), b", [("timeouts", "a"), ("bans", "b")]),
         ("BAN: a", [("bans", "a")]),
         ("BAN: a (1s) [was rude, (very)] {3d}, b", [("timeouts", "a"), ("bans", "b")]),
         ("<a> BAN: b (600s)", []),
-        ("DELETED: a (BAN: b)", []),
+        ("DELETED: a (BAN: b)", [("deletions", "a")]),
+        ("BAN: a [x]y]z] {2}3} {4}, b [ [", [("bans", "a"), ("bans", "b"), ("bans", "["), ("bans", "[")]),
     ],
 )
 def test_each_of_the_people_in_a_ban_of_chatty(line, events):

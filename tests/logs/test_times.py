@@ -13,7 +13,6 @@ from chatter.logs.times import (
     iso_time,
     offset_seconds,
     offset_time,
-    read_time,
     shift_zone,
 )
 
@@ -82,29 +81,6 @@ def test_stamps(text, expected):
 )
 def test_times_of_day(text, expected):
     assert clock_time(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (" 2021-06-15 18:55:59,873 ", ["2021-06-15", "18:55:59"]),
-        ("2021-06-15T18:55:59-02:00", ["2021-06-15", "20:55:59"]),
-        ("1562541137", ["2019-07-07", "23:12:17"]),
-        ("1562541137129", ["2019-07-07", "23:12:17"]),
-        ("1562541137129857", ["2019-07-07", "23:12:17"]),
-        ("307.0", ["", "00:05:07"]),
-        ("90123", ["", "25:02:03"]),
-        ("0", ["", "00:00:00"]),
-        ("22:43", ["", "22:43:00"]),
-        ("9:05:07 PM", ["", "21:05:07"]),
-        ("", ["", ""]),
-        ("never", ["", ""]),
-        ("1" * 400, ["", ""]),
-        ("9" * 18, ["", ""]),
-    ],
-)
-def test_times_in_tables(text, expected):
-    assert read_time(text) == expected
 
 
 def test_what_was_sent_before_the_video_began():

@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatter.logs.batch import EMPTY, UNNAMED
-from chatter.logs.format import DATE, NAME, DocumentFacts, JsonFormat, LineFormat, is_notice, read_offset
-from chatter.logs.times import epoch_time, offset_time
+from chatter.logs.format import NAME, DocumentFacts, JsonFormat, LineFormat, read_offset
+from chatter.logs.notices import is_notice
+from chatter.logs.times import DATE, epoch_time, offset_time
 
 STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]{{1,4}}:)?[0-9]{{1,2}}:[0-5][0-9])(?:\] | \| (?:\([^()]*\) )?)"
 
 LINES = LineFormat(
     patterns=[("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?P<message>.*))?")],
     plain=rf"^{STAMP}(?P<username>{NAME}): (?P<message>.*)$",
+    stamp=STAMP,
     clock="offset",
     display_names=True,
 )
+
+NO_MESSAGE = {"delete_message": "deletions", "clear_chat": "clears"}  # types of items
 
 
 def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
@@ -34,12 +38,11 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
         banned = entry.get("banned_user") or ""
         row = [*when, facts.channel, banned, ""] if banned else None
         return ("timeouts" if entry.get("ban_duration") else "bans"), row
-    if kind == "delete_message":
-        return "deletions", None
+    if kind in NO_MESSAGE:
+        return NO_MESSAGE[kind], None
     text = (entry.get("message") or "").removesuffix("\x01")  # the end of /me
-    if kind != "text_message" and (not text or text == entry.get("system_message")):
-        return "clears" if kind == "clear_chat" else "notices", None
-    if is_notice(text, name):
+    system = entry.get("system_message")
+    if (system and text in ("", system)) or is_notice(text, name):
         return "notices", None
     if not name:
         return UNNAMED, None

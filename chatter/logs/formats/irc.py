@@ -1,26 +1,35 @@
-"""Raw IRC as Twitch sends it, with tags before each line (dev.twitch.tv/docs/chat/irc)."""
+"""Raw IRC as Twitch sends it, mostly with tags before each line (dev.twitch.tv/docs/chat/irc)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from chatter.logs.batch import UNNAMED
 from chatter.logs.format import LineFormat
 from chatter.logs.times import SENT
 
 if TYPE_CHECKING:
     import polars as pl
 
+# What a program that logs IRC may write before each line: its own stamp, such as `2024-03-07_21:05:09 - ` or
+# `[Thu Mar 7 21:05:09 2024] INFO > `. Nobody knows its zone, so it is not read.
+WORD = r"[\[(<]?(?:[+-]?[0-9](?:[0-9TZ.,:/_+-]|/[A-Z][a-z]{2}/)*|[A-Z][a-z]{2}|DEBUG|INFO|UTC|GMT|[AP]M)[\])>]?:?"
+STAMP = rf"(?:{WORD}(?: {{1,2}}{WORD}){{0,7}}(?: ?[^\w\s@:]{{1,3}})?\s+)?"
 TAGS = r"@(?P<tags>\S*) +"
-SENDER = r":(?P<username>[^\s!]+)\S*"
+SENDER = r":(?P<username>[^\s!]++)\S*"
+SENDER_AND_HOST = r":(?P<username>[^\s!]+)![^\s@]+@\S+"
 SERVER = r":(?:\S+\.)?twitch\.tv"
 CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
-TAGS_WITH_LOGIN = r"@(?P<tags>\S*(?<![^;@])login=(?P<username>[^;\s]+)\S*) +"
+TAG = r"(?=@(?:[^;\s]*;)*"  # looks for one of the tags, which follows
+TAGS_WITH_LOGIN = rf"{TAG}login=(?P<username>[^;\s]+)){TAGS}"
 # A line without tags counts as IRC only if nobody would type it: people do type ":D LUL nice" and "PING".
 SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
 OTHER_COMMAND = (
-    rf"(?:@\S*=\S* +)?{SOURCE} (?:[A-Z]+|\d{{3}})(?: .*)?|@\S*=\S* +[A-Z]+(?: .*)?|P[IO]NG :\S+|PRIVMSG #\S+ :.*"
+    rf"(?:@[^\s=]*=\S* +)?{SOURCE} (?:[A-Z]+|\d{{3}})(?: .*)?|@[^\s=]*=\S* +[A-Z]+(?: .*)?|"
+    r"P[IO]NG :\S+|PRIVMSG #\S+ :.*"
 )
+TEXT, ACTION = r":?(?P<message>.*)", r":?\x01ACTION (?P<message>.*?)\x01?"
 
 
 def irc_columns(words: Sequence[pl.Expr]) -> list[pl.Expr]:
@@ -38,21 +47,26 @@ def irc_columns(words: Sequence[pl.Expr]) -> list[pl.Expr]:
     ]
 
 
+COMMANDS = [
+    ("messages", rf"{TAGS}{SENDER} PRIVMSG #(?P<channel>\S+) {ACTION}"),
+    ("messages", rf"{TAGS}{SENDER} PRIVMSG #(?P<channel>\S+) {TEXT}"),
+    ("messages", rf"{TAGS_WITH_LOGIN}:\S+ USERNOTICE #(?P<channel>\S+) :?(?P<message>.+)"),  # typed with a sub
+    ("notices", rf"{TAGS}:\S+ USERNOTICE #\S+ ?:?"),
+    (UNNAMED, rf"{TAGS}:\S+ USERNOTICE .*"),
+    ("timeouts", rf"{TAG}ban-duration=\d){TAGS}{CLEARED} :?(?P<username>\S+)"),
+    ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
+    ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
+    ("deletions", rf"{TAGS_WITH_LOGIN}{SERVER} CLEARMSG #(?P<channel>\S+) :?(?P<message>.*)"),
+    ("deletions", rf"(?:@\S* +)?{SERVER} CLEARMSG .*"),
+    ("messages", rf"{SENDER_AND_HOST} PRIVMSG #(?P<channel>\S+) {ACTION}"),
+    ("messages", rf"{SENDER_AND_HOST} PRIVMSG #(?P<channel>\S+) {TEXT}"),
+    ("other IRC commands", OTHER_COMMAND),
+]
 LINES = LineFormat(
-    patterns=[
-        ("messages", rf"{TAGS}{SENDER} PRIVMSG #(?P<channel>\S+) :?\x01ACTION (?P<message>.*?)\x01?"),
-        ("messages", rf"{TAGS}{SENDER} PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
-        ("messages", rf"{TAGS_WITH_LOGIN}:\S+ USERNOTICE #(?P<channel>\S+) :?(?P<message>.+)"),  # typed with a sub
-        ("notices", rf"{TAGS}:\S+ USERNOTICE .*"),
-        ("timeouts", rf"@(?P<tags>\S*(?<![^;@])ban-duration=\d\S*) +{CLEARED} :?(?P<username>\S+)"),
-        ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
-        ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
-        ("deletions", rf"(?:@\S* +)?{SERVER} CLEARMSG .*"),
-        ("messages", r"(?P<tags>):(?P<username>[^\s!]+)!\S+@\S+ PRIVMSG #(?P<channel>\S+) :?(?P<message>.*)"),
-        ("other IRC commands", OTHER_COMMAND),
-    ],
+    patterns=[(kind, f"{STAMP}(?:{command})") for kind, command in COMMANDS],
     plain=r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
     columns=irc_columns,
-    moderation="CLEARCHAT",
+    unless="source-room-id=",
+    moderation="CLEARCHAT|CLEARMSG",
     stands_alone=True,
 )

@@ -9,22 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chatter.logs.batch import UNNAMED
-from chatter.logs.format import (
-    CLOCK,
-    DATE,
-    NAME,
-    OWN_NAME,
-    OWN_NOTICE,
-    PERHAPS_NOTICE,
-    DocumentFacts,
-    JsonFormat,
-    LineFormat,
-    fill_row,
-    match_line,
-)
+from chatter.logs.batch import SHARED, UNNAMED
+from chatter.logs.format import CLOCK, NAME, DocumentFacts, JsonFormat, LineFormat, fill_row, match_line
 from chatter.logs.formats import irc
-from chatter.logs.times import iso_time
+from chatter.logs.notices import ANY_NOTICE, OWN_NAME, OWN_NOTICE, PERHAPS_NOTICE, is_notice
+from chatter.logs.shared_chat import is_shared
+from chatter.logs.times import DATE, iso_time
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,27 +41,43 @@ def text_columns(words: Sequence[pl.Expr]) -> list[pl.Expr]:
 
 LINES = LineFormat(
     patterns=[
-        ("messages", rf"{STAMP}(?!ananonymousgifter:)(?P<username>{NAME}):(?: (?!{OWN_EVENT})(?P<message>.*))?"),
+        ("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?!{OWN_EVENT})(?P<message>.*))?"),
         ("timeouts", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been timed out for \d.*"),
         ("bans", rf"{STAMP}(?P<username>{NAME})(?:: {NAME})? has been banned"),
         ("bans", rf"{STAMP}"),  # newer versions of justlog write only this
         ("clears", rf"{STAMP}(?: has been banned|Chat has been cleared)"),
-        ("notices", rf"{STAMP}.+"),  # subscriptions, gifts, raids
+        ("notices", rf"{STAMP}(?:(?P<username>{NAME}): {OWN_NOTICE}|{ANY_NOTICE}).*"),
+        (UNNAMED, rf"{STAMP}.+"),  # such as what users of newer versions of justlog typed with a subscription
     ],
     plain=rf"^{STAMP}{NAME}: ",
+    stamp=STAMP,
     columns=text_columns,
-    unless=f"ananonymousgifter|{MODERATED_LINE}|{PERHAPS_NOTICE}",
+    unless=f"{MODERATED_LINE}|{PERHAPS_NOTICE}",
     moderation=MODERATED_LINE,
     stands_alone=True,
 )
 
 
+def typed_with(system: str, entry: Mapping[str, Any], name: str) -> str:
+    """Return what the user `name` typed with an event that Twitch describes as `system`, or "" if nothing.
+
+    An announcement has no such description. Older versions write it before the user's own text.
+    """
+    text, system = entry.get("text") or "", system.replace(r"\s", " ")
+    if entry.get("systemText") or not system:
+        return text
+    if f"{text} ".startswith(f"{system} "):
+        return text[len(system) + 1 :]
+    return "" if is_notice(text, name, entry.get("displayName") or "") else text
+
+
 def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
     """Return the kind and the row of an entry. If it has raw IRC, that is used, as it is more complete."""
-    if raw := entry.get("raw"):
-        return fill_row(*match_line(raw, [irc.LINES]))
-    tags, text = entry.get("tags") or {}, entry.get("text") or ""
     when = iso_time(entry.get("timestamp") or "")
+    if raw := entry.get("raw"):
+        kind, row = fill_row(*match_line(raw, [irc.LINES]))
+        return kind, row and [*(row[:2] if row[0] else when), *row[2:]]
+    tags, text = entry.get("tags") or {}, entry.get("text") or ""
     channel = entry.get("channel") or facts.channel or str(tags.get("room-id") or "")
     name = entry.get("username") or tags.get("login") or entry.get("displayName") or ""
     message_type = entry.get("type")
@@ -84,14 +90,16 @@ def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
             return "clears", None
         return ("timeouts" if "ban-duration" in tags else "bans"), [*when, channel, name, ""]
     if message_type == NOTICE:
-        system = str(tags.get("system-msg") or "").replace(r"\s", " ")
-        typed = text if entry.get("systemText") else text[len(system) + 1 :] if text.startswith(f"{system} ") else ""
-        return ("messages", [*when, channel, name, typed]) if typed and system + name else ("notices", None)
-    if message_type != MESSAGE:
-        return "notices", None
-    if text == "Chat has been cleared":
+        text = typed_with(str(tags.get("system-msg") or ""), entry, name)
+        if not text:
+            return "notices", None
+    elif message_type != MESSAGE:
+        return "unreadable lines", None
+    elif text == "Chat has been cleared" and not name:
         return "clears", None
-    return ("messages", [*when, channel, name, text]) if name else (UNNAMED, None)
+    if not name:
+        return UNNAMED, None
+    return SHARED if is_shared(tags) else "messages", [*when, channel, name, text]
 
 
 JSON = JsonFormat(

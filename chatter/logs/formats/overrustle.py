@@ -14,6 +14,7 @@ LINES = LineFormat(
         ("messages", rf"{UTC_STAMP}(?P<username>[a-z0-9_]+):(?: (?:/me )?(?P<message>.*))?"),
     ],
     plain=rf"^{UTC_STAMP}(?P<username>[a-z0-9_]+): (?P<message>.*)$",
+    stamp=UTC_STAMP,
     unless=r"UTC\] twitchnotify: |: /me ",
     stands_alone=True,
 )

@@ -5,7 +5,8 @@ github.com/PetterKraabol/Twitch-Chat-Downloader, pipe.py; the fork of TheDrHax, 
 
 from __future__ import annotations
 
-from chatter.logs.format import MARKED_NAME, OWN_NOTICE, PERHAPS_NOTICE, LineFormat
+from chatter.logs.format import MARKED_NAME, LineFormat
+from chatter.logs.notices import OWN_NOTICE, PERHAPS_NOTICE
 
 STAMP = (
     r"\[(?P<time>(?:[1-9][0-9]{0,3} days?, )?(?:(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9]|"
@@ -15,10 +16,11 @@ STAMP = (
 LINES = LineFormat(
     patterns=[
         ("messages", rf"{STAMP}<{MARKED_NAME} ?>(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
-        ("notices", rf"{STAMP}<[^<>]+> .*"),
+        ("notices", rf"{STAMP}<{MARKED_NAME} ?> {OWN_NOTICE}.*"),
         ("messages", rf"{STAMP}\*(?P<username>\S+) (?P<message>.*)\]"),  # /me, with an extra bracket
     ],
     plain=rf"^{STAMP}<{MARKED_NAME} ?> (?P<message>.*)$",
+    stamp=STAMP,
     unless=PERHAPS_NOTICE,
     clock="offset",
     display_names=True,

@@ -9,15 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatter.logs.batch import EMPTY, UNNAMED
-from chatter.logs.format import (
-    UTC_STAMP,
-    DocumentFacts,
-    JsonFormat,
-    LineFormat,
-    is_notice,
-    read_offset,
-    user_message_lines,
-)
+from chatter.logs.format import UTC_STAMP, DocumentFacts, JsonFormat, LineFormat, read_offset, user_message_lines
+from chatter.logs.notices import is_notice
 from chatter.logs.times import iso_time, offset_time
 
 RELATIVE_STAMP = r"\[(?P<time>(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9])\] "

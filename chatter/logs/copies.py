@@ -1,0 +1,63 @@
+"""Logs that are copies of other logs, which must not be read twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+
+from chatter.logs.file_names import parse_file_name
+from chatter.logs.reading import UnreadableLog, open_log
+
+ISIZE_BYTES = 4  # the last bytes of a gzipped file: the size of its content, modulo 2**32
+
+
+def find_copies(logs: Iterable[Path]) -> dict[Path, Path]:
+    """Map each log that is a copy of an earlier one to that log.
+
+    A copy has the same content, gzipped or not, and its name says the same about the channel, the day and the format.
+    Only files whose content has the same size are read. Empty logs, and logs that cannot be read, are not copies.
+    """
+    by_size = defaultdict(list)
+    for log in logs:
+        if size := unpacked_size(log):
+            by_size[size, *facts_of_name(log)].append(log)
+    copies, first = {}, {}
+    for key, same_size in by_size.items():
+        for log in same_size if len(same_size) > 1 else ():
+            with contextlib.suppress(UnreadableLog):
+                original = first.setdefault((key, content_hash(log)), log)
+                if original is not log:
+                    copies[log] = original
+    return copies
+
+
+def facts_of_name(log: Path) -> tuple[Hashable, ...]:
+    """Return what the name of a log says of its content: facts that its lines may lack, and whether it is a table."""
+    suffixes = {suffix.lower() for suffix in log.suffixes[-2:]}
+    return parse_file_name(log), bool(suffixes & {".csv", ".tsv"})
+
+
+def unpacked_size(log: Path) -> int:
+    """Return the size of a log's content, modulo 2**32. If several gzipped files were joined, that of the last one.
+
+    Return 0 if the log cannot be read.
+    """
+    try:
+        file = log.open("rb")
+    except OSError:
+        return 0
+    with file:
+        is_gzipped = file.read(2) == b"\x1f\x8b"
+        size = file.seek(0, 2)
+        if is_gzipped and size >= ISIZE_BYTES:
+            file.seek(-ISIZE_BYTES, 2)
+            size = int.from_bytes(file.read(ISIZE_BYTES), "little")
+    return size % 2**32
+
+
+def content_hash(log: Path) -> bytes:
+    with open_log(log) as (_, content):
+        return hashlib.file_digest(content, "blake2b").digest()

@@ -1,0 +1,69 @@
+"""What became of the logs: counts and warnings, printed on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chatter.cli import one_line
+from chatter.logs.filters import MAX_BYTES
+from chatter.logs.formats import FORMAT_NAMES, KINDS
+from chatter.logs.reading import read_head
+
+SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that are listed; characters of a line that are shown
+
+
+@dataclass
+class LogResult:
+    """The counts of one log, and the lines, users and warnings to report about it."""
+
+    counts: Counter = field(
+        default_factory=lambda: Counter(dict.fromkeys(KINDS, 0))
+    )  # of entries and messages, by kind
+    unreadable: list[str] = field(default_factory=list)  # places of the first unreadable lines
+    cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
+    users: set[str] = field(default_factory=set)  # users of the log whom USER_FILTERS name
+    notes: set[str] = field(default_factory=set)  # warnings for the summary
+    unknown: str = ""  # the first line of a log in an unknown format
+
+
+def first_line(log: Path) -> str:
+    """Return the beginning of the first line of a log, in quotes."""
+    return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
+
+
+def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verbose: bool) -> None:
+    """Print the counts of files and entries on stderr: the totals and, if `verbose`, one line per log."""
+    total = Counter(
+        {"files found": len(results) + len(skipped), "files skipped": len(skipped), "files read": len(results)}
+    )
+    for log, result in results.items():
+        total.update(result.counts)
+        if verbose:
+            listed = [f"{count:,} {what}" for what, count in result.counts.items() if count]
+            print(f"{log}: {', '.join(listed)}", file=sys.stderr)
+    for what, count in total.items():
+        print(f"{what:26} {count:>12,}", file=sys.stderr)
+    errors = {path: reason for path, reason in skipped.items() if str(path) in reason}
+    others = [f"{path} ({reason})" for path, reason in skipped.items() if path not in errors]
+    print_some("skipped", others, len(others), verbose)
+    for reason in errors.values():
+        print(f"skipped: {one_line(reason)}", file=sys.stderr)
+    unreadable = [place for result in results.values() for place in result.unreadable]
+    print_some("unreadable", unreadable, total["unreadable lines"], verbose)
+    cut = [place for result in results.values() for place in result.cut]
+    print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
+    unknown = [f"{log} ({result.unknown})" for log, result in results.items() if result.unknown]
+    print_some(f"in none of the known formats ({', '.join(FORMAT_NAMES)})", unknown, len(unknown), verbose)
+    for note in sorted({note for result in results.values() for note in result.notes}):
+        noted = [str(log) for log, result in results.items() if note in result.notes]
+        print_some(note, noted, len(noted), verbose)
+
+
+def print_some(what: str, names: list[str], number: int, verbose: bool) -> None:
+    """Print the first of `number` names on one line; all names if `verbose`."""
+    shown = names if verbose else names[:SHOWN]
+    if shown:
+        print(f"{what}: {', '.join(map(one_line, shown))}{' ...' if number > len(shown) else ''}", file=sys.stderr)
