@@ -214,7 +214,7 @@ def parse_args() -> argparse.Namespace:
     add(
         "--offload",
         action=argparse.BooleanOptionalAction,
-        help="keep parameters and optimizer in the CPU's memory; default: only if the GPU is too small without it",
+        help="keep parameters and optimizer in the CPU's memory, or not; if neither is given, where the GPU is too small",
     )
     add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
     add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, with less memory")
@@ -232,7 +232,7 @@ def parse_args() -> argparse.Namespace:
         "--micro-batch-size",
         type=positive_int,
         metavar="N",
-        help="blocks per process in one forward pass; default: as many as fit the GPU, or 8 on a CPU",
+        help="blocks per process in one forward pass; if not given, as many as fit the GPU, or 8 on a CPU",
     )
     add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
     add(
