@@ -150,7 +150,7 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
     from transformers import PrinterCallback, Trainer
 
     from chatter.tokens.chat import opening_header
-    from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
+    from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Schedule, StopOnSignal
     from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
     from chatter.training.plan import log_peak
     from chatter.wording.training_messages import TrainingMessages
@@ -180,9 +180,9 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
     )
     stop = StopOnSignal()
     for callback in (
-        *([Reschedule()] if checkpoint else []),
+        Schedule(),
         progress,
-        Evaluations(every, args.patience),
+        Evaluations(every, run.steps_per_epoch, args.patience),
         CompleteCheckpoints(run.checkpoints, run.description, args.keep_checkpoints),
         stop,
         first_steps,
@@ -214,7 +214,7 @@ def parse_args() -> argparse.Namespace:
     add(
         "--offload",
         action=argparse.BooleanOptionalAction,
-        help="keep parameters and optimizer in the CPU's memory, or not; if neither is given, where the GPU is too small",
+        help="keep parameters and optimizer in the CPU's memory, or not; without either, if the GPU is too small",
     )
     add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
     add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, with less memory")

@@ -335,7 +335,7 @@ def plain_loop(small_model, dataset_dir, tokenizer):
     import torch
     from datasets import DatasetDict
     from torch.nn.functional import cross_entropy
-    from transformers import get_linear_schedule_with_warmup, set_seed
+    from transformers import set_seed
 
     from chatter.training.model import load_model
 
@@ -346,7 +346,8 @@ def plain_loop(small_model, dataset_dir, tokenizer):
     assert len(ids) == TRAIN_BLOCKS
     losses = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    schedule = get_linear_schedule_with_warmup(optimizer, 2, 10)
+    warmed_up = [0.5, 1, 1, *(left / 8 for left in range(7, -1, -1))]  # the share of the learning rate for each step
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_up.__getitem__)
     for _ in range(10):
         logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
         labels = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)

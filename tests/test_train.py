@@ -33,6 +33,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from chatter.files import MANIFEST
+from chatter.training.callbacks import learning_rate_factor
 from chatter.training.model import load_model
 from chatter.training.settings import choose_precision
 from train import parse_args
@@ -407,8 +408,26 @@ def test_a_resumed_run_may_go_on_for_longer_and_at_another_rate(how, small_model
     assert "was made with --seed 42, but this run has 1. Use the same" in changed
 
 
+def test_the_first_step_of_a_warm_up_learns_and_the_peak_comes_once_it_ends():
+    rates = [learning_rate_factor(step, 4, 12) for step in range(13)]
+    assert rates == [0.25, 0.5, 0.75, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
+    assert [learning_rate_factor(step, 1, 3) for step in range(3)] == [1, 1, 0.5]
+    assert [learning_rate_factor(step, 0, 2) for step in range(2)] == [1, 0.5]
+
+
+@pytest.mark.slow
+def test_a_step_that_ends_an_epoch_is_evaluated_once(train):
+    """Twice would count as an evaluation without a lower loss, and --patience 1 would end a run that gets better."""
+    options = ["--epochs", 2, "--batch-size", 4, "--micro-batch-size", 4, "--no-deepspeed", "--warmup-epochs", 0.1]
+    folder, _ = train(*options, "--eval-every", 0.5)
+    history = json.loads((folder / "metrics.json").read_text())["history"]
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [0, 3, 6, 9, 12]
+    _, errors = train(*options, "--eval-every", 0.5, "--patience", 1)
+    assert "no better test loss in 1 evaluation: stopping" in errors
+
+
 def test_a_run_too_short_for_its_warm_up_has_none(tmp_path):
-    """With one it would train at a learning rate of 0. All other runs keep theirs."""
+    """It would never reach its peak. All other runs keep theirs."""
 
     def warmup_steps(*args):
         with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Container
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,13 @@ class Evaluations(TrainerCallback):
     It ends a run after `patience` evaluations without a lower test loss (None: never).
     """
 
-    def __init__(self, every: int, patience: int | None) -> None:
-        self.every, self.patience = every, patience
+    def __init__(self, every: int, steps_per_epoch: int, patience: int | None) -> None:
+        self.every, self.steps_per_epoch, self.patience = every, steps_per_epoch, patience
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.every and state.global_step % self.every == 0 and state.global_step < state.max_steps:
+        step = state.global_step
+        ends_epoch = step % self.steps_per_epoch == 0 or step == state.max_steps  # the Trainer evaluates there
+        if self.every and step % self.every == 0 and not ends_epoch:
             control.should_evaluate = True
 
     def on_evaluate(self, args, state, control, **kwargs):
@@ -147,7 +150,7 @@ class Evaluations(TrainerCallback):
         since_best = len(losses) - 1 - losses.index(min(losses))
         control.should_save |= since_best == 0
         if self.patience and since_best >= self.patience and not control.should_training_stop:
-            log(f"no better test loss in {since_best} evaluations: stopping")
+            log(f"no better test loss in {since_best} evaluation{'s' * (since_best > 1)}: stopping")
             control.should_training_stop = True
 
 
@@ -179,6 +182,10 @@ class StopOnSignal(TrainerCallback):
         self.received = number
         signal.signal(number, self.before[number])
 
+    def on_train_end(self, args, state, control, **kwargs):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
     def on_step_end(self, args, state, control, **kwargs):
         if args.world_size > 1:  # the processes have to stop at the same step
             anywhere = torch.tensor(float(self.received), device=args.device)
@@ -190,13 +197,26 @@ class StopOnSignal(TrainerCallback):
         control.should_evaluate &= not self.received or state.global_step == state.max_steps
 
 
-class Reschedule(TrainerCallback):
-    """Resets a resumed run's learning rates to its own options, because PyTorch restores the checkpoint's."""
+class Schedule(TrainerCallback):
+    """Sets the learning rates: up to the peak in the warm-up, then down to 0 after the last step.
+
+    The Trainer's own warm-up begins with a step at a learning rate of 0, which learns nothing. And PyTorch restores the
+    peak of a checkpoint, although the options of a resumed run may have another.
+    """
 
     def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
         schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it
         schedule.base_lrs = [args.learning_rate for _ in schedule.base_lrs]
-        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        factor = partial(learning_rate_factor, warmup_steps=args.warmup_steps, max_steps=state.max_steps)
+        schedule.lr_lambdas = [factor for _ in schedule.lr_lambdas]
+        rate = args.learning_rate * factor(schedule.last_epoch)
         for groups in {id(each): each.param_groups for each in (optimizer, schedule.optimizer)}.values():
-            for group, factor in zip(groups, factors, strict=True):
-                group["lr"], group["initial_lr"] = args.learning_rate * factor, args.learning_rate
+            for group in groups:
+                group["lr"], group["initial_lr"] = rate, args.learning_rate
+
+
+def learning_rate_factor(step: int, warmup_steps: int, max_steps: int) -> float:
+    """Return the share of the peak learning rate for a step, counted from 0."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, (max_steps - step) / max(1, max_steps - warmup_steps))

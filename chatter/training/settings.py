@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from chatter.cli import InputError
+from chatter.cli import InputError, log
 from chatter.gpu import is_ampere
 from chatter.training.placement import Placement
 
@@ -42,6 +42,8 @@ def training_arguments(
         )
     max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
     warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
+    if warmup_steps >= max_steps > 1:
+        log(f"a warm-up of {warmup_steps} steps is as long as the run: training without it")
     return TrainingArguments(
         output_dir=str(checkpoints),
         deepspeed=deepspeed_config,
@@ -53,8 +55,8 @@ def training_arguments(
         optim=choose_optimizer(precision, cuda, deepspeed=not args.no_deepspeed),
         activation_checkpointing=args.gradient_checkpointing,
         learning_rate=args.learning_rate,
-        lr_scheduler_type="linear",  # up during the warm-up, then down to 0 at the last step
-        warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the learning rate would stay near 0
+        lr_scheduler_type="linear",  # see Schedule in callbacks.py
+        warmup_steps=warmup_steps if warmup_steps < max_steps else 0,  # or the peak would not be reached
         max_steps=max_steps,
         per_device_train_batch_size=size,
         per_device_eval_batch_size=size,
