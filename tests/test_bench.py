@@ -29,7 +29,7 @@ def in_bench(code, **env):
         text=True,
         check=True,
     )
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # DeepSpeed logs to stdout
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """chatter.logs.find_reader: files are told apart, and the same chat comes out of each, whatever is typed or damaged."""
 
+import codecs
 import csv
 import gzip
 import json
@@ -185,6 +186,8 @@ def num_entries(reader, data):
     if data == BOM:
         return 1  # a line without text
     data = data.removeprefix(BOM)
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        data = data.decode("utf-16", errors="replace").encode()
     if isinstance(reader, TextReader):
         return num_lines(data)
     return None if reader.is_known else 1
@@ -196,6 +199,8 @@ def num_entries(reader, data):
 @example(BOM, ".txt")
 @example(BOM, ".csv")
 @example(BOM, ".json")
+@example(codecs.BOM_UTF16_BE, ".txt")
+@example("a\nb".encode("utf-16"), ".txt")
 def test_any_bytes_conserve_entries(data, suffix):
     """Or are refused with one line that says why."""
     with tempfile.TemporaryDirectory() as folder:
