@@ -4,7 +4,7 @@
 # make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -generate: one stage
 # make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU
 # make bench LOGS=data/logs   also use your own chat
-# make gpu    test and measure a GPU in eight minutes; ROWS=speed a part; without a GPU, a dry run; RUN=python3 does not use .venv
+# make gpu    test and measure a GPU in ten minutes; ROWS=speed a part; without a GPU, a dry run; RUN=python3 does not use .venv
 # make soak   kill the scripts, fill their disk and damage their input
 # make bench QUICK=1   run all benchmarks on small inputs, to see that they work; make soak QUICK=1: few tries of each fault
 # make notebook   run notebook.ipynb and save its outputs, in three minutes

@@ -1,4 +1,4 @@
-"""Check on a GPU, in eight minutes and without a network: training, resuming, memory, engines, speed, generation.
+"""Check on a GPU, in some ten minutes and without a network: training, resuming, memory, engines, speed, generation.
 
 Prints a table of checks, with what was expected and what was measured, and writes it to bench/results/<machine>-gpu.md
 after each row, so that a run that is cut off leaves what it has measured. Goes on after a failure. The exit code is 1
