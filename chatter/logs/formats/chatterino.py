@@ -5,6 +5,7 @@ github.com/Chatterino/chatterino2, singletons/helper/LoggingChannel.cpp
 
 from __future__ import annotations
 
+from chatter.logs.batch import EMPTY
 from chatter.logs.format import CLOCK, LineFormat
 from chatter.logs.notices import OWN_NAME
 from chatter.logs.times import DATE
@@ -36,7 +37,8 @@ LINES = LineFormat(
         ("timeouts", rf"{STAMP}(?P<username>\S+) has been timed out for \d.*"),
         ("bans", rf"{STAMP}(?P<username>\S+) has been permanently banned\..*"),
         ("clears", rf"{STAMP}Chat has been cleared by .*"),
-        ("deletions", rf"{STAMP}(?:A message from (?P<username>\S+) was deleted: (?P<message>.*))?"),
+        ("deletions", rf"{STAMP}A message from (?P<username>\S+) was deleted: (?P<message>.*)"),
+        (EMPTY, STAMP),  # of the tab /live, whose lines have no text, and of deletions in some versions
         ("lines of the program", rf"{STAMP}(?:(?:dis|re)?connected|joined channel)"),
         ("messages", rf"{STAMP}{NICKNAME_AND_LOGIN}(?: (?!{OWN_ACTION})(?P<message>.*))?"),
         ("lines of the program", "# (?:Start|Stop) logging at .*"),
