@@ -11,11 +11,14 @@ import platform
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chatter.interrupt import leave
+
+OTHERS_WAIT = 3  # seconds; launchers look for failed processes every second, or more often
 
 
 class InputError(Exception):
@@ -170,8 +173,14 @@ def terminate(number: int, _: object) -> None:
 
 
 def end(code: int, text: str = "") -> None:
-    """End the process with one line on stderr. Line breaks in the text, as in names of files, are escaped."""
+    """End the process with one line on stderr. Line breaks in the text, as in names of files, are escaped.
+
+    Under a launcher, the first process is the first to say it. The launcher then ends the others, which mostly have the
+    same error.
+    """
     if text:
+        if is_launched() and not is_first_process():
+            time.sleep(OTHERS_WAIT)
         print(f"{Path(sys.argv[0]).name}: {one_line(text)}", file=sys.stderr)
     try:
         sys.stdout.flush()

@@ -28,6 +28,7 @@ from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 from chatter.training.checkpoints import evaluations, mark_complete
 from chatter.training.loss import check_finite, perplexity
 from chatter.training.memory import Shape
+from chatter.training.settings import precision_of
 from chatter.training.speed import describe_seconds, flops_utilization
 
 NUM_SAMPLES, NUM_SAMPLED = 3, 12  # messages to show; to sample if training messages are left out
@@ -80,7 +81,7 @@ class Progress(ProgressCallback):
             self.training_bar.set_postfix(now)
         else:
             log(f"step {state.global_step} of {state.max_steps}: {', '.join(f'{k} {v}' for k, v in now.items())}")
-        check_finite(logs["loss"])
+        check_finite(logs["loss"], precision_of(args))
         if self.first and state.global_step > self.first[0] and state.global_step < state.max_steps:
             self.log_time_left(state)
 
@@ -96,7 +97,7 @@ class Progress(ProgressCallback):
         super().on_evaluate(args, state, control, **kwargs)
         started = time.perf_counter()
         loss = metrics["eval_loss"]
-        check_finite(loss)
+        check_finite(loss, precision_of(args))
         log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}")
         seed, tokenizer = args.seed, kwargs["processing_class"]
         samples = sample_messages(kwargs["model"], tokenizer, self.format, seed, self.header, self.training_messages)

@@ -59,10 +59,9 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def check_finite(loss: float) -> None:
+def check_finite(loss: float, precision: str) -> None:
     """Raise InputError if the loss is NaN or infinite, so that no checkpoint of such a model is saved."""
     if not math.isfinite(loss):
-        raise InputError(
-            f"the loss is {loss}. Pass --resume with a lower --learning-rate, or start again with --overwrite and "
-            "--precision bf16 or fp32."
-        )
+        larger = {"fp16": "bf16 or fp32", "bf16": "fp32"}.get(precision)
+        otherwise = f", or start again with --overwrite and --precision {larger}" if larger else ""
+        raise InputError(f"the loss is {loss}. Pass --resume with a lower --learning-rate{otherwise}.")

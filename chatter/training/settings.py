@@ -95,6 +95,10 @@ def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None)
     return args.precision
 
 
+def precision_of(settings: TrainingArguments) -> str:
+    return "fp16" if settings.fp16 else "bf16" if settings.bf16 else "fp32"
+
+
 def choose_optimizer(precision: str, cuda: bool, deepspeed: bool) -> str:
     """Return the Trainer's name for AdamW: the fused one, except with the plain Trainer in fp16 on a GPU.
 

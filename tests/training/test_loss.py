@@ -98,8 +98,15 @@ def test_perplexity():
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_a_number_is_refused(loss):
     with pytest.raises(InputError, match=rf"the loss is {loss}\. Pass --resume with a lower"):
-        check_finite(loss)
+        check_finite(loss, "bf16")
 
 
 def test_a_finite_loss_is_accepted():
-    check_finite(1e4)
+    check_finite(1e4, "fp16")
+
+
+def test_the_advice_for_an_infinite_loss_suits_the_precision():
+    advice = {"fp16": "--precision bf16 or fp32", "bf16": "--precision fp32", "fp32": "--learning-rate"}
+    for precision, words in advice.items():
+        with pytest.raises(InputError, match=rf"{words}\.$"):
+            check_finite(float("nan"), precision)
