@@ -154,6 +154,7 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
     from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Reschedule, StopOnSignal
     from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
     from chatter.training.plan import log_peak
+    from chatter.training.resume import Loading
     from chatter.wording.training_messages import TrainingMessages
 
     args, blocks = run.args, run.blocks
@@ -189,7 +190,8 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
         first_steps,
     ):
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    with Loading(trainer, checkpoint):
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     log_peak()
     if stop.received:
         log(f"stopped at step {trainer.state.global_step}. Pass --resume to continue from there.")

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from chatter.cli import InputError, is_first_process, log, option_of
 from chatter.training.checkpoints import (
@@ -17,6 +17,7 @@ from chatter.training.checkpoints import (
     read_state,
     set_aside_damaged,
 )
+from chatter.training.distributed import find_known
 from chatter.training.placement import Placement
 from chatter.training.zero import without_placement
 
@@ -134,3 +135,31 @@ def is_finished(checkpoint: Path, max_steps: int) -> bool:
             "--max-steps, or start again with --overwrite instead of --resume."
         )
     return step == max_steps
+
+
+class Loading(TrainerCallback):
+    """Turns an error of a trainer that loads a checkpoint into InputError: files can be damaged at their full size.
+
+    The loading ends when the first step begins, and with `checkpoint` None there is none.
+    """
+
+    def __init__(self, trainer: Trainer, checkpoint: Path | None) -> None:
+        trainer.add_callback(self)
+        self.checkpoint = checkpoint
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.checkpoint = None
+
+    def __enter__(self) -> Loading:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not self.checkpoint or not isinstance(error, Exception) or isinstance(error, InputError):
+            return
+        is_about_files = not isinstance(error, OSError) or isinstance(error, FileNotFoundError)  # not about a full disk
+        if is_about_files and not find_known(error):
+            raise InputError(
+                f"{self.checkpoint} cannot be loaded ({type(error).__name__}): its files are damaged, or from another "
+                "version of a library. Move it away to continue from the checkpoint before it, or start again with "
+                "--overwrite instead of --resume."
+            ) from error
