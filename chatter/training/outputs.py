@@ -69,12 +69,12 @@ def is_saved_by(model: Path, checkpoints: Path) -> bool:
 def check_base_stays(model: str, lora_rank: int, output_dir: Path, checkpoints: Path) -> None:
     """Raise InputError if a run with adapters would replace the model that they belong to.
 
-    To resume such a run would add its adapters a second time.
+    If such a run were resumed, its adapters would be added a second time.
     """
     base = Path(model).resolve()
     replaced = output_dir.resolve(), checkpoints
     if lora_rank and model and base.is_dir() and any(base.is_relative_to(folder) for folder in replaced):
         raise InputError(
-            f"{output_dir} or its checkpoints are the base model {model}, which a run with --lora-rank still needs "
-            "when it is resumed. Choose another --output-dir."
+            f"{output_dir} and its checkpoints would replace the base model {model}, which a run with --lora-rank "
+            "needs until it is finished, and when it is resumed. Choose another --output-dir."
         )

@@ -92,7 +92,10 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
     theirs = read_json(newest / MARKER)
     if theirs.get("DeepSpeed config"):
         theirs["DeepSpeed config"] = without_placement(theirs["DeepSpeed config"])
-    consequences = {SCHEDULE: "the schedule changes", ROUNDING: "dropout and rounding can differ"}
+    consequences = {
+        SCHEDULE: "the schedule changes from here on",
+        ROUNDING: "dropout and rounding can differ from here on",
+    }
     may_change = {option_of(name): consequences[how] for name, how in RESUMED.items() if how in consequences}
     if BASE in run and theirs.get(BASE) == run[BASE]:
         may_change["--model"] = "its weights are the same"
@@ -106,7 +109,7 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
     log(f"resuming from {newest}")
     for name, consequence in sorted(may_change.items()):
         if name in theirs and theirs[name] != run[name]:
-            log(f"{name} was {theirs[name]} and is now {run[name]}: {consequence} from here on")
+            log(f"{name} was {theirs[name]} and is now {run[name]}: {consequence}")
     return newest
 
 

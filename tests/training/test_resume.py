@@ -14,6 +14,7 @@ from conftest import (
     SPIES,
     TEN_STEPS,
     TOLERANCE,
+    TORCHRUN,
     assert_the_best_is_saved,
     error_of,
     largest_difference,
@@ -28,7 +29,7 @@ from transformers import AutoConfig
 
 from chatter.cli import InputError
 from chatter.files import MANIFEST
-from chatter.training.checkpoints import MARKER, complete_checkpoints, find_best, mark_complete
+from chatter.training.checkpoints import MARKER, complete_checkpoints, find_best, find_damage, mark_complete, read_state
 from chatter.training.resume import (
     BASE,
     FREE,
@@ -277,6 +278,52 @@ def test_a_resumed_run_may_offload_more_or_less(plain_loop, small_model, dataset
     done = run("train.py", *basics, *after, "--resume", "--overwrite")
     assert f"--offload was {before == ['--offload']} and is now {before != ['--offload']}: dropout and" in done.stderr
     assert largest_difference(plain_loop[0], tmp_path / "model-checkpoints/checkpoint-10") < TOLERANCE
+
+
+def copy_of(trained, tmp_path):
+    """Copy a trained model and its checkpoints; return the basic options of its run, and the newest checkpoint."""
+    checkpoints = shutil.copytree(f"{trained}-checkpoints", tmp_path / "model-checkpoints")
+    folder = shutil.copytree(trained, tmp_path / "model")
+    model = json.loads((folder / "metrics.json").read_text())["run"]["--model"]
+    return ["--model", model, "--output-dir", folder], checkpoints / "checkpoint-10"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[sys.executable], TORCHRUN], ids=["one process", "two processes"])
+@pytest.mark.parametrize("damage", ["optim_states.pt", "model_states.pt", "model.safetensors", "scheduler.pt"])
+def test_a_run_with_a_truncated_checkpoint_goes_on_from_the_one_before(
+    train_once, dataset_dir, tmp_path, launcher, damage
+):
+    """All processes choose the same one, and the run comes to the same loss again."""
+    options = ["--micro-batch-size", 4] if launcher == TORCHRUN else []
+    folder, _ = train_once(f"to be damaged, {len(launcher)}", *options, launcher=launcher)
+    basics, newest = copy_of(folder, tmp_path)
+    losses = [entry["eval_loss"] for entry in read_state(newest)["log_history"] if "eval_loss" in entry]
+    [path, *_] = newest.rglob(f"*{damage}")
+    path.write_bytes(path.read_bytes()[:-1])
+    args = [*basics, "--dataset-dir", dataset_dir, *TEN_STEPS, *options, "--resume"]
+    done = run("train.py", *args, launcher=launcher)
+    name = path.relative_to(newest).as_posix()
+    assert f"{newest} is damaged ({name} has " in done.stderr
+    assert f"resuming from {newest.with_name('checkpoint-9')}\n" in done.stderr
+    assert newest.with_name("checkpoint-10.damaged").exists() and find_damage(newest) is None
+    again = [entry["eval_loss"] for entry in read_state(newest)["log_history"] if "eval_loss" in entry]
+    assert again == pytest.approx(losses, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["optim_states.pt", "scheduler.pt", "rng_state.pth"])
+def test_damage_that_leaves_the_size_is_one_line(zero3, dataset_dir, tmp_path, damage):
+    """The checkpoint is named, and without it the run goes on."""
+    basics, newest = copy_of(zero3[0], tmp_path)
+    [path] = newest.rglob(f"*{damage}")
+    path.write_bytes(bytes(path.stat().st_size))
+    args = [*basics, "--dataset-dir", dataset_dir, *TEN_STEPS, "--epochs", 11, "--resume"]
+    error = run("train.py", *args, check=False)
+    assert error.returncode == 1, error.stderr
+    assert f"train.py: error: {newest} cannot be loaded (" in error.stderr.splitlines()[-1]
+    newest.rename(tmp_path / "away")
+    assert f"resuming from {newest.with_name('checkpoint-9')}\n" in run("train.py", *args).stderr
 
 
 EIGHT_EPOCHS = ["--batch-size", 4, "--micro-batch-size", 4, "--epochs", 8]  # of six steps
