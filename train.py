@@ -37,6 +37,7 @@ from chatter.cli import (
 )
 from chatter.devices import choose_device
 from chatter.files import MODEL_MARKER, reserved
+from chatter.training.checkpoints import checkpoints_beside, delete_incomplete, prepare_checkpoints
 from chatter.training.distributed import (
     join_process_group,
     leave_group_on_error,
@@ -44,6 +45,7 @@ from chatter.training.distributed import (
     plain_library_errors,
     replaced_by_smaller_run,
 )
+from chatter.training.outputs import check_outputs
 
 if TYPE_CHECKING:
     from chatter.training.placement import FirstSteps
@@ -59,9 +61,9 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     """
     from transformers.utils.logging import set_verbosity_error
 
-    from chatter.training.checkpoints import delete_incomplete, find_checkpoint, is_finished, prepare_checkpoints
     from chatter.training.placement import FirstSteps
     from chatter.training.plan import print_plan
+    from chatter.training.resume import find_checkpoint, is_finished
     from chatter.training.saving import save_model
 
     set_verbosity_error()  # it would warn about a new token and a missing attention mask, which are intended
@@ -74,7 +76,7 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
         return 0
     if is_first_process():
         print_plan(run)
-        prepare_checkpoints(run.checkpoints, keep_complete=bool(checkpoint))
+        prepare_checkpoints(run.checkpoints, keep_complete=args.resume)
     try:
         with FirstSteps(run.placement) as first_steps:
             signal_number = fit(run, checkpoint, first_steps)
@@ -94,19 +96,15 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     from chatter.hub import fetched_folder
     from chatter.tokens.chat import ChatFormat, known_channels
     from chatter.tokens.dataset import load_blocks, read_data_summary
-    from chatter.training.checkpoints import describe_run
+    from chatter.training.base import digest_weights
     from chatter.training.model import add_adapters, fuse_gelu, load_model
     from chatter.training.placement import choose_placement
+    from chatter.training.resume import describe_run
     from chatter.training.run import TrainingRun
     from chatter.training.saving import folders_with_training_messages
     from chatter.training.settings import choose_precision, count_steps, training_arguments
     from chatter.training.zero import complete_config, read_config
 
-    checkpoints = Path(f"{args.output_dir}-checkpoints").resolve()
-    if checkpoints.exists() and not (args.overwrite or args.resume):
-        raise InputError(
-            f"{checkpoints} already exists. Pass --resume to continue from it, or --overwrite to replace it."
-        )
     blocks, tokenizer = load_blocks(args.dataset_dir)
     data = read_data_summary(args.dataset_dir)
     block_size = len(blocks["train"][0]["input_ids"])
@@ -116,7 +114,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
         log(f"a learning rate of {args.learning_rate:g} is high for most models but GPT-2: 1e-5 to 1e-4 is usual")
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
-    start = fetched_folder(args.model)
+    base = fetched_folder(args.model)
     if not args.no_deepspeed:
         join_process_group()
     precision = choose_precision(args, model.config.dtype)
@@ -124,6 +122,8 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     placement = choose_placement(args, model, block_size, precision != "fp32", config)
     config = config and complete_config(config, model, placement.mode)
     steps_per_epoch = count_steps(len(blocks["train"]), args.batch_size)
+    base_digest = digest_weights(base) if args.lora_rank else None  # adapters fit no other weights
+    checkpoints = checkpoints_beside(args.output_dir)
     settings = training_arguments(args, placement, config, steps_per_epoch, checkpoints, precision)
     return TrainingRun(
         args=args,
@@ -132,14 +132,15 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
         blocks=blocks,
         data_summary=data,
         tokenizer=tokenizer,
-        chat_format=ChatFormat.of(tokenizer, block_size, known_channels(data, start)),
+        chat_format=ChatFormat.of(tokenizer, block_size, known_channels(data, base)),
         model=model,
-        message_folders=folders_with_training_messages(args.dataset_dir, start),
+        base=base,
+        message_folders=folders_with_training_messages(args.dataset_dir, base),
         precision=precision,
         placement=placement,
         settings=settings,
         steps_per_epoch=steps_per_epoch,
-        description=describe_run(args, placement, settings, precision),
+        description=describe_run(args, placement, settings, precision, base_digest),
     )
 
 
@@ -153,6 +154,7 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
     from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Schedule, StopOnSignal
     from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
     from chatter.training.plan import log_peak
+    from chatter.training.resume import Loading
     from chatter.wording.training_messages import TrainingMessages
 
     args, blocks = run.args, run.blocks
@@ -188,7 +190,8 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
         first_steps,
     ):
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    with Loading(trainer, checkpoint):
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     log_peak()
     if stop.received:
         log(f"stopped at step {trainer.state.global_step}. Pass --resume to continue from there.")
@@ -207,7 +210,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="replace an existing --output-dir and its checkpoints; with --resume only the model",
     )
-    add("--resume", action="store_true", help="continue from the newest checkpoint of the same run, if there is one")
+    add("--resume", action="store_true", help="continue from the newest checkpoint, and replace its run's own model")
     add("--keep-checkpoints", type=positive_int, metavar="N", help="keep only the newest N checkpoints, and the best")
     config = Path(__file__).with_name("ds_config.json")
     add("--deepspeed", type=Path, default=config, metavar="FILE", help="DeepSpeed's config")
@@ -276,10 +279,7 @@ def main() -> None:
         args = parse_args()
         if not args.no_deepspeed and not find_spec("deepspeed"):
             raise InputError("DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed.")
-        if args.output_dir.exists() and not args.overwrite:
-            raise InputError(
-                f"{args.output_dir} already exists. Pass another --output-dir, or --overwrite to replace it."
-            )
+        check_outputs(args)
         if args.compile and not args.no_deepspeed:
             raise InputError("--compile needs --no-deepspeed.")
         args.device = choose_device(args.device, args.precision)

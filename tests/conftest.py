@@ -430,3 +430,29 @@ def assert_the_best_is_saved(folder, dataset_dir, tokenizer):
     del losses[0]  # before training
     assert metrics["best"]["eval_loss"] == min(losses.values()) < losses[max(losses)]
     assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(min(losses.values()), abs=2e-6)
+
+
+# The description of a run, and its test losses before training and at each checkpoint.
+RUN = {"--seed": 42, "--lora-rank": 0, "--model": "gpt2", "--epochs": 3.0, "--max-steps": None, "--learning-rate": 1e-3}
+LOSSES = {0: 0.5, 6: 3.0, 9: 2.0, 12: 2.5, 15: 1.0}
+# Files of a checkpoint, apart from those of train.py and the Trainer's state.
+CHECKPOINT_FILES = ["model.safetensors", "scheduler.pt", "global_step/optim_states.pt"]
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """A folder with the complete checkpoints 6, 9 and 12, and the incomplete one 15."""
+    from chatter.training.checkpoints import STATE, mark_complete
+
+    folder = tmp_path / "model-checkpoints"
+    for step in (6, 9, 12, 15):
+        checkpoint = folder / f"checkpoint-{step}"
+        for name in CHECKPOINT_FILES:
+            (checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
+            (checkpoint / name).write_bytes(bytes(step))
+        history = [{"step": at, "epoch": at / 3, "eval_loss": LOSSES[at]} for at in LOSSES if at <= step]
+        (checkpoint / STATE).write_text(json.dumps({"global_step": step, "log_history": history}))
+        if step < 15:
+            mark_complete(checkpoint, RUN, None)
+    (folder / MANIFEST).write_text('{"files": []}')
+    return folder

@@ -31,7 +31,7 @@ OTHERS = {
     "pip": {"--index-url"},
     "curl": {"--fail", "--silent", "--show-error", "--compressed", "--output"},
     "TwitchDownloaderCLI": {"--id"},
-    "rsync, hf": {"--exclude"},
+    "rsync, hf": {"--exclude", "--revision", "--local-dir"},
     "docker": {"--shm-size", "--ipc"},
 }
 

@@ -29,7 +29,7 @@ from conftest import (
 )
 from datasets import DatasetDict
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from chatter.files import MANIFEST
@@ -193,6 +193,41 @@ def test_lora_saves_base_plus_adapters(options, small_model, dataset_dir, tokeni
 
 
 @pytest.mark.slow
+def test_adapters_are_merged_into_the_weights_that_they_were_trained_on(small_model, dataset_dir, tmp_path):
+    """Whether the base is replaced during training or before the run is resumed, and the advice helps."""
+    base = shutil.copytree(small_model, tmp_path / "base")
+    weights, other = base / "model.safetensors", tmp_path / "other.safetensors"
+    save_file({name: 2 * weight for name, weight in load_file(weights).items()}, other, {"format": "pt"})
+    basics = ["--model", base, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", "--no-deepspeed"]
+    basics += ["--lora-rank", 4, "--epochs", 10]
+    process = start("train.py", *basics, text=True)
+    wait_for((tmp_path / "model-checkpoints/checkpoint-1/run.json").exists, process)
+    other.replace(weights)
+    errors = process.communicate()[1]
+    assert process.returncode == 1 and "are not those that the adapters were trained on any more. Put the" in errors
+    assert not (tmp_path / "model").exists()
+    assert f"the weights of --model {base} have changed since" in error_of("train.py", *basics, "--resume")
+    shutil.copy(small_model / "model.safetensors", weights)
+    run("train.py", *basics, "--resume")
+    assert (tmp_path / "model/model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--lora-rank", 4]], ids=["all weights", "LoRA"])
+def test_the_plain_trainer_saves_in_the_precision_of_training(options, train, dataset_dir, tokenizer):
+    """The checkpoint stays in float32, from which a run is resumed exactly."""
+    folder, _ = train("--no-deepspeed", "--precision", "bf16", "--max-steps", 2, *options)
+    assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
+    assert AutoConfig.from_pretrained(folder).dtype == torch.bfloat16
+    assert "| precision | bf16 |" in (folder / "README.md").read_text()
+    [path] = Path(f"{folder}-checkpoints/checkpoint-2").glob("*model.safetensors")
+    assert {weight.dtype for weight in load_file(path).values()} == {torch.float32}
+    assert loss_of(folder, dataset_dir, tokenizer) == pytest.approx(
+        json.loads((folder / "metrics.json").read_text())["best"]["eval_loss"], abs=2e-2
+    )
+
+
+@pytest.mark.slow
 def test_what_is_saved(zero3):
     assert sorted(path.name for path in zero3[0].iterdir()) == [
         MANIFEST,
@@ -228,7 +263,8 @@ def test_the_saved_metrics_are_the_reported_ones(zero3, dataset_dir):
     metrics = json.loads((zero3[0] / "metrics.json").read_text())
     reported = read_history(zero3[0], "eval_loss")
     assert [entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry] == reported
-    assert metrics["run"] == json.loads(Path(f"{zero3[0]}-checkpoints/checkpoint-10/run.json").read_text())
+    recorded = json.loads(Path(f"{zero3[0]}-checkpoints/checkpoint-10/run.json").read_text())
+    assert metrics["run"] | {"files": recorded["files"]} == recorded
     assert metrics["data"] == json.loads((dataset_dir / "summary.json").read_text())
 
 
@@ -261,7 +297,7 @@ def trained_before(zero3, tmp_path):
 @pytest.mark.slow
 def test_a_model_is_not_replaced_silently(trained_before, small_model, dataset_dir):
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", trained_before]
-    assert f"{trained_before} already exists. Pass another --output-dir, or" in error_of("train.py", *basics)
+    assert f"{trained_before} already exists. Pass --resume with more --epochs to" in error_of("train.py", *basics)
     assert (trained_before / "model.safetensors").exists()
 
 
@@ -389,16 +425,31 @@ def test_a_finished_run_whose_model_is_gone_is_saved_again(zero3, dataset_dir, t
 
 
 @pytest.mark.slow
+def test_a_deleted_best_checkpoint_is_named(trained_before, dataset_dir):
+    """The model of the second best is saved, and neither the log nor the card call it the best."""
+    shutil.rmtree(f"{trained_before}-checkpoints/checkpoint-1")
+    metrics = json.loads((trained_before / "metrics.json").read_text())
+    assert metrics["best"]["step"] == 1
+    basics = ["--model", metrics["run"]["--model"], "--dataset-dir", dataset_dir, "--output-dir", trained_before]
+    done = run("train.py", *basics, *TEN_STEPS, "--resume")
+    again = json.loads((trained_before / "metrics.json").read_text())["best"]
+    assert again["step"] > 1 and again["eval_loss"] > metrics["best"]["eval_loss"]
+    gone = "checkpoint-1, of epoch 1.00 with the lowest test loss, is gone"
+    assert f"{gone}: saving the model of epoch {again['epoch']:.2f}, the best of the remaining" in done.stderr
+    assert "after epoch 1.00, whose checkpoint is gone" in (trained_before / "README.md").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["--no-deepspeed"]])
 def test_a_resumed_run_may_go_on_for_longer_and_at_another_rate(how, small_model, dataset_dir, tmp_path):
-    """The learning rates that are logged are those of the new options, and they are the ones that are used."""
+    """It replaces its own model. The logged learning rates are those of the new options, and they are used."""
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *how]
     basics += ["--warmup-epochs", 0, "--batch-size", 8]  # three steps an epoch
     run("train.py", *basics, "--epochs", 2)
-    shutil.rmtree(tmp_path / "model")
     done = run("train.py", *basics, "--epochs", 4, "--resume", "--learning-rate", 5e-4, "--precision", "fp32")
     for change in ("--epochs was 2.0 and is now 4.0", "--learning-rate was 0.001 and is now 0.0005"):
         assert f"{change}: the schedule changes from here on\n" in done.stderr
+    assert f"{tmp_path / 'model'}, which this run saved before, will be replaced when the run ends\n" in done.stderr
     history = json.loads((tmp_path / "model/metrics.json").read_text())["history"]
     [(step, rate)] = [(entry["step"], entry["learning_rate"]) for entry in history if "learning_rate" in entry]
     assert step == 10 and rate == pytest.approx(5e-4 * (12 - 9) / 12)

@@ -1,6 +1,7 @@
 """Blocks -> a fine-tuned model, for train.py. Each module imports only those above it in this list.
 
 loss            labels, the mean loss over tokens, perplexity
+base            the weights that adapters belong to, recognized by a digest
 model           a pretrained model made ready for chat; LoRA, fused kernels
 distributed     the process group, and errors of libraries in plain words
 memory          the memory that a run takes, estimated
@@ -9,7 +10,9 @@ placement       the micro-batch and the offloading that fit the GPU
 speed           model FLOPs utilization, durations
 settings        TrainingArguments, precision, optimizer
 run             a run of train.py: its inputs, settings and outputs
-checkpoints     complete checkpoints: mark, find, compare, delete
+checkpoints     complete checkpoints: mark, check, find, delete
+outputs         what a run may replace
+resume          the checkpoint that a run continues from, and what both must have in common
 plan            what a run takes, printed before it begins
 callbacks       progress, samples, checkpoints, stopping, learning rates
 saving          the finished model, with its card and learning curve

@@ -28,6 +28,7 @@ class TrainingRun:
     tokenizer: PreTrainedTokenizerBase
     chat_format: ChatFormat
     model: PreTrainedModel | PeftModel
+    base: Path  # the folder of the pretrained model
     message_folders: list[Path]  # with hashes of the training messages
     precision: str  # fp32, fp16 or bf16
     placement: Placement

@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from chatter.training.saving import write_model_report
+from chatter.training.saving import describe_choice, write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
 HISTORY = [
@@ -24,7 +24,7 @@ def write_report(tmp_path):
     def write(run=RUN, best=2, data=SUMMARY):
         folder = tmp_path / "model"
         folder.mkdir()
-        write_model_report(folder, HISTORY, HISTORY[best], run, data)
+        write_model_report(folder, HISTORY, HISTORY[best], run, data, "1d")
         return folder
 
     return write
@@ -56,6 +56,23 @@ def test_the_model_card_shows_perplexity_before_and_after(write_report):
     assert "was 7.39 before\ntraining and is 2.72 after epoch 1.00, the lowest of 2." in text
 
 
+def test_the_model_card_says_that_a_better_checkpoint_is_gone(write_report):
+    text = ModelCard.load(write_report(best=3) / "README.md").text
+    assert (
+        "is 4.48 after epoch 2.00, the lowest of the checkpoints\nthat were left; it was 2.72 after epoch 1.00" in text
+    )
+    assert "the lowest of 2" not in text
+
+
+def test_a_better_checkpoint_that_is_gone_is_named():
+    best, other = HISTORY[2], HISTORY[3]
+    assert describe_choice(best, best) == "saving the model of epoch 1.00, which has the lowest test loss"
+    assert describe_choice(other, best) == (
+        "checkpoint-20, of epoch 1.00 with the lowest test loss, is gone: saving the model of epoch 2.00, the best of "
+        "the remaining checkpoints"
+    )
+
+
 def test_the_model_card_shows_the_best_samples(write_report):
     text = ModelCard.load(write_report() / "README.md").text
     assert "\n    hi | chat\n    LUL\n" in text and "asdf" not in text and "overfitted" not in text
@@ -69,7 +86,7 @@ def test_the_model_card_shows_the_run_and_its_data(write_report):
 
 def test_metrics_have_the_run_its_history_and_its_data(write_report):
     metrics = json.loads((write_report() / "metrics.json").read_text())
-    assert metrics == {"run": RUN, "best": HISTORY[2], "history": HISTORY, "data": SUMMARY}
+    assert metrics == {"run id": "1d", "run": RUN, "best": HISTORY[2], "history": HISTORY, "data": SUMMARY}
 
 
 def test_a_dataset_without_a_summary(write_report):

@@ -1,0 +1,80 @@
+"""What a run of train.py may replace: the model and the checkpoints of earlier runs, but not its own base model."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from chatter.cli import InputError, log
+from chatter.training.checkpoints import (
+    RUN_ID,
+    checkpoints_beside,
+    complete_checkpoints,
+    find_damage,
+    marked_checkpoints,
+    read_json,
+    read_run_id,
+)
+
+METRICS = "metrics.json"  # beside a model: its run, the Trainer's log, and the summary of its data
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Raise InputError if a run would replace something that its options do not allow it to replace.
+
+    --resume continues with the checkpoints, and replaces the model if the same run saved it. --overwrite replaces both,
+    or with --resume only the model, whoever saved it.
+    """
+    output_dir, checkpoints = args.output_dir, checkpoints_beside(args.output_dir)
+    check_base_stays(args.model, args.lora_rank, output_dir, checkpoints)
+    if args.overwrite:
+        return
+    if output_dir.exists():
+        is_own = is_saved_by(output_dir, checkpoints)
+        if not args.resume:
+            further = "--resume with more --epochs to train it further, " if is_own else ""
+            raise InputError(
+                f"{output_dir} already exists. Pass {further}another --output-dir, or --overwrite to replace it."
+            )
+        if not complete_checkpoints(checkpoints):
+            damaged = [f"{path.name} is damaged: {find_damage(path)}" for path in marked_checkpoints(checkpoints)]
+            reasons = f" ({'; '.join(damaged)})" if damaged else ""
+            raise InputError(
+                f"{output_dir} already exists, and {checkpoints} has no complete checkpoint to resume from{reasons}. "
+                "Pass another --output-dir, or --overwrite instead of --resume to replace the model by a new run."
+            )
+        if not is_own:
+            raise InputError(
+                f"{output_dir} was not saved by the run of {checkpoints}. Move it away, or pass --overwrite as well as "
+                "--resume to replace it."
+            )
+        log(f"{output_dir}, which this run saved before, will be replaced when the run ends")
+    elif checkpoints.exists() and not args.resume:
+        raise InputError(
+            f"{checkpoints} already exists. Pass --resume to continue from it, or --overwrite to replace it."
+        )
+
+
+def is_saved_by(model: Path, checkpoints: Path) -> bool:
+    """Return whether the run of the complete checkpoints in a folder saved a model, as far as both say so."""
+    if not complete_checkpoints(checkpoints):
+        return False
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        run_id = read_run_id(checkpoints)
+        return bool(run_id) and read_json(model / METRICS).get(RUN_ID) == run_id
+    return False
+
+
+def check_base_stays(model: str, lora_rank: int, output_dir: Path, checkpoints: Path) -> None:
+    """Raise InputError if a run with adapters would replace the model that they belong to.
+
+    If such a run were resumed, its adapters would be added a second time.
+    """
+    base = Path(model).resolve()
+    replaced = output_dir.resolve(), checkpoints
+    if lora_rank and model and base.is_dir() and any(base.is_relative_to(folder) for folder in replaced):
+        raise InputError(
+            f"{output_dir} and its checkpoints would replace the base model {model}, which a run with --lora-rank "
+            "needs until it is finished, and when it is resumed. Choose another --output-dir."
+        )
