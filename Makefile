@@ -1,7 +1,7 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make test   lint and tests
 # make lint   ruff alone
-# make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -generate: one stage
+# make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
 # make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU
 # make bench LOGS=data/logs   also use your own chat
 # make gpu    test and measure a GPU in ten minutes; ROWS=speed a part; without a GPU, a dry run; RUN=python3 does not use .venv

@@ -14,7 +14,7 @@ Writes  one chat message per line on stdout and nothing else. Without a prompt t
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+    import chatter.interrupt  # noqa: F401 (from here on, Ctrl-C prints one line)
 
 import argparse
 import contextlib

@@ -23,7 +23,7 @@ Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one 
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+    import chatter.interrupt  # noqa: F401 (from here on, Ctrl-C prints one line)
 
 import argparse
 import os
@@ -96,8 +96,7 @@ def parse_logs(
     with locked(output_dir / LOCK, output_dir):
         csv_paths = name_csvs(logs, logs_dir, output_dir)
         missing = find_missing_columns(logs, columns)
-        readers, unreadable = find_readers(logs, format_name, columns, user_option)
-        nameless = [log for log in unreadable if user_option and user_option in unreadable[log]]
+        readers, unreadable, nameless = find_readers(logs, format_name, columns, user_option)
         rare_users, errors = find_rare_users(readers, filters.get("min_user_messages", 1), jobs)
         unreadable |= errors
         with staged_files(output_dir) as staging:
@@ -214,8 +213,8 @@ def parse_args() -> argparse.Namespace:
     on_request = [name for name, each in LINE_FORMATS.items() if each.on_request]
     add("--format", choices=["auto", *on_request], default="auto", help="bare: lines without a time, `user: message`")
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
-    add("--strict", action="store_true", help="write no CSV if a log cannot be read, rather than skip this log")
-    add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone")
+    add("--strict", action="store_true", help="stop without writing a CSV if a log cannot be read")
+    add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone or are copies")
     add("--verbose", action="store_true", help="print the counts of each log, and all names")
     add_filter_options(parser)
     return parser.parse_args()

@@ -22,7 +22,7 @@ With --with-channel, each block contains one channel, and the line `#channel` fo
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+    import chatter.interrupt  # noqa: F401 (from here on, Ctrl-C prints one line)
 
 import argparse
 import os

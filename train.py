@@ -7,7 +7,7 @@ Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrai
         the checkpoint with the lowest test loss is saved.
 
     python train.py                                      # gpt2-medium on one GPU, or on the CPU
-    deepspeed --num_gpus 2 train.py --batch-size 32      # several GPUs; torchrun --nproc_per_node 2 works as well
+    deepspeed --num_gpus 2 train.py                      # several GPUs; torchrun --nproc_per_node 2 works as well
     python train.py --model HuggingFaceTB/SmolLM2-360M --lora-rank 16 --eval-every 0.25 --patience 3
     python train.py --model models/tiny-gpt2 --dataset-dir data/demo/tokenized_datasets --output-dir models/demo/again
 """
@@ -15,7 +15,7 @@ Writes  --output-dir: model.safetensors, configs and tokenizer, for from_pretrai
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import chatter.interrupt  # noqa: F401 (Ctrl-C is one line from here on)
+    import chatter.interrupt  # noqa: F401 (from here on, Ctrl-C prints one line)
 
 import argparse
 import contextlib
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from chatter.training.placement import FirstSteps
     from chatter.training.run import TrainingRun
 
-HIGH_LEARNING_RATE = 5e-4  # a learning rate at which most models but GPT-2 forget what they knew
+HIGH_LEARNING_RATE = 5e-4  # at this rate, most models other than GPT-2 forget what they knew
 
 
 def train(args: argparse.Namespace, output_dir: Path) -> int:
@@ -111,7 +111,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     set_seed(args.seed)
     model = fuse_gelu(load_model(args.model, tokenizer, block_size))
     if model.config.model_type != "gpt2" and args.learning_rate >= HIGH_LEARNING_RATE and not args.lora_rank:
-        log(f"a learning rate of {args.learning_rate:g} is high for most models but GPT-2: 1e-5 to 1e-4 is usual")
+        log(f"a learning rate of {args.learning_rate:g} is high except for GPT-2: 1e-5 to 1e-4 is usual")
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
     base = fetched_folder(args.model)
@@ -217,10 +217,10 @@ def parse_args() -> argparse.Namespace:
     add(
         "--offload",
         action=argparse.BooleanOptionalAction,
-        help="keep parameters and optimizer in the CPU's memory, or not; without either, if the GPU is too small",
+        help="keep parameters and optimizer states in CPU memory, or not; without either, only if they do not fit",
     )
     add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
-    add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, with less memory")
+    add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, but less memory")
     add("--no-deepspeed", action="store_true", help="train with the plain Trainer")
     add("--compile", action="store_true", help="compile the model, which takes a minute; needs --no-deepspeed")
     add(
@@ -235,7 +235,7 @@ def parse_args() -> argparse.Namespace:
         "--micro-batch-size",
         type=positive_int,
         metavar="N",
-        help="blocks per process in one forward pass; if not given, as many as fit the GPU, or 8 on a CPU",
+        help="blocks per process in one forward pass; default: as many as fit on the GPU, or up to 8 on a CPU",
     )
     add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
     add(
@@ -281,7 +281,7 @@ def main() -> None:
             raise InputError("DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed.")
         check_outputs(args)
         if args.compile and not args.no_deepspeed:
-            raise InputError("--compile needs --no-deepspeed.")
+            raise InputError("--compile does not work with DeepSpeed. Pass --no-deepspeed as well.")
         args.device = choose_device(args.device, args.precision)
         with contextlib.ExitStack() as stack:
             stack.enter_context(replaced_by_smaller_run())

@@ -1,4 +1,4 @@
-"""Time what the host does for each step of train.py: the modes beside the plain Trainer and a hand-written loop.
+"""Time the host's work in a step of train.py: DeepSpeed with and without offloading, the Trainer, a plain loop.
 
 A model of 24 narrow layers, blocks of 8 tokens and three micro-batches a step: there is little to compute, so the time
 is what Python and the libraries take, which a GPU would wait for. It says nothing about a GPU's own speed. Each row is

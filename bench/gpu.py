@@ -1,6 +1,6 @@
 """Check on a GPU, in some ten minutes and without a network: training, resuming, memory, engines, speed, generation.
 
-Prints a table of checks, with what was expected and what was measured, and writes it to bench/results/<machine>-gpu.md
+Prints a table of checks, with the expected and the measured values, and writes it to bench/results/<machine>-gpu.md
 after each row, so that a run that is cut off leaves what it has measured. Goes on after a failure. The exit code is 1
 if a check of correctness failed; speed and memory have bars, but do not fail. Without a GPU this is a rehearsal on the
 CPU with a tiny shape, which writes nothing.
@@ -221,9 +221,15 @@ def train(place: Place, name: str, options: list[str]) -> tuple[Path, str]:
     return folder, run(command).output
 
 
+def train_default(place: Place) -> Path:
+    """Return the folder of the default run in fp32, and train it unless `check_training` has."""
+    folder = place.scratch / "default-fp32"
+    return folder if folder.exists() else train(place, "default, fp32", ["--precision", "fp32"])[0]
+
+
 def check_resuming(checks: Checks, place: Place) -> None:
     """Stop a run with SIGTERM, resume it, and compare its last loss with an uninterrupted run's."""
-    undisturbed = losses_of(place.scratch / "default-fp32")[2]
+    undisturbed = losses_of(train_default(place))[2]
     folder, command = place.train("stopped", "--precision", "fp32")
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
     marker = Path(f"{folder}-checkpoints/checkpoint-3/run.json")
@@ -266,7 +272,7 @@ def check_memory(checks: Checks, place: Place) -> None:
 
 def check_engines(checks: Checks, place: Place) -> None:
     """Compare the loss that a run reported with the saved model's, in both engines of generate.py."""
-    folder = place.scratch / "default-fp32"
+    folder = train_default(place)
     reported, blocks = min(read_test_losses(folder)[1:]), load_blocks(place, "test")  # the best model is saved
     engine = load_engine(folder, place.device, "transformers")
     checks.add_near("the saved model in transformers", mean_loss(engine.model.float(), blocks), reported, TF32)

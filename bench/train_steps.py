@@ -1,6 +1,6 @@
-"""Time the steps of train.py: the same run without evaluations, samples and checkpoints, which saves nothing.
+"""Time the steps of train.py, without evaluations, samples and checkpoints. Nothing is saved.
 
-It takes the options of train.py, and prints the plan, the speed of each stretch of 10 steps, the median time of a step
+It takes the options of train.py, and prints the plan, the speed over every 10 steps, the median time of a step
 (without the first three) and the peak of GPU memory.
 
     python bench/train_steps.py --model models/tiny-gpt2 --dataset-dir data/demo/tokenized_datasets --max-steps 30
@@ -10,15 +10,16 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from chatter.cli import log, plain_errors
+from chatter.cli import InputError, log, plain_errors
 from chatter.devices import choose_device
-from chatter.training.distributed import leave_process_group
+from chatter.training.distributed import leave_process_group, plain_library_errors
 from train import fit, parse_args, prepare
 
 
@@ -42,13 +43,15 @@ def main() -> None:
 
         set_verbosity_error()
         args = parse_args()
+        if args.compile and not args.no_deepspeed:
+            raise InputError("--compile does not work with DeepSpeed. Pass --no-deepspeed as well.")
         args.device = choose_device(args.device, args.precision)
         args.output_dir = Path(scratch, "out")
         run = prepare(args, args.output_dir)
         run.settings.eval_strategy = run.settings.save_strategy = "no"
         run.settings.eval_on_start = False
         print_plan(run)
-        with Clock(run.placement) as clock:
+        with plain_library_errors(args.output_dir), Clock(replace(run.placement, smaller=())) as clock:
             fit(run, None, clock)
         wall, cpu = (1e3 * np.median(np.diff(each)) for each in np.transpose(clock.times[2:]))
         log(f"a step: {wall:.1f} ms, {cpu:.1f} ms of CPU time")

@@ -1,4 +1,4 @@
-"""Ctrl-C while a script loads its modules: imported first, this makes it one line without a traceback."""
+"""Ctrl-C while a script loads its modules. Import this first: Ctrl-C then prints one line, not a traceback."""
 
 from __future__ import annotations
 

@@ -772,3 +772,18 @@ def test_a_line_of_600_mb_takes_little_memory(logs, tmp_path):
     measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"])
     assert summary_of(measured)["messages"] == "4" and summary_of(measured)["messages cut"] == "1"
     assert int(measured.stdout) < 400  # MB; one short line takes 70
+
+
+def test_a_deletion_behind_a_line_that_is_split_takes_out_its_own_message(tmp_path):
+    """The entries are numbered alike by all who read the log."""
+    long = " ".join(
+        f"[2024-03-07 21:{second // 60:02}:{second % 60:02}] #c ann: {second} {'x' * 20}" for second in range(1500)
+    )
+    tags = "@id={};tmi-sent-ts=1709845509000 :bob!bob@bob.tmi.twitch.tv PRIVMSG #c :"
+    lines = [long, tags.format("a") + "stays", tags.format("b") + "goes"]
+    lines.append("@login=bob;target-msg-id=b;tmi-sent-ts=1709845510000 :tmi.twitch.tv CLEARMSG #c :goes")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/c.txt").write_text("\n".join(lines) + "\n")
+    run("parse_logs.py", "--logs-dir", tmp_path / "logs", "--output-dir", tmp_path / "raw", "--drop-moderated")
+    messages = [line.rsplit(",", 1)[1] for line in (tmp_path / "raw/c.csv").read_text().splitlines()[1:]]
+    assert len(messages) == 1501 and messages[-1] == "stays"

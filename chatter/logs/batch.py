@@ -18,7 +18,7 @@ INVISIBLE_SUFFIXES = "\U000e0000\u034f"
 # Kinds of entries that are not written to the CSVs.
 UNNAMED = "entries without a user"
 EMPTY = "entries without text"
-SHARED = "from shared chats"  # messages that another channel of a shared chat has in its own log
+SHARED = "from shared chats"  # sent in another channel of a shared chat, whose own log has them
 MODERATION = ("timeouts", "bans", "deletions")
 ROW_KINDS = ("messages", SHARED, *MODERATION)  # kinds of entries that have a row
 # The number of an entry in its file, its kind, and its FIELDS.

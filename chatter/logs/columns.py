@@ -14,7 +14,7 @@ COLUMNS = {
     "date": ("date", "day"),
     "time": ("timestamp", "created_at", "datetime", "time", "time_in_seconds", "time_text"),
 }
-# Ends of the names of other columns of users, without signs. Logins are preferred to display names.
+# Endings of other column names for users, without punctuation. Logins are preferred to display names.
 USER_ENDINGS = ("login", "username", "author", "sender", "chatter", "authorname", "sendername", "nick", "displayname")
 NAMED_LOGIN = re.compile(r".*\((\w+)\)")  # name (login)
 NAME = re.compile(r"@?(?!\d+$)\w+")
@@ -75,7 +75,7 @@ def are_names(values: Sequence[str]) -> bool:
 
 
 def login_of(value: str) -> str:
-    """Return the login in a cell such as `name (login)`, or else its whole text.
+    """Return the login in a cell such as `name (login)`, or else its text without blanks and a leading @.
 
     >>> login_of("Somebody (some_body)"), login_of(" @ann ")
     ('some_body', 'ann')

@@ -35,13 +35,13 @@ def find_copies(logs: Iterable[Path]) -> dict[Path, Path]:
 
 
 def facts_of_name(log: Path) -> tuple[Hashable, ...]:
-    """Return what the name of a log says of its content: facts that its lines may lack, and whether it is a table."""
+    """Return what the name of a log says about its content: the facts of `parse_file_name`, and if it is a table."""
     suffixes = {suffix.lower() for suffix in log.suffixes[-2:]}
     return parse_file_name(log), bool(suffixes & {".csv", ".tsv"})
 
 
 def unpacked_size(log: Path) -> int:
-    """Return the size of a log's content, modulo 2**32. If several gzipped files were joined, that of the last one.
+    """Return the size of a log's content, modulo 2**32. If several gzipped files were joined, only the last one counts.
 
     Return 0 if the log cannot be read.
     """

@@ -18,7 +18,7 @@ HIGHLIGHT = 0.1  # if the stamps span less than this share of the offsets, they 
 def parse_line(
     line: str, formats: Sequence[LineFormat] = tuple(AUTOMATIC_FORMATS.values())
 ) -> tuple[str, list[str] | None]:
-    """Return the kind of a line and, for a message, or a timeout or ban of a user, its CSV row.
+    """Return the kind of a line and its CSV row, or None if it is not a message or a moderation of a named user.
 
     Values that the line does not have are "".
 

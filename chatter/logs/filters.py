@@ -122,8 +122,8 @@ FILTERS = {
     ),
     "drop_moderated": Filter(
         "moderated",
-        f"messages of users in the {TIMEOUT_LINES} lines of the channel before their timeout, and on the day of their "
-        "ban before it, in the same log, and single messages that were deleted",
+        f"deleted messages, a user's messages in the {TIMEOUT_LINES} lines of the channel before their timeout, and "
+        "those before their ban on the same day; looks only in the same log",
         lambda _, messages, log: log.moderation.covers(messages),
     ),
     "min_user_messages": Filter(

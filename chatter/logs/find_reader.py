@@ -49,13 +49,13 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
 def choose_formats(first_lines: Iterable[str]) -> Sequence[LineFormat]:
     """Return the formats to try for a file: the one that its first lines match, then all others that stand alone.
 
-    That is the format that matches the most lines without leaving structure in their messages; if several do, the one
+    The best one matches the most lines without leaving STRUCTURE in their messages; on a tie, it is the one
     that matches the most lines, or the first of these. Return an empty list if the lines are in no known format.
     """
     lines = [line for line in first_lines if line.strip()][:FIRST_LINES]
     if not lines:
         return STAND_ALONE
-    fits = {}  # format -> number of lines that it matches without leaving structure, and of all that it matches
+    fits = {}  # format -> how many lines it matches without leaving structure, and how many in all
     for line_format in AUTOMATIC_FORMATS.values():
         if any(map(line_format.match_start, lines)):
             return order_formats(line_format)

@@ -74,7 +74,7 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
     """Map each log to the path of its CSV below `output_dir`.
 
-    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv. Raises InputError if other files collide.
+    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv. Raises InputError if CSVs still collide.
     """
     csv_paths = {}
     for log in logs:
@@ -150,9 +150,9 @@ def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collect
 def find_repeated(
     output_dir: Path, log_of_csv: Mapping[str, str], csv_paths: Mapping[Path, Path], copies: Mapping[Path, Path]
 ) -> dict[Path, Path]:
-    """Map each CSV of an earlier run to the log whose messages are in another CSV now.
+    """Map each CSV of an earlier run that repeats the messages of another CSV to the log that both came from.
 
-    Such a log is one of `copies`, or had a different name for its CSV, because of another log beside it.
+    Its log is one of `copies`, or the log's CSV now has another name, because of a log beside it.
     """
     originals = {str(log.absolute()): log for log in csv_paths}
     originals |= {str(copy.absolute()): original for copy, original in copies.items()}
@@ -162,7 +162,7 @@ def find_repeated(
 
 
 def settle_earlier(csv_path: Path, delete: bool) -> str:
-    """Keep or delete the CSV that an earlier run made of a log that was skipped; return a sentence about it, or ""."""
+    """Keep or delete the CSV from an earlier run of a log that is now skipped. Return a sentence about it, or ""."""
     if not (csv_path.is_file() and is_ours(csv_path)):
         return ""
     if delete:  # it may contain messages of the users who are to be left out now
@@ -171,7 +171,7 @@ def settle_earlier(csv_path: Path, delete: bool) -> str:
 
 
 def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:
-    """List the CSVs and their logs in the manifest of the folder."""
+    """Write the manifest of the folder: its CSVs, and the log of each."""
     left = {name: log for name, log in sorted(log_of_csv.items()) if (output_dir / name).is_file()}
     with atomic_output(output_dir / MANIFEST) as partial:
         partial.write_text(json.dumps({"files": [*left], "logs": left}, indent=1), encoding="utf-8")

@@ -26,7 +26,7 @@ class LineFormat:
 
     # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
     # `tags` (of IRC, with or without a time) in place of date and time. One for deletions has the deleted text as
-    # `message`. Each pattern takes a time that is linear in the length of the line, whatever the line is.
+    # `message`. Each pattern must take linear time on any line.
     patterns: Sequence[Pattern]
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
     # all FIELDS in order, given the first four words of the line and the rest of it.
@@ -91,7 +91,7 @@ class JsonFormat:
     """A format of JSON objects."""
 
     keys: frozenset[str]  # each object has at least one of these
-    # Returns the kind and the CSV row. The row is None unless the entry is a message, or a timeout or ban of a user.
+    # Returns the kind and the CSV row. The row is None unless the entry is a message or a moderation of a named user.
     parse: Callable[[Mapping[str, Any], DocumentFacts], tuple[str, list[str] | None]]
     has_moderation: bool = True
     has_login: Callable[[Mapping[str, Any]], bool] = lambda entry: True  # whether an entry has its user's login
@@ -107,7 +107,7 @@ MARKED_NAME = rf"[{PUNCTUATION}]*(?P<username>[^\s<>{PUNCTUATION}][^\s<>()]*)"
 
 
 def user_message_lines(stamp: str) -> dict[str, Any]:
-    """Return arguments of LineFormat for `user: message` after a stamp, where events look like messages."""
+    """Return arguments of LineFormat for `user: message` after a stamp, where notices of Twitch look like messages."""
     return {
         "patterns": [
             ("messages", rf"{stamp}(?P<username>{NAME}):(?: (?!{OWN_NOTICE})(?P<message>.*))?"),

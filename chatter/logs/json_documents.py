@@ -24,7 +24,7 @@ MAX_EMPTY = 1 << 20  # bytes of an export without entries
 BLANKS = b" \t\r\n\xef\xbb\xbf"
 BEGIN = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*[{\[]")
 BOUNDARY = re.compile(rb"[}\]]" + BEGIN.pattern)
-AS_BRACES = bytes.maketrans(b"[]", b"{}")  # to look for brackets faster than BOUNDARY does, which few blocks have
+AS_BRACES = bytes.maketrans(b"[]", b"{}")  # for a fast test that most blocks fail, before the slow BOUNDARY
 ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 Block = tuple[bytes, int]  # a part of a file in UTF-8, and the number of places in it that were not UTF-8
@@ -32,7 +32,7 @@ Block = tuple[bytes, int]  # a part of a file in UTF-8, and the number of places
 
 @dataclass
 class Document:
-    """What the first entries of a JSON document, and the keys around them, say."""
+    """What the first entries of a JSON document and the keys around them tell about it."""
 
     prefix: str = ""  # of the entries, as ijson names them; "" if the document has none
     is_known: bool = False  # whether it has entries in a known format, or is an export without entries

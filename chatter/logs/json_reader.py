@@ -28,7 +28,7 @@ SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)  # of the messa
 class JsonReader(Reader):
     """Reads JSON documents, one after the other. One that contains no chat counts as one unreadable entry."""
 
-    channel: str = ""  # of documents that name none
+    channel: str = ""  # of documents that do not name their channel
     documents: dict[int, Document] = field(default_factory=dict)  # of the file, as far as it was read before
     is_known: bool = False
     has_moderation: bool = True

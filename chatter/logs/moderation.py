@@ -79,7 +79,7 @@ def find_moderation(log_path: Path, reader: Reader, num_lines: int, progress: Ca
 
 
 def find_deleted(log_path: Path, reader: Reader, deletions: list[tuple[int, str, str, str]]) -> pl.Series:
-    """Return the entry of the message that each deletion took out: the last one before it with its id or text."""
+    """Return the entry of the message that each deletion removed: the last one before it with the same id or text."""
     found = [pl.DataFrame(schema={"entry": pl.UInt32, "id": pl.String})]
     schema = {"deletion": pl.UInt32} | dict.fromkeys(["channel", "username", "message"], pl.String)
     table = pl.DataFrame(deletions, schema, orient="row")

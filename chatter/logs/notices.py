@@ -15,7 +15,7 @@ IN_WORD = r"[\w\u0900-\u0eff]{0,30}"
 OTHER_SCRIPT = rf"(?u:{IN_WORD}[^\W\d_{LATIN}]{IN_WORD})"
 TIER, NUMBER = r"Tier [1-3]", r"[0-9][0-9,]*"
 SENDER = r"(?:an anonymous user|\S+)"
-# The sentences behind the name of the user. More text may follow a blank.
+# The sentences after the user's name. The user's own text may follow, after a blank.
 SENTENCE = (
     rf"(?:subscribed (?:at {TIER}|with (?:Twitch )?Prime)\.|just subscribed (?:at {TIER}|with (?:Twitch )?Prime)[.!]|"
     rf"gifted a {TIER} sub to \S+!|gifted {NUMBER} months? of {TIER} to \S+[.!]|"

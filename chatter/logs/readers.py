@@ -14,13 +14,13 @@ from chatter.logs.table_reader import is_table, read_columns_of
 
 def find_readers(
     logs: Iterable[Path], format_name: str, columns: Mapping[str, str], user_option: str = ""
-) -> tuple[dict[Path, Reader], dict[Path, str]]:
-    """Return the reader of each log, and why each other log cannot be read.
+) -> tuple[dict[Path, Reader], dict[Path, str], set[Path]]:
+    """Return the reader of each log, why each other log cannot be read, and which of these do not name their users.
 
-    `format_name` and `columns` are as in `find_reader`. If an option that compares users is given, `user_option`, a log
+    `format_name` and `columns` are as in `find_reader`. If `user_option`, an option that compares users, is set, a log
     without users is not read, because it may contain messages of people who asked to be left out.
     """
-    readers, unreadable = {}, {}
+    readers, unreadable, nameless = {}, {}, set()
     for log in logs:
         try:
             reader = find_reader(log, format_name, columns)
@@ -28,13 +28,14 @@ def find_readers(
             unreadable[log] = str(error)
             continue
         if user_option and not reader.has_users:
+            nameless.add(log)
             unreadable[log] = (
                 f"{log} has no column of users, which {user_option} needs. Name it with --columns username=NAME, or "
                 "move the file away."
             )
         else:
             readers[log] = reader
-    return readers, unreadable
+    return readers, unreadable, nameless
 
 
 def find_missing_columns(logs: Iterable[Path], columns: Mapping[str, str]) -> dict[Path, list[str]]:

@@ -69,7 +69,7 @@ def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         ) from error
     except OSError as error:
         raise UnreadableLog(
-            f"{log_path} cannot be read: {error.strerror or error}. Correct this, or move the file away."
+            f"{log_path} cannot be read: {error.strerror or error}. Make it readable, or move it away."
         ) from error
 
 
@@ -114,7 +114,7 @@ def read_line_end(log: IO[bytes]) -> bytes:
 def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tuple[bytes, int]]:
     """Yield a file in blocks of UTF-8, split anywhere, each with the number of places that were not UTF-8.
 
-    Bytes that are not UTF-8 become U+FFFD. `progress` and errors are as in `open_log`.
+    Bytes that are not UTF-8 become U+FFFD. `progress` is as in `read_chunks`. Raises UnreadableLog as `open_log` does.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     with open_log(log_path) as (file, log):

@@ -18,7 +18,7 @@ from chatter.logs.times import offset_seconds, offset_time, shift_zone
 LOCAL = "local times, as the log does not say their offset from UTC"
 OFFSETS = "times are offsets into the video, as its start is unknown"
 NO_DAY = "no dates, as neither the lines nor the name of the file have them"
-WRONG_DAYS = "days may be wrong, as the log was closed on another day than its times lead to"
+WRONG_DAYS = "days may be wrong, as the log was closed on a day that does not match its times"
 HOUR = 3600  # seconds: a larger step back in time means that midnight has passed, a smaller one is a clock set back
 MAX_SESSION = 1 << 26  # bytes of a session that are read at once: bounds memory
 
@@ -28,7 +28,7 @@ SessionEnd = tuple[int, str, str]  # the number of the line that ends a session,
 
 
 def read_sessions(chunks: Iterable[bytes], line_format: LineFormat) -> Iterator[bytes]:
-    """Yield chunks of whole lines again, cut where a session begins if the end of a session tells its days."""
+    """Yield chunks of whole lines; if the format has lines that end a session, cut them where sessions begin."""
     if not line_format.session_end:
         yield from chunks
         return
@@ -47,7 +47,7 @@ def read_sessions(chunks: Iterable[bytes], line_format: LineFormat) -> Iterator[
 def find_midnights(seconds: Sequence[int], days: int | None) -> list[int]:
     """Return the places in a list of times of day before which midnight has passed.
 
-    A step back by more than an hour is always midnight. Smaller ones are midnights if these are fewer than `days`.
+    A step back by more than an hour is always midnight. If these are fewer than `days`, the longest others count too.
     """
     steps = sorted((after - before, place) for place, (before, after) in enumerate(itertools.pairwise(seconds), 1))
     back = [(step, place) for step, place in steps if step < 0]  # the longest first

@@ -12,7 +12,7 @@ from chatter.logs.sessions import NO_DAY, OFFSETS
 from chatter.logs.times import epoch_time, offset_time, shift_zone
 
 # Warnings about the times of a table.
-NO_ORDER = "no dates, as they do not show whether the day or the month comes first"
+NO_ORDER = "no dates, as it is unclear whether the day or the month comes first"
 UNREAD = "some dates or times are in no known format"
 MAX_LENGTH = 64  # characters of a cell
 # 2021-06-15, 06/15/2021, 15.6.21
@@ -31,7 +31,7 @@ FIRST_YEAR = 2007  # of Justin.tv, which became Twitch
 
 
 class TableTimes:
-    """Reads the dates and times of one table, whose column of dates shows whether the day or the month comes first."""
+    """Reads the dates and times of one table. `order` is "mdy", "dmy" or "ymd", or "" if it is unknown."""
 
     def __init__(self, names: NameFacts, order: str = "") -> None:
         self.names, self.order, self.notes = names, order, set()
@@ -152,7 +152,7 @@ def lacks_date(cell: str) -> bool:
 
 
 def order_of(cell: str) -> re.Match | None:
-    """Match a cell whose date does not show the order of its numbers by a year of four digits at the beginning."""
+    """Match a cell with a date in numbers whose order is unclear, as it does not begin with a year of four digits."""
     found = MOMENT.fullmatch(cell.strip()) if len(cell) <= MAX_LENGTH else None
     return found if found and found["first"] and len(found["first"]) < 4 else None
 

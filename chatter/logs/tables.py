@@ -130,7 +130,7 @@ def read_columns(
 ) -> Iterator[dict[str, list[str]]]:
     """Yield the wanted columns of a table, about ten thousand rows at a time; `wanted` is as in `find_columns`.
 
-    A table has a header, is separated by commas, semicolons or tabs, and in UTF-8, or in UTF-16 with a byte order mark.
+    A table has a header and values separated by commas, semicolons or tabs. It is in UTF-8, or UTF-16 with a BOM.
     Calls `progress` with the bytes that were read. Raises InputError if there is no column for messages, or if the
     table is not valid.
     """

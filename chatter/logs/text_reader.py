@@ -80,7 +80,8 @@ class TextReader(Reader):
     def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
         first = 0
         for chunk in read_chunks(path, lambda num_bytes: None):
-            table = split_lines(chunk)[0].to_frame().with_row_index("entry", first)
+            lines = split_long_lines(split_lines(chunk)[0], self.formats[0])
+            table = lines.to_frame().with_row_index("entry", first)
             yield table.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
             first += len(table)
 

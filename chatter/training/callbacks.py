@@ -37,7 +37,7 @@ NUM_SAMPLES, NUM_SAMPLED = 3, 12  # messages to show; to sample if training mess
 class Progress(ProgressCallback):
     """The Trainer's progress bar with loss and speed, or log lines if stderr is not a terminal.
 
-    It says once how long the run will take, and raises InputError if the loss is NaN or infinite.
+    It logs once how long the rest of the run will take, and raises InputError if the loss is NaN or infinite.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Progress(ProgressCallback):
         self.steps_per_evaluation = steps_per_evaluation
         self.header, self.training_messages = header, training_messages
         self.evaluation_seconds = 0.0
-        self.first: tuple[int, float] | None = None  # the first step of this run and its end; None once it was used
+        self.first: tuple[int, float] | None = None  # this run's first step and when it ended, until they are used
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
@@ -86,7 +86,7 @@ class Progress(ProgressCallback):
             self.log_time_left(state)
 
     def log_time_left(self, state: TrainerState) -> None:
-        """Log how long the run will take from now on, by the steps so far and the evaluation before training."""
+        """Log how long the rest of the run will take, estimated from the steps so far and the last evaluation."""
         (first, then), self.first = self.first, None
         steps = state.max_steps - state.global_step
         training = steps * (time.perf_counter() - then) / (state.global_step - first)
@@ -202,7 +202,7 @@ class Schedule(TrainerCallback):
     """Sets the learning rates: up to the peak in the warm-up, then down to 0 after the last step.
 
     The Trainer's own warm-up begins with a step at a learning rate of 0, which learns nothing. And PyTorch restores the
-    peak of a checkpoint, although the options of a resumed run may have another.
+    peak rate from the checkpoint, even if the resumed run has another --learning-rate.
     """
 
     def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):

@@ -1,4 +1,4 @@
-"""Join and leave the process group, and replace errors of libraries by plain ones."""
+"""Join and leave the process group, and replace errors of libraries with plain ones."""
 
 from __future__ import annotations
 

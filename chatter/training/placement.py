@@ -1,7 +1,7 @@
-"""Choose the micro-batch, and whether anything is offloaded: the fastest that is estimated to fit the GPU.
+"""Choose the micro-batch, and what is offloaded: the fastest choice that is estimated to fit on the GPU.
 
 What a step learns is the same up to rounding and dropout. But each micro-batch takes the host some time, and an
-offloaded optimizer takes more: so few micro-batches, and offloading only where the GPU is too small without it.
+offloaded optimizer takes more. So use few micro-batches, and offload only if the GPU is too small otherwise.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Placement:
     micro_batch_size: int
     mode: Mode
     shape: Shape  # of the model and this micro-batch
-    other: Mode | None  # with or without offloading, the opposite of `mode`, if there is one
-    smaller: tuple[str, ...]  # options with which it would take less memory; empty if its options leave no choice
+    other: Mode | None  # `mode` with the opposite offloading; None if the config does not offload
+    smaller: tuple[str, ...]  # options that make it take less memory; empty if there are none
 
 
 def choose_placement(
@@ -42,7 +42,7 @@ def choose_placement(
     """Return the placement for the options of train.py and DeepSpeed's config; None for the plain Trainer.
 
     An option that is given is taken as it is, and so is the offloading in a config of the user's own. On a CPU there is
-    nothing to choose: the config decides. Raises InputError if --offload is given, but the config has no offloading.
+    no choice: the config decides what is offloaded. Raises InputError if --offload is given but cannot be done.
     """
     offloading = find_mode(args, half, config)
     resident = replace(offloading, offload_param=False, offload_optimizer=False)
@@ -104,9 +104,9 @@ def memory_of_gpu() -> int:
 
 
 class FirstSteps(TrainerCallback):
-    """Turns an error for lack of GPU memory in the first steps into StartAgain, if the run could take less.
+    """Raises StartAgain if GPU memory runs out in the first steps and other options would take less.
 
-    Only in a run of one process: others would have to be told.
+    It does so only in a run of one process, as it cannot restart the others.
     """
 
     def __init__(self, placement: Placement) -> None:

@@ -29,7 +29,7 @@ def plan_memory(run: TrainingRun) -> dict[str, str]:
         if not fits(needed, total):
             rows["GPU memory"] += ": too much. Pass a lower --micro-batch-size, or --gradient-checkpointing"
         if placement.other:
-            rows["offloaded"] += f"; {compare_offloading(shape, mode, placement.other, total)}"
+            rows["offloaded"] += f"; {compare_offloading(shape, placement.other, total)}"
         if faster := find_faster(run, total):
             rows["faster"] = faster
     rows["host memory"] = f"about {host / 1e9:.1f} of {ram / 1e9:.0f} GB, estimated"
@@ -58,8 +58,8 @@ def describe_offloading(mode: Mode) -> str:
     return " and ".join(["parameters"] * mode.offload_param + ["optimizer"] * mode.offload_optimizer) or "nothing"
 
 
-def compare_offloading(shape: Shape, mode: Mode, other: Mode, total: float) -> str:
-    """Return how much GPU memory the run would need with or without offloading, the opposite of `mode`."""
+def compare_offloading(shape: Shape, other: Mode, total: float) -> str:
+    """Return how much of the GPU's `total` memory the run would need in another mode, with or without offloading."""
     needed = sum(estimate_gpu(shape, other).values())
     text = f"{'--offload' if other.offloads else '--no-offload'} would need about {needed / 1e9:.1f} GB"
     if other.offloads:

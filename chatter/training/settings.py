@@ -36,10 +36,10 @@ def training_arguments(
     size, num_processes = placement.micro_batch_size, placement.mode.processes
     accumulation, rest = divmod(args.batch_size, size * num_processes)
     if rest or not accumulation:
-        raise InputError(
-            f"--batch-size {args.batch_size} is not a multiple of --micro-batch-size {size} times {num_processes} "
-            "process(es). Change one of them."
-        )
+        factors = f"{num_processes} process(es)"
+        if args.micro_batch_size:
+            factors = f"--micro-batch-size {size} times {factors}"
+        raise InputError(f"--batch-size {args.batch_size} is not a multiple of {factors}. Change one of them.")
     max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
     warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
     if warmup_steps >= max_steps > 1:

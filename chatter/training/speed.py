@@ -8,7 +8,7 @@ import torch
 
 from chatter.training.memory import Shape
 
-# Words of a GPU's name -> its dense half-precision peak in FLOP/s, from NVIDIA's data sheets; the first that fit count.
+# Words of a GPU's name -> its dense half-precision peak in FLOP/s, from NVIDIA's data sheets; the first match counts.
 # For other GPUs there is no MFU.
 PEAKS = {
     ("V100", "PCIE"): 112e12,

@@ -1,4 +1,4 @@
-"""DeepSpeed's config, and what keeps ZeRO-3 from waiting for Python.
+"""DeepSpeed's config, and the settings with which the GPU waits less for ZeRO-3's Python code.
 
 ZeRO-3 fetches, releases and reduces in Python, in hooks of each module and for each bucket of gradients, while the GPU
 waits. So whole layers are fetched at once, as leaf modules, and their gradients are reduced in a few large buckets.
@@ -38,7 +38,7 @@ def complete_config(config: dict[str, Any], model: nn.Module, mode: Mode) -> dic
     """Return a config with leaf modules and larger buckets, unless it sets them, and without offloading if not wanted.
 
     Offloaded or not, the optimizer is PyTorch's fused AdamW: as fast as DeepSpeed's own for the CPU, which has to be
-    compiled, and whose states no other optimizer can continue with.
+    compiled, and whose states other optimizers cannot load.
     """
     zero = dict(config["zero_optimization"])
     if not mode.offloads:
@@ -56,7 +56,7 @@ def complete_config(config: dict[str, Any], model: nn.Module, mode: Mode) -> dic
 
 
 def without_placement(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config without what decides only where and when things are computed, which a resumed run may change."""
+    """Return a config without the settings of where and when things are computed, which a resumed run may change."""
     zero = {name: value for name, value in config["zero_optimization"].items() if name in KEPT}
     return config | {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": None}
 

@@ -33,7 +33,7 @@ from chatter.logs.formats import (
     znc,
 )
 
-# In the order in which they are tried. See `choose_formats` for which of those that match the most lines wins.
+# In the order in which they are tried. See `choose_formats` for which one wins.
 # tcd comes after ZNC and Chatty, as no video begins with an hour of two digits. "bare" stays the last.
 LINE_FORMATS: dict[str, LineFormat] = {
     "justlog and rustlog": justlog.LINES,

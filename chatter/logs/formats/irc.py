@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 # What a program that logs IRC may write before each line: its own stamp, such as `2024-03-07_21:05:09 - ` or
-# `[Thu Mar 7 21:05:09 2024] INFO > `. Nobody knows its zone, so it is not read.
+# `[Thu Mar 7 21:05:09 2024] INFO > `. Its time is not read, as its time zone is unknown.
 WORD = r"[\[(<]?(?:[+-]?[0-9](?:[0-9TZ.,:/_+-]|/[A-Z][a-z]{2}/)*|[A-Z][a-z]{2}|DEBUG|INFO|UTC|GMT|[AP]M)[\])>]?:?"
 STAMP = rf"(?:{WORD}(?: {{1,2}}{WORD}){{0,7}}(?: ?[^\w\s@:]{{1,3}})?\s+)?"
 TAGS = r"@(?P<tags>\S*) +"
@@ -21,7 +21,7 @@ SENDER = r":(?P<username>[^\s!]++)\S*"
 SENDER_AND_HOST = r":(?P<username>[^\s!]+)![^\s@]+@\S+"
 SERVER = r":(?:\S+\.)?twitch\.tv"
 CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
-TAG = r"(?=@(?:[^;\s]*;)*"  # looks for one of the tags, which follows
+TAG = r"(?=@(?:[^;\s]*;)*"  # looks ahead for a tag, whose pattern follows
 TAGS_WITH_LOGIN = rf"{TAG}login=(?P<username>[^;\s]+)){TAGS}"
 # A line without tags counts as IRC only if nobody would type it: people do type ":D LUL nice" and "PING".
 SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
