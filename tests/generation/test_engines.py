@@ -291,9 +291,9 @@ def test_a_damaged_copy_is_made_again_once(damage, name, folder, capsys):
     damaged = {"empty": b"", "half": data[: len(data) // 2], "zeros": data[:-50] + bytes(50), "not UTF-8": b"\xff"}
     path.write_bytes(damaged[damage]) if damage in damaged else path.unlink()
     capsys.readouterr()
-    for said in (f"converting the weights of {folder} for the CPU, once\n", ""):
+    for said in ([f"converting the weights of {folder} for the CPU, once"], []):
         assert name_of(load_engine(folder, "cpu")) == "ctranslate2"
-        assert capsys.readouterr().err == said
+        assert capsys.readouterr().err.splitlines()[:1] == said
     assert contents(folder / "ctranslate2") == whole
 
 
@@ -303,7 +303,7 @@ def test_a_copy_whose_damage_the_digest_does_not_show_is_made_again(folder, caps
     (copy / DIGEST).write_bytes(digest_copy(digest_weights(folder), copy))
     capsys.readouterr()
     assert name_of(load_engine(folder, "cpu", "ctranslate2")) == "ctranslate2"
-    first, second = capsys.readouterr().err.splitlines()
+    first, second, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith(f"the converted weights in {copy} cannot be loaded (")
     assert second == f"converting the weights of {folder} for the CPU, once"
 
