@@ -83,10 +83,13 @@ def generate(
         if attempts == (1 if sampling.is_greedy else MAX_ATTEMPTS):
             barred = [*(["banned words"] if banned_words else []), *(["copies"] if training_messages else [])]
             without = f"without {' and '.join(barred)} " if barred else ""
-            raise NoMessage(
-                f"no printable message {without}in {attempts} attempt(s). "
-                "Pass a higher --temperature, or train the model for longer."
-            )
+            advice = "Pass a higher --temperature, or train the model for longer."
+            if sampling.is_greedy:
+                option = "--greedy" if sampling.greedy else "--top-k 1"
+                advice = f"Pass a higher --temperature without {option}, or train the model for longer."
+            if contains_banned(begin, banned_words):
+                advice = "Pass another --complete, as it contains a banned word."
+            raise NoMessage(f"no printable message {without}in {attempts} attempt(s). {advice}")
         # If all messages are rejected, the next attempt samples more at once.
         missing = num_messages - len(messages)
         size = 1 if sampling.is_greedy else min(max(missing, 1 << attempts), MAX_BATCH)

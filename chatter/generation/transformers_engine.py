@@ -87,6 +87,8 @@ def load_weights(folder: Path, device: str) -> PreTrainedModel:
             model.float()
         return model.to(device).eval()
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"the weights in {folder} cannot be read ({error}). Run train.py again.") from error
+        raise InputError(
+            f"the weights in {folder} cannot be read ({error}). Run train.py again with --overwrite."
+        ) from error
     except (AssertionError, RuntimeError) as error:
         raise DeviceError(f"--device {device} cannot be used: {str(error).splitlines()[0]}.") from error
