@@ -34,12 +34,11 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
     if not any(folder.glob("model*.safetensors")):
         raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.")
     read_model_file(folder / "config.json", json.loads, "Run train.py again with --overwrite.")
-    tokenizer = read_model_file(
-        folder / "tokenizer.json",
-        Tokenizer.from_str,
-        "Copy it from the folder tokenizer of the model's dataset, or run train.py again with --overwrite.",
-    )
+    advice = "Copy it from the folder tokenizer of the model's dataset, or run train.py again with --overwrite."
+    tokenizer = read_model_file(folder / "tokenizer.json", Tokenizer.from_str, advice)
     chat_format = ChatFormat.load(folder)
+    if None in map(tokenizer.id_to_token, [*chat_format.never, chat_format.newline]):
+        raise InputError(f"{folder / 'tokenizer.json'} belongs to another model. {advice}")
     if device == "auto":
         gpu = find_gpu() if engine == "auto" or "cuda" in ENGINES[engine] else "cpu"
         if gpu != "cpu":
