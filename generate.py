@@ -26,7 +26,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
+from chatter.cli import InputError, Terminated, bounded, make_parser, one_line, plain_errors, positive_int
 from chatter.generation.chat_input import CurrentChannel, read_lines, read_typed
 from chatter.generation.choose_engine import ENGINES, load_engine
 from chatter.generation.engine import Engine, Sampling
@@ -37,6 +37,7 @@ from chatter.wording.training_messages import TrainingMessages
 
 MAX_ATTEMPTS = 10  # in a row in which every message was invisible, banned or a copy
 MAX_BATCH = 50  # messages sampled at once
+MAX_FAILURES = 10  # of --stream, in a row
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Message:
 
     text: str
     ids: list[int]  # as sampled, without the newline
+
+
+class NoMessage(InputError):
+    """Raised if every message was invisible, banned or a copy."""
 
 
 def generate(
@@ -61,7 +66,8 @@ def generate(
     """Sample `num_messages` messages that could come next in the chat, whose lines are `chat`, the oldest first.
 
     Messages begin with `begin`, contain none of the `banned_words` of `read_words`, and are not `training_messages`.
-    `header` begins the chat. Raises InputError if `begin` is too long, or after MAX_ATTEMPTS without such a message.
+    `header` begins the chat. Raises InputError if `begin` is too long, and NoMessage after MAX_ATTEMPTS without such a
+    message.
     """
     positions = engine.format.block_size
     [begin_ids] = encode(engine.tokenizer, [visible(begin)])
@@ -74,16 +80,19 @@ def generate(
     prompt = encode_chat(engine.tokenizer, engine.format, chat, room, header) + begin_ids
     messages, attempts = [], 0
     while len(messages) < num_messages:
-        if attempts == (1 if sampling.greedy else MAX_ATTEMPTS):
+        if attempts == (1 if sampling.is_greedy else MAX_ATTEMPTS):
             barred = [*(["banned words"] if banned_words else []), *(["copies"] if training_messages else [])]
             without = f"without {' and '.join(barred)} " if barred else ""
-            raise InputError(
-                f"no printable message {without}in {attempts} attempt(s). "
-                "Pass a higher --temperature, or train the model for longer."
-            )
+            advice = "Pass a higher --temperature, or train the model for longer."
+            if sampling.is_greedy:
+                option = "--greedy" if sampling.greedy else "--top-k 1"
+                advice = f"Pass a higher --temperature without {option}, or train the model for longer."
+            if contains_banned(begin, banned_words):
+                advice = "Pass another --complete, as it contains a banned word."
+            raise NoMessage(f"no printable message {without}in {attempts} attempt(s). {advice}")
         # If all messages are rejected, the next attempt samples more at once.
         missing = num_messages - len(messages)
-        size = missing if sampling.greedy else min(max(missing, 1 << attempts), MAX_BATCH)
+        size = 1 if sampling.is_greedy else min(max(missing, 1 << attempts), MAX_BATCH)
         attempts += 1
         for ids in engine.sample(prompt, size, sampling):
             text = decode_message(engine.tokenizer, begin_ids + ids)
@@ -100,10 +109,12 @@ def answer(
     """Answer each line that somebody typed and that contains `trigger`, in any case. The answers join the chat.
 
     A model of several channels answers in the channel of each line, and sees the chat of that channel. Yield for each
-    line its text, the answer or None, and the reason if there is no answer.
+    line its text, the answer or None, and the reason if there is no answer. After an error the stream goes on, but
+    MAX_FAILURES errors in a row raise the last one.
     """
     channel = channel or CurrentChannel()
     chats = defaultdict(lambda: deque(maxlen=engine.format.block_size // 2))  # more lines do not fit
+    failures = 0
     for text in read_typed(lines, channel.hear):
         if not clean(text):
             yield text, None, "not a message"
@@ -114,14 +125,33 @@ def answer(
         if fold(trigger) not in fold(text):
             yield text, None, "no trigger"
             continue
-        try:
-            [message] = generate(engine, chat, header=header, **options)
-        except InputError as error:
-            print(f"no answer: {error}", file=sys.stderr)
-            yield text, None, str(error)
-            continue
-        chat.append(message.text)
-        yield text, message, ""
+        message, reason, error = try_to_generate(engine, chat, header=header, **options)
+        if message:
+            chat.append(message.text)
+        else:
+            print(f"no answer: {reason}", file=sys.stderr)
+        yield text, message, reason
+        failures = failures + 1 if error else 0
+        if failures == MAX_FAILURES:
+            raise error
+        if error:
+            chat.clear()  # one of its lines may be the cause, and would end the stream
+
+
+def try_to_generate(
+    engine: Engine, chat: Iterable[str], **options: object
+) -> tuple[Message | None, str, BaseException | None]:
+    """Generate one message. Return it or None, the reason if there is none, and the error, if it is one."""
+    try:
+        [message] = generate(engine, chat, **options)
+        return message, "", None
+    except NoMessage as error:
+        return None, str(error), None
+    except (KeyboardInterrupt, SystemExit, Terminated):
+        raise
+    except BaseException as error:  # Rust panics derive from BaseException
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        return None, one_line(f"{kind}{error}".removesuffix(": ")), error
 
 
 def print_message(prompt: str, message: Message | None, seed: int, as_json: bool, reason: str = "") -> None:
@@ -191,8 +221,9 @@ def parse_args() -> argparse.Namespace:
         parser.error("--stream reads the chat from standard input and answers with one message per line")
     if args.trigger and not args.stream:
         parser.error("--trigger says which lines of --stream are answered: pass both")
-    if args.greedy and args.num_messages > 1:
-        parser.error("--greedy always generates the same message: pass -n without it")
+    if args.num_messages > 1 and (args.greedy or args.top_k == 1):
+        option = "--greedy" if args.greedy else "--top-k 1"
+        parser.error(f"{option} always generates the same message: pass -n without it")
     return args
 
 

@@ -56,7 +56,7 @@ from chatter.logs.folders import (
     settle_earlier,
     write_log_of_csv,
 )
-from chatter.logs.formats import FORMAT_NAMES, LINE_FORMATS
+from chatter.logs.formats import FORMAT_NAMES, ON_REQUEST
 from chatter.logs.reading import map_logs
 from chatter.logs.summary import SHOWN, LogResult, first_line, print_some, print_summary
 
@@ -210,8 +210,7 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
     add("--jobs", type=positive_int, default=(os.cpu_count() or 1) + 1, help="threads")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
-    on_request = [name for name, each in LINE_FORMATS.items() if each.on_request]
-    add("--format", choices=["auto", *on_request], default="auto", help="bare: lines without a time, `user: message`")
+    add("--format", choices=["auto", *ON_REQUEST], default="auto", help="bare: lines without a time, `user: message`")
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
     add("--strict", action="store_true", help="stop without writing a CSV if a log cannot be read")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone or are copies")

@@ -20,6 +20,7 @@ DATASET_MARKER, MODEL_MARKER = "dataset_dict.json", "config.json"
 # Files that datasets, macOS or a killed generate.py left behind, and that may be deleted.
 DERIVED = ("cache-*.arrow", ".DS_Store", ".ctranslate2.lock")
 
+OTHER_OUTPUT = ". Choose another --output-dir"
 MAX_NAME = 230  # bytes of an output folder's name: file systems allow 255, and the files beside it have longer names
 
 
@@ -53,6 +54,23 @@ def read_text(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def name_output(output: Path, advice: str = "", within: Path | None = None) -> Iterator[None]:
+    """Name `output` in errors of the system, in place of a hidden file that the user does not know.
+
+    `within` restricts this to errors with files in a hidden folder. `advice` follows the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        if within and not (error.filename and Path(os.fsdecode(error.filename)).is_relative_to(within)):
+            raise
+        number = errno.ENOTDIR if isinstance(error, FileExistsError) else error.errno  # a file in place of a folder
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number) + advice, str(output)) from error
+
+
+@contextlib.contextmanager
 def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
     """Hold a lock while `output` is written, so that no second run writes it.
 
@@ -60,10 +78,11 @@ def locked(lock_path: Path, output: Path, wait: bool = False) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_path)
     try:
-        lock.acquire(timeout=0)
+        with name_output(output, "" if wait else OTHER_OUTPUT):
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
     except Timeout:
         if not wait:
             raise InputError(
@@ -103,12 +122,13 @@ def reserved(folder: Path, marker: str) -> Iterator[Path]:
     with locked(beside(folder, "lock"), folder):
         check_replaceable(folder, marker)
         probe, renamed = beside(folder, "probe"), beside(folder, "probe-renamed")
-        try:
-            probe.mkdir(exist_ok=True)
-            probe.rename(renamed)
-        finally:
-            delete(probe)
-            delete(renamed)
+        with name_output(folder, OTHER_OUTPUT):
+            try:
+                probe.mkdir(exist_ok=True)
+                probe.rename(renamed)
+            finally:
+                delete(probe)
+                delete(renamed)
         yield folder
 
 
@@ -156,12 +176,13 @@ def atomic_output(final: Path) -> Iterator[Path]:
     delete(partial)
     delete(old)
     try:
-        yield partial
-        if partial.is_dir():
-            write_manifest(partial)
-        if final.is_dir():  # a folder cannot be renamed over one that is not empty
-            final.rename(old)
-        partial.replace(final)
+        with name_output(final, within=partial):
+            yield partial
+            if partial.is_dir():
+                write_manifest(partial)
+            if final.is_dir():  # a folder cannot be renamed over one that is not empty
+                final.rename(old)
+            partial.replace(final)
     finally:
         if old.exists() and not final.exists():  # interrupted between the two renames
             old.rename(final)
@@ -189,10 +210,12 @@ def staged_files(folder: Path) -> Iterator[Path]:
     On an error nothing in `folder` changes. Files that a killed run left are deleted.
     """
     staging = folder / STAGING
-    delete(staging)
-    staging.mkdir(parents=True)
+    with name_output(folder, OTHER_OUTPUT):
+        delete(staging)
+        staging.mkdir(parents=True)
     try:
-        yield staging
+        with name_output(folder, within=staging):
+            yield staging
         moves = {path: folder / path.relative_to(staging) for path in sorted(staging.rglob("*")) if path.is_file()}
         for target in moves.values():  # find errors before the first move
             target.parent.mkdir(parents=True, exist_ok=True)

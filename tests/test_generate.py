@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ import torch
 from conftest import ROOT, TINY, error_of, run
 
 import generate as script
-from chatter.cli import InputError
+from chatter.cli import InputError, Terminated
 from chatter.generation.choose_engine import ENGINES, load_engine
 from chatter.generation.engine import Sampling
 from chatter.tokens.chat import encode
@@ -136,6 +137,92 @@ def test_a_line_without_an_answer_is_reported_and_the_next_one_answered(parrot_e
     assert capsys.readouterr().err.startswith("no answer: no printable message without banned words in 1 attempt(s).")
 
 
+@pytest.fixture
+def failing(parrot_engine, monkeypatch):
+    """Return a function that makes an engine raise these errors, one for each sample; None samples a message."""
+
+    def fail_with(*errors):
+        errors, sample = iter(errors), parrot_engine.sample
+
+        def sample_or_fail(*args):
+            if error := next(errors, None):
+                raise error
+            return sample(*args)
+
+        monkeypatch.setattr(parrot_engine, "sample", sample_or_fail)
+        return parrot_engine
+
+    return fail_with
+
+
+class Panic(BaseException):
+    """As pyo3 raises for a panic in Rust."""
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out\nof memory"), InputError("no."), MemoryError(), Panic("oh")], ids=repr
+)
+def test_a_stream_survives_an_error_of_one_answer(error, failing, capsys):
+    reason = {
+        RuntimeError: "RuntimeError: out\\nof memory",
+        InputError: "no.",
+        MemoryError: "MemoryError",
+        Panic: "Panic: oh",
+    }
+    said = [*answer(failing(error), ["ping", "ping"], "", sampling=GREEDY)]
+    assert [(message and message.text, why) for _, message, why in said] == [
+        (None, reason[type(error)]),
+        ("what is it", ""),
+    ]
+    assert capsys.readouterr().err == f"no answer: {reason[type(error)]}\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Terminated, SystemExit])
+def test_a_signal_ends_a_stream_while_it_samples(error, failing):
+    with pytest.raises(error):
+        next(answer(failing(error(15)), ["ping"], "", sampling=GREEDY))
+
+
+def test_ten_failures_in_a_row_end_a_stream(failing):
+    """Nine do not. Each of the ten lines has a reason."""
+    errors = [RuntimeError("damaged")] * 9
+    said = []
+    with pytest.raises(RuntimeError, match="damaged"):
+        for line in answer(failing(*errors, None, *errors, errors[0]), ["ping"] * 30, "", sampling=GREEDY):
+            said.append(line)
+    assert [reason for *_, reason in said] == ["RuntimeError: damaged"] * 9 + [""] + ["RuntimeError: damaged"] * 10
+
+
+def test_messages_that_are_all_banned_are_not_failures(parrot_engine):
+    banned = {"sampling": GREEDY, "banned_words": frozenset({"what", "ping"})}
+    lines = ["ping"] * 20
+    assert [message for _, message, _ in answer(parrot_engine, lines, "", **banned)] == [None] * 20
+
+
+def test_a_failure_forgets_the_chat_that_may_have_caused_it(parrot_engine, monkeypatch):
+    """Otherwise a line of one chatter could fail ten times."""
+    [poison] = encode(parrot_engine.tokenizer, ["poison"])
+    sample = parrot_engine.sample
+
+    def fail_at_poison(prompt, *args):
+        if {*poison} <= {*prompt}:
+            raise ValueError(poison)
+        return sample(prompt, *args)
+
+    monkeypatch.setattr(parrot_engine, "sample", fail_at_poison)
+    said = [*answer(parrot_engine, ["poison", *["ping"] * 15], "ping", sampling=GREEDY)]
+    assert [bool(message) for _, message, _ in said] == [False, False, *[True] * 14]
+
+
+def test_top_k_1_is_greedy(parrot_engine):
+    """One sample is drawn, also when it is banned."""
+    for sampling in (GREEDY, replace(GREEDY, greedy=False, top_k=1)):
+        messages = generate(parrot_engine, ["ping"], num_messages=3, sampling=sampling)
+        assert [message.text for message in messages] == ["what is it"] * 3
+        with pytest.raises(InputError, match=r"in 1 attempt\(s\)"):
+            generate(parrot_engine, ["ping"], sampling=sampling, banned_words=frozenset({"what"}))
+
+
 def test_the_chat_of_a_stream_does_not_grow(random_model, monkeypatch):
     """300,000 lines, some of which are answered: only as many as the model can see are kept."""
     engine = load_engine(random_model, "cpu", "transformers")
@@ -233,6 +320,28 @@ def test_ctrl_c_ends_a_stream(parrot):
     assert process.wait(120) == 0 and process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_with_top_k_1(engine, parrot, tmp_path):
+    (tmp_path / "words").write_text("WHAT\n")
+    options = ["--engine", engine, "--stream", "--json", "--top-k", "1", "--banned-words", tmp_path / "words"]
+    process = pipe(parrot, *options)
+    output, _ = process.communicate(b"ping\nwhat is it\n" * 6)
+    said = [json.loads(line)["message"] for line in output.splitlines()]
+    assert (process.returncode, len(said), said[:2]) == (0, 12, [None, "ping"])
+
+
+def test_a_stream_whose_engine_always_fails_ends(parrot):
+    """The beginning does not fit into the positions of the model."""
+    process = pipe(parrot, "--stream", "--json", "--complete", "x " * 99)
+    output, errors = process.communicate(b"ping\n" * 30)
+    said = [json.loads(line) for line in output.splitlines()]
+    assert process.returncode == 1 and len(said) == 10
+    assert all(line["message"] is None and line["reason"].startswith("--complete has 197 tokens") for line in said)
+    lines = errors.decode().splitlines()
+    assert lines[:-1] == [f"no answer: {said[0]['reason']}"] * 10
+    assert lines[-1] == f"generate.py: error: {said[0]['reason']}"
+
+
 def test_a_stream_ends_when_nobody_reads_it(parrot):
     process = pipe(parrot, "--stream")
     process.stdout.close()
@@ -285,6 +394,8 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
         (["--stream", "hi"], "--stream reads the chat from standard input and answers with one message per line"),
         (["--stream", "-n", "2"], "--stream reads the chat from standard input and answers with one message per line"),
         (["--greedy", "-n", "2"], "--greedy always generates the same message: pass -n without it"),
+        (["--top-k", "1", "-n", "3"], "--top-k 1 always generates the same message: pass -n without it"),
+        (["--top-k", "1", "--greedy", "-n", "3"], "--greedy always generates the same message: pass -n without it"),
         (["--trigger", "x", "hi"], "--trigger says which lines of --stream are answered: pass both"),
     ],
     ids=" ".join,

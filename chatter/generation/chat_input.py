@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
 from chatter.cli import InputError
+from chatter.generation.csv_rows import CsvRows
 from chatter.logs.batch import SHARED, channel_name
 from chatter.logs.entries import parse_any_line
 from chatter.tokens.chat import channel_header
 
 MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
 MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which can only be parsed whole
-# A log line begins with a time, perhaps after a date, then a name and : or >. Lines that people type do not.
+# A log line begins with a time, perhaps after a date, then a name and : or >; a row of a table with a date, a time with
+# seconds, and a delimiter. Lines that people type do not.
+DAY = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 LOOKS_LOGGED = re.compile(
-    r"\W*(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[ T,]+)?\d{1,2}:\d{2}(?::\d{2}\S*|[^\w\s]*)\s\W*\w+\W*[:>]\s.*"
+    rf"\W*(?:{DAY}[ T,]+)?\d{{1,2}}:\d{{2}}(?::\d{{2}}\S*|[^\w\s]*)\s\W*\w+\W*[:>]\s.*"
+    rf"|\W*{DAY}[\"T ,;\t]{{1,3}}\d{{1,2}}:\d{{2}}:\d{{2}}[^\s,;]*[,;\t].*"
 )
 
 
@@ -31,14 +35,16 @@ def read_lines(file: IO[bytes]) -> Iterator[str]:
 
 
 def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channel: None) -> Iterator[str]:
-    """Yield the text that somebody typed in each line: the message of a log line, or else the whole line.
+    """Yield the text that somebody typed in each line: the message of a log line or of a row of
+    parse_logs.py, or else the whole line.
 
-    Call `hear` with the channel of each line of a log before its message is yielded. Yield "" for events, and for lines
-    of a log in an unknown format, and warn about the first of these.
+    Call `hear` with the channel of each line of a log before its message is yielded. Yield "" for events, for lines of
+    a row that goes on, and for lines of a log in an unknown format, and warn about the first of these.
     """
-    warned = False
+    rows, warned = CsvRows(), False
     for line in lines:
-        kind, row = parse_any_line(line)
+        row = rows.read(line)
+        kind, row = parse_any_line(line) if row is None else ("messages" if row else "events", row)
         if kind in ("messages", SHARED):
             _, _, channel, _, message = row
             hear(channel)

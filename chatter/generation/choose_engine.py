@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from chatter.cli import InputError, log
 from chatter.devices import DeviceError, find_gpu
@@ -15,6 +16,7 @@ from chatter.tokens.chat import ChatFormat
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+T = TypeVar("T")
 # Engine -> the devices it runs on. "auto" tries the engines in this order. The module of an engine is called
 # <engine>_engine, and is imported when it is used.
 ENGINES = {"ctranslate2": {"cpu"}, "transformers": {"cpu", "cuda", "mps"}}
@@ -29,14 +31,14 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
     from tokenizers import Tokenizer
 
     folder = Path(model)
-    try:
-        json.loads((folder / "config.json").read_bytes())
-        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        if not any(folder.glob("model*.safetensors")):
-            raise FileNotFoundError(folder / "model.safetensors")
-    except Exception as error:  # OSError, ValueError; tokenizers raises nothing more specific
-        raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.") from error
+    if not any(folder.glob("model*.safetensors")):
+        raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.")
+    read_model_file(folder / "config.json", json.loads, "Run train.py again with --overwrite.")
+    advice = "Copy it from the folder tokenizer of the model's dataset, or run train.py again with --overwrite."
+    tokenizer = read_model_file(folder / "tokenizer.json", Tokenizer.from_str, advice)
     chat_format = ChatFormat.load(folder)
+    if None in map(tokenizer.id_to_token, [*chat_format.never, chat_format.newline]):
+        raise InputError(f"{folder / 'tokenizer.json'} belongs to another model. {advice}")
     if device == "auto":
         gpu = find_gpu() if engine == "auto" or "cuda" in ENGINES[engine] else "cpu"
         if gpu != "cpu":
@@ -45,7 +47,20 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
             except DeviceError as error:
                 log(f"{error} Using the CPU.")
         device = "cpu"
-    return load_first(folder, device, engine, tokenizer, chat_format, may_move=False)
+    try:
+        return load_first(folder, device, engine, tokenizer, chat_format, may_move=False)
+    except DeviceError as error:
+        raise DeviceError(f"{error} Pass --device cpu.") from error
+
+
+def read_model_file(path: Path, read: Callable[[str], T], advice: str) -> T:
+    """Return what `read` makes of the text of a file. Raises InputError with the advice if it cannot be read."""
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing. {advice}") from None
+    except Exception as error:  # OSError, ValueError; tokenizers raises nothing more specific
+        raise InputError(f"{path} cannot be read ({error}). {advice}") from error
 
 
 def load_first(
@@ -63,7 +78,9 @@ def load_first(
             raise
         except Exception as error:  # not installed, a folder that is not writable, a model that it cannot convert
             if name == names[-1]:
-                advice = "Run train.py again." if name == "transformers" else "Pass --engine transformers."
+                advice = (
+                    "Run train.py again with --overwrite." if name == "transformers" else "Pass --engine transformers."
+                )
                 raise InputError(f"{name} cannot load {folder} ({error}). {advice}") from error
             if not isinstance(error, ImportError):
                 log(f"{name} cannot load {folder} ({error}): using {names[-1]}, which is slower")

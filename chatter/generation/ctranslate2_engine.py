@@ -5,8 +5,10 @@ Once the converted weights exist, it needs neither torch nor transformers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import ctranslate2
 from tokenizers import Tokenizer
 
 from chatter.cli import log
-from chatter.files import atomic_output, beside, locked
+from chatter.files import atomic_output, beside, delete, locked
 from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import ChatFormat
 
+DIGEST = "weights.sha256"  # beside the converted weights
 DIGEST_BYTES = 1 << 16  # of each part of a weights file that is hashed
 # Families whose logits CTranslate2 computes as transformers does; tests/test_families.py compares them. It ignores
 # Llama's scaling of rotary positions and Gemma 2's soft cap, and fails on Pythia and on a separate head_dim.
@@ -46,8 +49,8 @@ class CTranslate2Engine(Engine):
             [self.tokens(prompt)],
             include_prompt_in_result=False,
             num_hypotheses=num_messages,
-            sampling_topk=1 if sampling.greedy else min(sampling.top_k, self.tokenizer.get_vocab_size()),
-            sampling_topp=1 if sampling.greedy else sampling.top_p,
+            sampling_topk=1 if sampling.is_greedy else min(sampling.top_k, self.tokenizer.get_vocab_size()),
+            sampling_topp=1 if sampling.is_greedy else sampling.top_p,
             sampling_temperature=sampling.temperature,
             repetition_penalty=sampling.repetition_penalty,
             max_length=sampling.max_new_tokens,
@@ -64,7 +67,13 @@ class CTranslate2Engine(Engine):
 def load(folder: Path, device: str, tokenizer: Tokenizer, chat_format: ChatFormat, may_move: bool) -> CTranslate2Engine:
     """Load the converted weights of a model. Raises ValueError if CTranslate2 would not compute the same logits."""
     check_exact(json.loads((folder / "config.json").read_bytes()))
-    return CTranslate2Engine(converted_weights(folder), tokenizer, chat_format)
+    weights = converted_weights(folder)
+    try:
+        return CTranslate2Engine(weights, tokenizer, chat_format)
+    except (RuntimeError, ValueError) as error:  # damage that the digest does not cover
+        log(f"the converted weights in {weights} cannot be loaded ({error})")
+        delete(weights / DIGEST)
+        return CTranslate2Engine(converted_weights(folder), tokenizer, chat_format)
 
 
 def check_exact(config: dict[str, Any]) -> None:
@@ -79,16 +88,18 @@ def check_exact(config: dict[str, Any]) -> None:
 
 
 def converted_weights(folder: Path) -> Path:
-    """Return the folder of weights for CTranslate2; convert them first if they are missing or outdated.
+    """Return the folder of weights for CTranslate2; convert them first if they are missing, outdated or damaged.
 
     A CPU computes in float32: float16 takes half the disk, but its conversion at each start takes as long
     as loading float32. int8 changes the likeliest next token in 11 of 100 places of the sample's test blocks.
     """
     converted = folder.resolve() / "ctranslate2"
-    digest_file, digest = converted / "weights.sha256", digest_weights(folder)
+    digest = digest_weights(folder)
 
     def is_current() -> bool:
-        return digest_file.exists() and digest_file.read_text(encoding="utf-8") == digest
+        with contextlib.suppress(OSError):  # a file is missing
+            return (converted / DIGEST).read_bytes() == digest_copy(digest, converted)
+        return False
 
     if not is_current():
         from ctranslate2.converters import TransformersConverter
@@ -98,20 +109,31 @@ def converted_weights(folder: Path) -> Path:
                 log(f"converting the weights of {folder} for the CPU, once")
                 with atomic_output(converted) as partial:
                     TransformersConverter(str(folder)).convert(str(partial), quantization="float32")
-                    (partial / digest_file.name).write_text(digest, encoding="utf-8")
+                    (partial / DIGEST).write_bytes(digest_copy(digest, partial))
     return converted
 
 
 def digest_weights(folder: Path) -> str:
-    """Return a SHA-256 of a model's weights: name, size and 65 evenly spaced parts (about 4 MB) of each file.
+    """Return a digest of a model's weights, of which about 4 MB of each file are read.
 
     Hashing all 1.4 GB of gpt2-medium takes as long as sampling a message, and training changes every part.
     """
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise FileNotFoundError(folder / "model.safetensors")
+    return digest_files(files)
+
+
+def digest_copy(weights: str, converted: Path) -> bytes:
+    """Return the content of DIGEST: the digest of the model's weights, and one of the converted files."""
+    files = [path for path in sorted(converted.iterdir()) if path.name[0] != "." and path.name != DIGEST]
+    return f"{weights} {digest_files(files)}".encode()
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """Return a SHA-256 of the name, the size and 65 evenly spaced parts of each file."""
     digest = hashlib.sha256()
-    for path in files:
+    for path in paths:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:

@@ -28,6 +28,11 @@ class Sampling:
     max_new_tokens: int = 100
     greedy: bool = False  # always the likeliest token
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether each token is the likeliest, so that a prompt has only one answer."""
+        return self.greedy or self.top_k == 1
+
 
 class Engine(ABC):
     """A model in some library, with its tokenizer and the format of its chat.
@@ -46,4 +51,7 @@ class Engine(ABC):
 
     @abstractmethod
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
-        """Continue the prompt `num_messages` times; return the new ids of each, without its newline."""
+        """Continue the prompt `num_messages` times; return the new ids of each, without its newline.
+
+        If the sampling is greedy, `num_messages` is 1.
+        """

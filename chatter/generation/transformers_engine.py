@@ -53,8 +53,8 @@ class TransformersEngine(Engine):
             input_ids,
             attention_mask=torch.ones_like(input_ids),
             num_return_sequences=num_messages,
-            do_sample=not sampling.greedy,
-            **({} if sampling.greedy else shape),
+            do_sample=not sampling.is_greedy,
+            **({} if sampling.is_greedy else shape),
             logits_processor=LogitsProcessorList([penalty]),
             max_new_tokens=sampling.max_new_tokens,
             min_new_tokens=1,  # a message is not empty
@@ -87,6 +87,8 @@ def load_weights(folder: Path, device: str) -> PreTrainedModel:
             model.float()
         return model.to(device).eval()
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"the weights in {folder} cannot be read ({error}). Run train.py again.") from error
+        raise InputError(
+            f"the weights in {folder} cannot be read ({error}). Run train.py again with --overwrite."
+        ) from error
     except (AssertionError, RuntimeError) as error:
         raise DeviceError(f"--device {device} cannot be used: {str(error).splitlines()[0]}.") from error

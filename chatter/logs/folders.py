@@ -72,9 +72,10 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
 
 
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Map each log to the path of its CSV below `output_dir`.
+    """Map each log, in the order of `find_logs`, to the path of its CSV below `output_dir`.
 
-    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv. Raises InputError if CSVs still collide.
+    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv, which no earlier log has: names that begin
+    with c.txt.gz come later. Raises InputError if a CSV would replace another file, or a folder of CSVs.
     """
     csv_paths = {}
     for log in logs:
@@ -82,10 +83,6 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
         csv_path = log.relative_to(logs_dir).with_name(f"{name}.csv")
         if csv_path in csv_paths:
             csv_path = csv_path.with_name(f"{log.name}.csv")
-        if csv_path in csv_paths:
-            raise InputError(
-                f"{csv_paths[csv_path]} and {log} would both become {output_dir / csv_path}. Rename one of them."
-            )
         csv_paths[csv_path] = log
         existing = output_dir / csv_path
         if existing.exists() and not (existing.is_file() and (is_ours(existing) or not existing.stat().st_size)):

@@ -95,14 +95,14 @@ def map_hashes(folder: Path) -> memoryview:
         is_ours = TrainingMessages(hashes).has(hash_message(PROBE))
     except FileNotFoundError:
         raise InputError(
-            f"{folder} has no {HASHES}, the hashes of its training messages. Run tokenize_logs.py and train.py again, "
-            "or leave out --no-copies."
+            f"{folder} has no {HASHES}, the hashes of its training messages. Run tokenize_logs.py and train.py "
+            "--overwrite, or leave out --no-copies."
         ) from None
     except (ValueError, TypeError):  # empty, or not a multiple of 8 bytes
         is_ours = False
     if not is_ours:
         raise InputError(
-            f"{path} is damaged, or of another version. Run tokenize_logs.py and train.py again, or leave out "
+            f"{path} is damaged, or of another version. Run tokenize_logs.py and train.py --overwrite, or leave out "
             "--no-copies."
         )
     return hashes

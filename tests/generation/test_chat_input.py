@@ -1,13 +1,18 @@
 """chatter.generation.chat_input: what was typed is read from plain lines and from logs of every format."""
 
+import csv
 import io
 import json
 
+import polars as pl
 import pytest
-from conftest import log_line
+from conftest import log_line, run, typed
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatter.cli import InputError
 from chatter.generation.chat_input import CurrentChannel, read_lines, read_typed
+from chatter.logs.batch import FIELDS
 from chatter.tokens.chat import clean
 
 
@@ -66,6 +71,71 @@ def test_lines_of_every_format_are_read_and_those_of_unknown_formats_ignored(cap
     unknown = ["2021-06-15 18:55:59,873\tbob: hi", "18:55 < bob> hi", "(18:55:01) bob> hi"]
     assert [*read_typed(unknown)] == [""] * 3
     assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {unknown[0]!r}\n"
+
+
+def csv_of(rows, write):
+    """Return the lines of a CSV."""
+    file = io.BytesIO()
+    write(file, rows)
+    return [*read_lines(io.BytesIO(file.getvalue()))]
+
+
+def write_as_parse_logs(file, rows):
+    pl.DataFrame(rows, FIELDS, orient="row").write_csv(file)
+
+
+def write_as_others(quoting):
+    def write(file, rows):
+        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        csv.writer(text, quoting=quoting).writerows([FIELDS, *rows])
+        text.detach()
+
+    return write
+
+
+DATED = ["2024-03-07", "21:05:09"]
+ROWS = st.tuples(
+    st.sampled_from([DATED, ["", ""], ["", "00:01:02"], [DATED[0], ""]]), st.sampled_from(["", "somechannel"]), typed
+).map(lambda row: [*row[0], row[1], "nimble_otter", row[2]])
+
+
+@pytest.mark.parametrize(
+    "write", [write_as_parse_logs, write_as_others(csv.QUOTE_MINIMAL), write_as_others(csv.QUOTE_ALL)]
+)
+@given(rows=st.lists(ROWS, min_size=1))
+def test_rows_of_parse_logs_are_messages(write, rows):
+    heard = []
+    *messages, last = read_typed(csv_of(rows, write), heard.append)
+    assert messages[0] == "" and [*messages[1:], last] == [row[-1] for row in rows]
+    assert heard == [row[2] for row in rows]
+
+
+def test_the_end_of_a_csv_is_read_without_its_header(random_model):
+    lines = csv_of([[*DATED, "c", "u", text] for text in ("one", 'two, "three"')], write_as_parse_logs)
+    done = run("generate.py", "-", "--json", "--model", random_model, stdin="\n".join(lines[1:]), check=False)
+    assert json.loads(done.stdout)["prompt"] == 'one\ntwo, "three"'
+
+
+def test_a_message_of_several_lines_is_read_at_its_last_one():
+    rows = [[*DATED, "c", "u", 'one "two"\nthree'], [*DATED, "c", "u", "\n\nfour\n"], [*DATED, "c", "u", "five"]]
+    assert [*read_typed(csv_of(rows, write_as_parse_logs))] == ["", "", rows[0][-1], "", "", "", rows[1][-1], "five"]
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_the_chat():
+    row = '2024-03-07,21:05:09,c,u,"'
+    assert [*read_typed([row + "one", row + 'two"'])] == ["", "two"]
+    assert [*read_typed([row, *["hi"] * 25])] == ["", *[""] * 19, *["hi"] * 6]
+
+
+def test_lines_that_people_type_are_no_rows(capsys):
+    lines = [",,,", ", , a, b, c", '"",""', ',, he said "hi', "2024-03-07, at noon", "a,b,c,d,e", "7/3/2024 12:30, ok?"]
+    assert [*read_typed(lines)] == lines and capsys.readouterr().err == ""
+
+
+def test_rows_of_other_tables_are_ignored(capsys):
+    lines = ["2024-03-07 21:05:09,u,hi", '"2024-03-07T21:05:09Z";"u";"hi"', "2024-03-07\t21:05:09\tu\thi"]
+    assert [*read_typed([*lines, "2024-03-07,21:05:09,c,u,not, quoted"])] == [""] * 4
+    assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {lines[0]!r}\n"
 
 
 def test_a_long_line_of_json_is_read_to_its_end():

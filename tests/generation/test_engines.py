@@ -14,7 +14,13 @@ from conftest import ROOT, TINY, contents, error_of, run, start
 
 from chatter.cli import InputError
 from chatter.generation.choose_engine import ENGINES, load_engine
-from chatter.generation.ctranslate2_engine import CTranslate2Engine, converted_weights, digest_weights
+from chatter.generation.ctranslate2_engine import (
+    DIGEST,
+    CTranslate2Engine,
+    converted_weights,
+    digest_copy,
+    digest_weights,
+)
 from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import FORMAT_FILE, decode_message, encode_chat
@@ -276,10 +282,35 @@ def test_two_that_need_the_copy_at_once_make_it_once(folder):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_copy_that_cannot_be_loaded_leaves_it_to_transformers(folder, capsys):
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "vocabulary.json", "weights.sha256"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "zeros", "not UTF-8"])
+def test_a_damaged_copy_is_made_again_once(damage, name, folder, capsys):
+    """Zeros, as a crash of the system leaves them, would be loaded as weights."""
+    whole = contents(converted_weights(folder))
+    path, data = folder / "ctranslate2" / name, (folder / "ctranslate2" / name).read_bytes()
+    damaged = {"empty": b"", "half": data[: len(data) // 2], "zeros": data[:-50] + bytes(50), "not UTF-8": b"\xff"}
+    path.write_bytes(damaged[damage]) if damage in damaged else path.unlink()
+    capsys.readouterr()
+    for said in ([f"converting the weights of {folder} for the CPU, once"], []):
+        assert name_of(load_engine(folder, "cpu")) == "ctranslate2"
+        assert capsys.readouterr().err.splitlines()[:1] == said
+    assert contents(folder / "ctranslate2") == whole
+
+
+def test_a_copy_whose_damage_the_digest_does_not_show_is_made_again(folder, capsys):
     copy = converted_weights(folder)
     (copy / "model.bin").write_bytes(b"damaged")
+    (copy / DIGEST).write_bytes(digest_copy(digest_weights(folder), copy))
     capsys.readouterr()
+    assert name_of(load_engine(folder, "cpu", "ctranslate2")) == "ctranslate2"
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"the converted weights in {copy} cannot be loaded (")
+    assert second == f"converting the weights of {folder} for the CPU, once"
+
+
+def test_a_model_that_cannot_be_converted_is_left_to_transformers(folder, capsys):
+    """As in a folder that is not writable."""
+    (folder / ".ctranslate2.lock").mkdir()
     assert name_of(load_engine(folder, "cpu")) == "transformers"
     errors = capsys.readouterr().err
     assert errors.startswith(f"ctranslate2 cannot load {folder} (") and "using transformers, which is slower" in errors

@@ -56,7 +56,8 @@ JSON_FORMATS: dict[str, JsonFormat] = {
 }
 AUTOMATIC_FORMATS = {name: each for name, each in LINE_FORMATS.items() if not each.on_request}
 STAND_ALONE = [each for each in LINE_FORMATS.values() if each.stands_alone]
-FORMAT_NAMES = [*AUTOMATIC_FORMATS, *JSON_FORMATS, "CSV"]
+ON_REQUEST = [name for name, each in LINE_FORMATS.items() if each.on_request]
+FORMAT_NAMES = [*AUTOMATIC_FORMATS, *JSON_FORMATS, "CSV", *(f"{name} (with --format {name})" for name in ON_REQUEST)]
 
 LAST = [SHARED, UNNAMED, EMPTY, "blank lines", "unreadable lines"]
 KNOWN = [kind for each in LINE_FORMATS.values() for kind, _ in (*each.patterns, each.others or ("", ""))]
