@@ -27,11 +27,11 @@ class CsvRows:
             return [] if split_row(line.removeprefix("\ufeff")) == FIELDS else None
         text = "\n".join([*self.begun, line])
         row = split_row(text)
-        if not is_ours(row):
-            return None
-        goes_on = text.count('"') % 2
+        goes_on = is_ours(row) and text.count('"') % 2 == 1
         self.begun = [*self.begun, line] if goes_on else []
-        return [] if goes_on else row
+        if goes_on:
+            return []
+        return row if is_ours(row) else None
 
 
 def split_row(text: str) -> list[str]:

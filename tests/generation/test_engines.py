@@ -216,7 +216,9 @@ def test_weights_that_are_cut_short_are_refused(folder):
     """By each engine that is tried."""
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(InputError, match=f"the weights in {folder} cannot be read .* Run train.py again"):
+    with pytest.raises(
+        InputError, match=f"the weights in {folder} cannot be read .* Run train.py again with --overwrite"
+    ):
         load_engine(folder, "cpu")
 
 
