@@ -583,3 +583,18 @@ def without_deepspeed(cls, name, *args):
     return None if name.split(".")[0] == "deepspeed" else find_spec(name, *args)
 importlib.machinery.PathFinder.find_spec = classmethod(without_deepspeed)
 """
+
+
+@pytest.mark.slow
+def test_compiling_changes_neither_the_weights_nor_their_names(train, plain_loop):
+    """Up to rounding: the small model has no dropout, whose masks would differ."""
+    trained = train("--no-deepspeed", "--compile")
+    assert ", compiled, which takes a minute at the first step" in trained[1]
+    assert_equals_plain_loop(trained, plain_loop)
+    for folder in (trained[0], Path(f"{trained[0]}-checkpoints/checkpoint-10")):
+        assert not [name for name in load_file(folder / "model.safetensors") if "_orig_mod" in name]
+
+
+def test_compiling_needs_the_plain_trainer(tmp_path):
+    error = error_of("train.py", "--output-dir", tmp_path / "model", "--compile")
+    assert error == "train.py: error: --compile does not work with DeepSpeed. Pass --no-deepspeed as well."
