@@ -217,7 +217,7 @@ def parse_args() -> argparse.Namespace:
     add(
         "--offload",
         action=argparse.BooleanOptionalAction,
-        help="keep parameters and optimizer in the CPU's memory, or not; by default, where the GPU is too small",
+        help="keep parameters and optimizer in the CPU's memory, or not; if not given, where the GPU is too small",
     )
     add("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto is a GPU if the machine has one")
     add("--gradient-checkpointing", action="store_true", help="compute activations twice: slower, with less memory")
