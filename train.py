@@ -111,7 +111,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     set_seed(args.seed)
     model = fuse_gelu(load_model(args.model, tokenizer, block_size))
     if model.config.model_type != "gpt2" and args.learning_rate >= HIGH_LEARNING_RATE and not args.lora_rank:
-        log(f"a learning rate of {args.learning_rate:g} is high except for GPT-2: 1e-5 to 1e-4 is usual")
+        log(f"a learning rate of {args.learning_rate:g} is high for most models but GPT-2: 1e-5 to 1e-4 is usual")
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
     base = fetched_folder(args.model)
