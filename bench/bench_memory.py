@@ -20,7 +20,17 @@ from harness import parse_args, save, table
 from torch import nn
 
 from chatter.devices import hide_gpus
-from chatter.training.memory import BUCKET_SIZE, MAX_LIVE, Mode, Shape, describe, estimate_gpu, estimate_host, fits
+from chatter.training.memory import (
+    BUCKET_SIZE,
+    MAX_LIVE,
+    Mode,
+    Shape,
+    describe,
+    estimate_gpu,
+    estimate_gpu_peak,
+    estimate_host,
+    fits,
+)
 from chatter.training.model import fuse_gelu
 
 SIZES = {"gpt2": (768, 12, 12), "gpt2-medium": (1024, 24, 16), "gpt2-large": (1280, 36, 20), "gpt2-xl": (1600, 48, 25)}
@@ -118,7 +128,7 @@ def compare_with_estimate(sizes: list[str], micro_batches: list[int]) -> list[di
                 row = {"model": size, "micro-batch": str(micro_batch), "way": way, "simulated GB": simulated}
                 if options.get("fused", True):
                     mode = Mode(half=options.get("half", True), checkpointing=options.get("checkpointing", False))
-                    estimated = sum(estimate_gpu(shape_of(size, micro_batch, mode), mode).values()) / 1e9
+                    estimated = estimate_gpu_peak(shape_of(size, micro_batch, mode), mode) / 1e9
                     rows.append(row | {"estimated GB": estimated, "estimated / simulated": estimated / simulated})
                 else:
                     rows.append(row | {"estimated GB": "", "estimated / simulated": ""})
@@ -129,9 +139,7 @@ def compare_with_estimate(sizes: list[str], micro_batches: list[int]) -> list[di
 def largest_micro_batch(size: str, mode: Mode, gigabytes: float) -> str:
     """Return the largest micro-batch of a block or more that is estimated to fit a GPU; "-" if none does."""
     fitting = [
-        batch
-        for batch in MICRO_BATCHES
-        if fits(sum(estimate_gpu(shape_of(size, batch, mode), mode).values()), gigabytes * 1e9)
+        batch for batch in MICRO_BATCHES if fits(estimate_gpu_peak(shape_of(size, batch, mode), mode), gigabytes * 1e9)
     ]
     return str(max(fitting)) if fitting else "-"
 

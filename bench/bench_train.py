@@ -32,6 +32,7 @@ from chatter.training.model import fuse_gelu
 from chatter.training.speed import find_peak, flops_per_token
 
 BATCH_SIZE = 24
+GPU_PEAK = r"peak of GPU memory: ([\d.]+) GB"  # in what a run prints, by PyTorch's own count
 
 
 def make_dataset(folder: Path, model: Path, num_blocks: int, block_size: int) -> None:
@@ -58,9 +59,9 @@ def flops_of(model: Path, block_size: int) -> float:
     return flops_per_token(describe(network, block_size, Mode(half=True)), block_size)
 
 
-def read_gpu_peak(done: Run) -> float:
-    """Return the peak of GPU memory that a run printed, in GB, by PyTorch's own count; 0 without a GPU."""
-    found = re.findall(r"peak of GPU memory: ([\d.]+) GB", done.output)
+def read_number(done: Run, pattern: str) -> float:
+    """Return the last number that a pattern finds in what a run printed; 0 if it finds none."""
+    found = re.findall(pattern, done.output)
     return float(found[-1]) if found else 0.0
 
 
@@ -118,7 +119,7 @@ def measure(
             "checkpoint MB": checkpoints.get(name, ""),
         }
         if gpu:
-            row |= {"GPU peak GB": max(map(read_gpu_peak, done))}
+            row |= {"GPU peak GB": max(read_number(each, GPU_PEAK) for each in done)}
             row |= {"MFU": speed * flops_of(model, block_size) / find_peak(gpu)} if find_peak(gpu) else {}
         rows.append(row)
     return rows

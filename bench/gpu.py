@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
@@ -32,9 +31,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from bench_train import BATCH_SIZE, make_dataset, read_gpu_peak, read_speeds
+from bench_train import BATCH_SIZE, GPU_PEAK, make_dataset, read_number, read_speeds
 from datasets import DatasetDict
-from harness import RESULTS, ROOT, SHAPES, Command, Run, machine, make_model, parse_args, run, save, table, time_call
+from harness import RESULTS, ROOT, SHAPES, Command, machine, make_model, parse_args, run, save, table, time_call
 
 from chatter.generation.choose_engine import load_engine
 from chatter.gpu import is_ampere
@@ -317,7 +316,7 @@ def measure(checks: Checks, name: str, command: Command, bar: int | None) -> lis
     with checks.going_on(name, correctness=False):
         done = run(command)
         speeds = read_speeds(done)
-        estimated, peak = read_number(done, r"GPU memory +about ([\d.]+)"), read_gpu_peak(done)
+        estimated, peak = read_number(done, r"GPU memory +about ([\d.]+)"), read_number(done, GPU_PEAK)
         row = {"name": name, "tokens/s": statistics.median(speeds), "MFU": read_number(done, r"MFU ([\d.]+)")}
         row |= {"GPU peak GB": peak, "GPU GB, estimated": estimated}
         row |= {"host peak GB": read_number(done, r"peak of host memory: ([\d.]+)")}
@@ -333,12 +332,6 @@ def measure(checks: Checks, name: str, command: Command, bar: int | None) -> lis
             checks.add(f"{name}: GPU memory", expected, f"{peak:.2f} GB", near, correctness=False)
         return [row]
     return []
-
-
-def read_number(done: Run, pattern: str) -> float:
-    """Return the last number that a pattern finds in what a run printed; 0 if there is none."""
-    found = re.findall(pattern, done.output)
-    return float(found[-1]) if found else 0.0
 
 
 def make_llama(scratch: Path) -> Path:

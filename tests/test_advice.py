@@ -372,7 +372,7 @@ AS_USER = ["setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"] if os.
     [
         ("raw", "raw: Permission denied. Choose another --output-dir.", "--output-dir new"),
         ("raw/deep", "raw/deep/a.csv is a folder or is not writable. Choose another --output-dir.", "--output-dir new"),
-        ("logs/b.txt", "logs/b.txt cannot be read: Permission denied. Correct this, or move the file away.", ""),
+        ("logs/b.txt", "logs/b.txt cannot be read: Permission denied. Make it readable, or move it away.", ""),
     ],
 )
 def test_files_without_the_right_to_read_or_write(locked, says, then, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chatter.cli import InputError
 from chatter.logs.batch import Reader
+from chatter.logs.columns import plain_name
 from chatter.logs.find_reader import find_reader
 from chatter.logs.reading import UnreadableLog
 from chatter.logs.table_reader import is_table, read_columns_of
@@ -50,8 +51,7 @@ def find_missing_columns(logs: Iterable[Path], columns: Mapping[str, str]) -> di
         except UnreadableLog:  # which `find_readers` reports
             continue
     missing = {
-        log: [name for name in columns.values() if name.strip().lower() not in header]
-        for log, header in headers.items()
+        log: [name for name in columns.values() if plain_name(name) not in header] for log, header in headers.items()
     }
     for field, name in columns.items():
         if all(name in names for names in missing.values()):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import polars as pl
 
-from chatter.logs.batch import FIELDS, UNNAMED, Batch, Reader
+from chatter.logs.batch import UNNAMED, Batch, Reader
 from chatter.logs.columns import LOGIN, find_fields, login_of, plain_name
 from chatter.logs.file_names import NameFacts
+from chatter.logs.json_reader import SCHEMA
 from chatter.logs.table_syntax import TableHead, read_table_head
 from chatter.logs.table_times import TableTimes, find_order, order_of
 from chatter.logs.tables import read_rows
 
-SCHEMA = {"entry": pl.UInt32} | dict.fromkeys(FIELDS, pl.String)
 ACTION = "(?s)^\x01ACTION (.*?)\x01?$"  # /me, as loggers fed by IRC keep it
 
 

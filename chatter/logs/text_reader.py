@@ -47,8 +47,7 @@ class TextReader(Reader):
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         parser, first = LineParser(self.formats, self.names), 0
         for chunk in read_sessions(read_chunks(path, progress), self.formats[0]):
-            lines, num_invalid = split_lines(chunk)
-            lines = split_long_lines(lines, self.formats[0])
+            lines, num_invalid = self.split(chunk)
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
             yield add_json_lines(batch, self.facts)
@@ -62,11 +61,8 @@ class TextReader(Reader):
         line = pl.col("line")
         channel = line.str.splitn(" #", 2).struct.field("field_1").str.splitn(" ", 2).struct.field("field_0")
         perhaps = line.str.contains("|".join(each.moderation for each in self.formats if each.moderation))
-        first = 0
-        for chunk in read_chunks(path, progress):
-            lines = split_long_lines(split_lines(chunk)[0], self.formats[0])
-            table = lines.to_frame().with_row_index("entry", first).select("entry", "line", channel=channel)
-            events = []
+        for lines in self.read_numbered(path, progress):
+            table, events = lines.select("entry", "line", channel=channel), []
             for number, text in table.filter(perhaps).select("entry", "line").iter_rows():
                 kind, row = parse_line(text, self.formats)
                 if row and kind not in ("messages", SHARED):
@@ -75,15 +71,23 @@ class TextReader(Reader):
                     events.append((number, kind, row[0] or self.names.date, *row[1:]))
             others = table.filter(~pl.col("entry").is_in([number for number, *_ in events]))
             yield Batch(others.select("entry", "channel"), len(lines), events=events)
-            first += len(lines)
 
     def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
+        for lines in self.read_numbered(path, lambda num_bytes: None):
+            yield lines.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
+
+    def read_numbered(self, path: Path, progress: Callable[[int], None]) -> Iterator[pl.DataFrame]:
+        """Yield the lines of a log, columns `entry` and `line`, numbered as in the batches of `read`."""
         first = 0
-        for chunk in read_chunks(path, lambda num_bytes: None):
-            lines = split_long_lines(split_lines(chunk)[0], self.formats[0])
-            table = lines.to_frame().with_row_index("entry", first)
-            yield table.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
-            first += len(table)
+        for chunk in read_chunks(path, progress):
+            lines = self.split(chunk)[0].to_frame().with_row_index("entry", first)
+            yield lines
+            first += len(lines)
+
+    def split(self, chunk: bytes) -> tuple[pl.Series, int]:
+        """Split a chunk into entries; return their lines and how many lines are not UTF-8."""
+        lines, num_invalid = split_lines(chunk)
+        return split_long_lines(lines, self.formats[0]), num_invalid
 
 
 def split_lines(chunk: bytes) -> tuple[pl.Series, int]:

@@ -84,6 +84,11 @@ def estimate_gpu(shape: Shape, mode: Mode) -> dict[str, float]:
     return parts
 
 
+def estimate_gpu_peak(shape: Shape, mode: Mode) -> float:
+    """Return a process's peak GPU memory in bytes."""
+    return sum(estimate_gpu(shape, mode).values())
+
+
 def estimate_activations(shape: Shape, mode: Mode) -> dict[str, float]:
     """Return the memory that a micro-batch's forward pass keeps, and the loss at its peak, in bytes.
 

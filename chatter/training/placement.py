@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from chatter.cli import InputError
 from chatter.training.distributed import StartAgain, is_out_of_gpu_memory
-from chatter.training.memory import Mode, Shape, describe, estimate_gpu, fits
+from chatter.training.memory import Mode, Shape, describe, estimate_gpu_peak, fits
 from chatter.training.zero import OFFLOADED, PROJECT_CONFIG
 
 LARGEST_ON_CPU = 8  # blocks of a micro-batch: more take memory on a CPU, and no less time
@@ -61,7 +61,7 @@ def choose_placement(
     shapes = {size: replace(shape, tokens=size * block_size) for size in sizes}
     candidates = [(size, mode) for mode in modes for size in sizes]
     size, mode = next(
-        (each for each in candidates if fits(sum(estimate_gpu(shapes[each[0]], each[1]).values()), total)),
+        (each for each in candidates if fits(estimate_gpu_peak(shapes[each[0]], each[1]), total)),
         candidates[-1],
     )
     smaller: tuple[str, ...] = ()

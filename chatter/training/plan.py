@@ -10,7 +10,7 @@ import torch
 
 from chatter.cli import InputError, log
 from chatter.gpu import is_ampere
-from chatter.training.memory import Mode, Shape, describe, estimate_gpu, estimate_host, fits
+from chatter.training.memory import Mode, Shape, describe, estimate_gpu, estimate_gpu_peak, estimate_host, fits
 from chatter.training.placement import memory_of_gpu
 from chatter.training.run import TrainingRun
 
@@ -43,8 +43,7 @@ def find_faster(run: TrainingRun, total: float) -> str:
     """Return options that would make the run faster on a GPU of `total` bytes, or ""."""
     mode = run.placement.mode
     plain = replace(mode, deepspeed=False, offload_param=False, offload_optimizer=False, compiled=True)
-    shape = describe(run.model, run.placement.shape.tokens, plain)
-    needed = sum(estimate_gpu(shape, plain).values())
+    needed = estimate_gpu_peak(describe(run.model, run.placement.shape.tokens, plain), plain)
     if mode.processes == 1 and fits(needed, total) and plain != mode:
         option = "--compile" if not mode.deepspeed else "--no-deepspeed --compile"
         return f"{option}, with about {needed / 1e9:.1f} GB, for runs of more than ten minutes"
@@ -60,7 +59,7 @@ def describe_offloading(mode: Mode) -> str:
 
 def compare_offloading(shape: Shape, other: Mode, total: float) -> str:
     """Return how much of the GPU's `total` memory the run would need in another mode, with or without offloading."""
-    needed = sum(estimate_gpu(shape, other).values())
+    needed = estimate_gpu_peak(shape, other)
     text = f"{'--offload' if other.offloads else '--no-offload'} would need about {needed / 1e9:.1f} GB"
     if other.offloads:
         return text
