@@ -26,20 +26,21 @@ if __name__ == "__main__":
     import chatter.interrupt  # noqa: F401 (from here on, Ctrl-C prints one line)
 
 import argparse
+import contextlib
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, make_parser, option_of, plain_errors, positive_int
-from chatter.files import LOCK, locked, staged_files
+from chatter.files import LOCK, append, file_size, locked, staged_files
 from chatter.logs.batch import FIELDS, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
-    TIMEOUT_LINES,
-    LogFacts,
     add_filter_options,
     chosen_filters,
     cut_long,
@@ -57,10 +58,31 @@ from chatter.logs.folders import (
     write_log_of_csv,
 )
 from chatter.logs.formats import FORMAT_NAMES, ON_REQUEST
-from chatter.logs.reading import map_logs
-from chatter.logs.summary import SHOWN, LogResult, first_line, print_some, print_summary
+from chatter.logs.reading import PART_BYTES, Part, UnreadableLog
+from chatter.logs.summary import LogResult, first_line, print_some, print_summary
+from chatter.workers import Workers, open_workers, report, usable_cores
+
+if TYPE_CHECKING:
+    from chatter.logs.whole_logs import Authors
 
 USER_FILTERS = {name: option_of(name) for name in ("exclude_users", "only_users")}  # FILTERS that name users
+PRELOADED = ("chatter.logs.readers", "chatter.logs.whole_logs")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read logs and which messages to write: arguments of `parse_logs` and `open_reader`."""
+
+    filters: Mapping[str, Any]
+    mask: bool = False
+    format_name: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    user_option: str = ""
+
+    def open_reader(self, log: Path) -> Reader:
+        from chatter.logs.readers import open_reader
+
+        return open_reader(log, self.format_name, self.columns, self.user_option)
 
 
 def parse_logs(
@@ -74,7 +96,7 @@ def parse_logs(
     columns: Mapping[str, str] | None = None,
     strict: bool = False,
 ) -> tuple[dict[Path, LogResult], dict[Path, str], list[Path]]:
-    """Write one CSV per log, in `jobs` threads. On an error, no CSV is written or changed.
+    """Write one CSV per log, with `jobs` workers. On an error, no CSV is written or changed.
 
     `filters` maps names of FILTERS to the values of their options, and `mask` hides mentions. `format_name` and
     `columns` are as in `find_reader`. Return what became of each log, why other files were skipped, and the CSVs in
@@ -82,10 +104,9 @@ def parse_logs(
     InputError if no message is left to write, or if `strict` and a log cannot be read; otherwise such a log is skipped,
     and its CSV of an earlier run stays.
     """
-    from chatter.logs.readers import find_missing_columns, find_readers
-
     filters, columns = filters or {}, columns or {}
     user_option = next((option for name, option in USER_FILTERS.items() if filters.get(name)), "")
+    options = Options(filters, mask, format_name, columns, user_option)
     logs, skipped = find_logs(logs_dir, output_dir)
     copies = find_copies(logs)
     skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
@@ -94,30 +115,29 @@ def parse_logs(
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"{output_dir} is a file, not a folder. Choose another --output-dir.")
     with locked(output_dir / LOCK, output_dir):
+        from chatter.logs.readers import NamelessLog, find_missing_columns
+
         csv_paths = name_csvs(logs, logs_dir, output_dir)
         missing = find_missing_columns(logs, columns)
-        readers, unreadable, nameless = find_readers(logs, format_name, columns, user_option)
-        rare_users, errors = find_rare_users(readers, filters.get("min_user_messages", 1), jobs)
-        unreadable |= errors
         with staged_files(output_dir) as staging:
-            calls = {
-                log: (readers[log], staging / csv_paths[log], filters, users, mask) for log, users in rare_users.items()
-            }
-            num_reads = 2 if filters.get("drop_moderated") else 1
-            results, errors = map_logs("parsing", parse_file, calls, jobs, num_reads)
-            for log in errors:
-                (staging / csv_paths[log]).unlink(missing_ok=True)
-            unreadable |= errors
+            outputs = {log: staging / csv_paths[log] for log in logs}
+            num_bytes = sum(map(file_size, logs))
+            with (
+                tempfile.TemporaryDirectory(dir=staging) as scratch,
+                open_workers(jobs, num_bytes, PRELOADED) as workers,  # which end before what they write is deleted
+            ):
+                results, errors = parse_all(outputs, options, workers, Path(scratch))
             total = sum((result.counts for result in results.values()), Counter())
-            if unreadable and (strict or not total["messages"]):
-                raise InputError(unreadable[min(unreadable)])
+            if errors and (strict or not total["messages"]):
+                raise errors[min(errors)]
             if not total["messages"]:
                 begin = "".join(f" {log} begins {first_line(log)}." for log in logs[:1])
                 raise InputError(f"no chat messages in {logs_dir}.{begin} Known formats: {', '.join(FORMAT_NAMES)}.")
             if not total["messages written"]:
                 raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
-        for log, reason in sorted(unreadable.items()):
-            skipped[log] = reason + settle_earlier(output_dir / csv_paths[log], delete=log in nameless)
+        for log, error in sorted(errors.items()):
+            is_nameless = isinstance(error, NamelessLog)
+            skipped[log] = str(error) + settle_earlier(output_dir / csv_paths[log], delete=is_nameless)
         for log, names in missing.items():
             if log in results:
                 results[log].notes |= {f"no column {name}, which --columns names" for name in names}
@@ -136,71 +156,88 @@ def parse_logs(
     return results, skipped, stale
 
 
-def find_rare_users(
-    readers: Mapping[Path, Reader], fewest: int, jobs: int
-) -> tuple[dict[Path, Collection[str]], dict[Path, str]]:
-    """Return the users of each log with fewer than `fewest` messages in all logs, and why other logs are unreadable."""
-    if fewest == 1:
-        return dict.fromkeys(readers, ()), {}
-    calls = {log: (reader,) for log, reader in readers.items()}
-    users, unreadable = map_logs("counting users", count_users, calls, jobs)
-    total = sum(users.values(), Counter())
-    return {log: [user for user in counts if total[user] < fewest] for log, counts in users.items()}, unreadable
+def parse_all(
+    outputs: Mapping[Path, Path], options: Options, workers: Workers, scratch: Path
+) -> tuple[dict[Path, LogResult], dict[Path, UnreadableLog]]:
+    """Parse logs to the CSVs in `outputs`. Return what became of each log, and the errors of those that are unreadable.
+
+    Logs are divided into parts, as far as their formats allow it. `scratch` is a folder for files of parts.
+    """
+    from chatter.logs.whole_logs import drop_rows, find_facts
+
+    logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
+    parts = [part for log in logs for part in divide_log(log, options)]
+    calls = [(part, outputs[part.log], scratch / str(number), options) for number, part in enumerate(parts)]
+    parsed = workers.map("parsing", parse_part, calls, sum(map(file_size, logs)), yielded=(UnreadableLog,))
+    results, errors, authors = {log: LogResult() for log in outputs}, {}, defaultdict(list)
+    for part, found in zip(parts, parsed, strict=True):
+        if isinstance(found, UnreadableLog):
+            errors[part.log] = found
+            continue
+        rows, result, of_rows = found
+        results[part.log].add(result)
+        if of_rows:
+            authors[part.log].append(of_rows)
+        else:
+            append(rows, outputs[part.log])
+    for log in errors:
+        outputs[log].unlink(missing_ok=True)
+        authors.pop(log, None)
+        del results[log]
+    facts = [*find_facts(authors, options.filters.get("min_user_messages", 1), options.open_reader, workers)]
+    calls = [(*each, options.filters) for _, *each in facts]
+    filtered = workers.map("filtering", drop_rows, calls, sum(file_size(of_rows.rows) for of_rows, *_ in calls))
+    for (log, of_rows, *_), counts in zip(facts, filtered, strict=True):
+        results[log].counts.update(counts)
+        append(of_rows.rows, outputs[log])
+    return results, errors
 
 
-def count_users(log_path: Path, reader: Reader, progress: Callable[[int], None]) -> Counter:
-    """Count the messages of each user, in lower case, in one log."""
-    counts = Counter()
-    for batch in reader.read(log_path, progress):
-        for name, count in batch.messages["username"].value_counts().iter_rows():
-            counts[name.lower()] += count
-    return counts
+def divide_log(log: Path, options: Options) -> list[Part]:
+    """Return the parts of a log. Errors with it are left to `parse_part`."""
+    if file_size(log) > PART_BYTES:
+        with contextlib.suppress(UnreadableLog):
+            return options.open_reader(log).divide(log)
+    return [Part(log)]
 
 
-def parse_file(
-    log_path: Path,
-    reader: Reader,
-    csv_path: Path,
-    filters: Mapping[str, Any],
-    rare_users: Collection[str],
-    mask: bool,
-    progress: Callable[[int], None],
-) -> LogResult:
-    """Write one log's messages as CSV."""
-    from chatter.logs.moderation import find_moderation
+def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> tuple[Path, LogResult, Authors | None]:
+    """Write the messages of a part as rows, to its log's CSV if it is the first part, and otherwise to `scratch`.
 
-    result = LogResult()
-    moderation = find_moderation(log_path, reader, TIMEOUT_LINES, progress) if filters.get("drop_moderated") else None
+    Return that path, what became of the part, and the authors of the rows if a filter needs facts about whole logs.
+    """
+    from chatter.logs.whole_logs import Authors
+
+    filters, result = options.filters, LogResult()
+    reader = options.open_reader(part.log)
+    path = scratch if part.begin else csv_path
+    authors = Authors(path, not part.begin, scratch, filters, reader)
     named_users = frozenset().union(*(filters.get(name, ()) for name in USER_FILTERS))
-    csv_path.parent.mkdir(parents=True, exist_ok=True)
-    with csv_path.open("wb") as output:
-        output.write((",".join(FIELDS) + "\n").encode())
-        for batch in reader.read(log_path, progress):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as rows:
+        if not part.begin:
+            rows.write((",".join(FIELDS) + "\n").encode())
+        for batch in reader.read_part(part, report):
             messages, num_suffixes = strip_suffixes(batch.messages)
             messages, cut = cut_long(messages)
             if named_users:
                 result.users |= named_users & {name.lower() for name in messages["username"].unique()}
-            messages, left_out = filter_messages(messages, filters, LogFacts(rare_users, moderation))
-            if mask:
+            messages, left_out = filter_messages(messages, filters)
+            if authors.are_needed:
+                authors.add(batch, messages)
+            if options.mask:
                 messages = mask_mentions(messages)
-            messages.select(FIELDS).write_csv(output, include_header=False)
-            result.counts.update(batch.counts)
+            messages.select(FIELDS).write_csv(rows, include_header=False)
+            result.add_batch(batch, cut, num_suffixes)
             result.counts.update(left_out)
             result.counts["messages written"] += len(messages)
-            result.counts["lines with invalid UTF-8"] += batch.num_invalid
-            result.counts["invisible suffixes removed"] += num_suffixes
-            result.counts["messages cut"] += len(cut)
-            result.unreadable += [f"{log_path}:{number + 1}" for number in [*batch.unreadable][:SHOWN]]
-            result.cut += [f"{log_path}:{number + 1}" for number in cut[:SHOWN]]
-            result.notes |= batch.notes
-    if not reader.is_known and result.counts["unreadable lines"]:
-        result.unknown = first_line(log_path)
+    result.is_known = reader.is_known
     if filters.get("drop_moderated") and not reader.has_moderation:
         result.notes.add("--drop-moderated has no effect, as this format has no timeouts and bans")
     for name, option in USER_FILTERS.items():
         if filters.get(name) and not reader.has_logins:
             result.notes.add(f"{option} compares display names, as this format has no logins")
-    return result
+    return path, result, authors if authors.are_needed else None
 
 
 def parse_args() -> argparse.Namespace:
@@ -208,7 +245,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--logs-dir", type=Path, default=Path("data/logs"), help="folder of logs")
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
-    add("--jobs", type=positive_int, default=(os.cpu_count() or 1) + 1, help="threads")
+    add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
     add("--format", choices=["auto", *ON_REQUEST], default="auto", help="bare: lines without a time, `user: message`")
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
@@ -222,6 +259,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     with plain_errors():
         args = parse_args()
+        os.environ["POLARS_MAX_THREADS"] = str(min(args.jobs, usable_cores()))  # read on import
         filters = chosen_filters(args)
         results, skipped, stale = parse_logs(
             args.logs_dir,

@@ -2,6 +2,7 @@
 
 interrupt     Ctrl-C while a script loads
 cli           errors that the user can fix, log lines, options, exit codes
+workers       calls shared among processes or threads
 files         atomic output, locks, and what an output may replace
 gpu           the GPU as torch sees it
 devices       the device to use; unusable GPUs are rejected before anything is loaded

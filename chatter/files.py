@@ -20,6 +20,7 @@ DATASET_MARKER, MODEL_MARKER = "dataset_dict.json", "config.json"
 # Files that datasets, macOS or a killed generate.py left behind, and that may be deleted.
 DERIVED = ("cache-*.arrow", ".DS_Store", ".ctranslate2.lock")
 
+COPIED_BYTES = 1 << 20  # at a time
 OTHER_OUTPUT = ". Choose another --output-dir"
 MAX_NAME = 230  # bytes of an output folder's name: file systems allow 255, and the files beside it have longer names
 
@@ -189,6 +190,19 @@ def atomic_output(final: Path) -> Iterator[Path]:
         delete(partial)
         with contextlib.suppress(OSError):  # the next run tries again and reports the error
             delete(old)
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a file in bytes, or 0 if it does not exist any more."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def append(path: Path, target: Path) -> None:
+    """Move the content of a file to the end of another one; nothing if they are the same."""
+    if path != target:
+        with path.open("rb") as source, target.open("ab") as output:
+            shutil.copyfileobj(source, output, COPIED_BYTES)
+        path.unlink()
 
 
 def move(path: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -122,11 +123,14 @@ def parse(log, csv_path, filters=None, **options):
 
     `options` are the options of `find_reader`.
     """
-    from chatter.logs.find_reader import find_reader
-    from parse_logs import parse_file
+    from chatter.workers import open_workers
+    from parse_logs import Options, parse_all
 
-    result = parse_file(log, find_reader(log, **options), csv_path, filters or {}, [], False, lambda num_bytes: None)
-    return result.counts, result.unreadable
+    with open_workers(1, 0, ()) as workers, tempfile.TemporaryDirectory() as scratch:
+        results, errors = parse_all({log: csv_path}, Options(filters or {}, **options), workers, Path(scratch))
+    for error in errors.values():
+        raise error
+    return results[log].counts, [f"{log}:{number + 1}" for number in results[log].unreadable]
 
 
 def log_line(channel, message):

@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 import pandas
 import polars
+import psutil
 import pytest
 from conftest import (
     GOLDEN,
@@ -37,7 +38,8 @@ from hypothesis import strategies as st
 
 from chatter.files import MANIFEST
 from chatter.logs.formats import KINDS
-from parse_logs import parse_logs
+from chatter.workers import SMALL, open_workers
+from parse_logs import Options, parse_all, parse_logs
 
 LINE = "[2024-03-7 21:05:09] #c u: hi\n"
 
@@ -173,6 +175,97 @@ def test_any_number_of_jobs_gives_the_same(tmp_path):
         total = sum((result.counts for result in results.values()), Counter())
         assert (len(results), total["messages"], total["unreadable lines"], skipped, stale) == (12, 48_000, 0, {}, [])
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+ALL_FILTERS = {"drop_moderated": True, "min_user_messages": 3, "exclude_users": {"u1"}, "drop_links": True}
+TYPED = ["hi", "see a.com", "caf\u00e9 \U0001f602", "a, b", 'say "hi"', "suffix \U000e0000"]
+CUT_LINES = st.one_of(
+    st.builds(
+        "[2024-03-{} 21:05:09] #{} u{}{}".format,
+        st.sampled_from("78"),
+        st.sampled_from("cd"),
+        st.integers(0, 3),
+        st.sampled_from([*(f": {text}" for text in TYPED), " has been banned", " has been timed out for 5 seconds"]),
+    ),
+    st.sampled_from(["?", "", "\udcff", "x" * 200, ":u!u@u PRIVMSG #c :without a day", '{"type": 1}']),
+)
+
+
+@given(
+    st.lists(CUT_LINES, min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(20, 900), st.integers(20, 900)), min_size=1, max_size=3),
+    st.sampled_from([{}, ALL_FILTERS, {"min_user_messages": 2}]),
+)
+def test_where_logs_are_cut_changes_nothing(lines, cuts, filters):
+    """Neither the CSVs nor the counts, the notes and the lines that are named: parts and chunks of any size."""
+    data = "".join(f"{line}\n" for line in ["[2024-03-7 21:05:09] #c v: hi"] * 3 + lines).encode(
+        errors="surrogateescape"
+    )
+    outcomes = []
+    for sizes in [(1 << 20, 1 << 20), *cuts]:
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("chatter.logs.reading.CHUNK_BYTES", sizes[0])
+            patch.setattr("chatter.logs.reading.PART_BYTES", sizes[1])
+            patch.setattr("parse_logs.PART_BYTES", sizes[1])
+            log, csv_path = Path(folder, "log.txt"), Path(folder, "log.csv")
+            log.write_bytes(data)
+            with open_workers(2, 0, ()) as workers:
+                results, errors = parse_all({log: csv_path}, Options(filters), workers, Path(folder))
+            assert not errors
+            outcomes.append((csv_path.read_bytes(), results[log]))
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+
+
+def test_processes_give_the_same_as_threads(tmp_path, monkeypatch):
+    """For logs in each format, with facts about whole logs, for one large log, and for one that is damaged."""
+    shutil.copytree(GOLDEN, logs := tmp_path / "logs")
+    (logs / "large.txt").write_bytes(b"".join(map(Path.read_bytes, sorted((ROOT / "data/sample_logs").iterdir()))))
+    (logs / "damaged.txt.gz").write_bytes(b"no gzip")
+    outcomes = []
+    for number, (jobs, small, part_bytes) in enumerate([(1, 1 << 40, 1 << 40), (3, 0, 100_000)]):
+        monkeypatch.setattr("chatter.workers.SMALL", small)
+        monkeypatch.setattr("chatter.logs.reading.PART_BYTES", part_bytes)
+        monkeypatch.setattr("parse_logs.PART_BYTES", part_bytes)
+        outcomes.append(parse_logs(logs, tmp_path / str(number), jobs, ALL_FILTERS, mask=True))
+    assert outcomes[0] == outcomes[1] and contents(tmp_path / "0") == contents(tmp_path / "1")
+    results, skipped, _ = outcomes[0]
+    assert results[logs / "large.txt"].counts["moderated"] > 100 and "is damaged" in skipped[logs / "damaged.txt.gz"]
+
+
+@pytest.fixture
+def large_logs(tmp_path):
+    """Logs that are large enough for several processes."""
+    (tmp_path / "logs").mkdir()
+    data = b"".join(map(Path.read_bytes, sorted((ROOT / "data/sample_logs").iterdir())))
+    (tmp_path / "logs/large.txt").write_bytes(data * (2 * SMALL // len(data)))
+    return tmp_path / "logs"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [[], ["--drop-moderated"]])
+def test_a_stopped_run_ends_its_processes_and_leaves_nothing(number, options, large_logs, tmp_path):
+    """Also if the signal goes to all of them, as Ctrl-C in a terminal does."""
+    process = start(
+        "parse_logs.py", "--logs-dir", large_logs, "--output-dir", tmp_path / "out", *options, start_new_session=True
+    )
+    wait_for(
+        lambda: [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_size], process
+    )
+    os.killpg(process.pid, number)
+    word, code = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}[number]
+    assert process.communicate(timeout=60)[1] == f"parse_logs.py: {word}\n".encode()
+    assert process.returncode == code and not any((tmp_path / "out").iterdir())
+
+
+def test_a_killed_process_ends_the_run_in_one_line(large_logs, tmp_path):
+    process = start("parse_logs.py", "--logs-dir", large_logs, "--output-dir", tmp_path / "out")
+    wait_for(lambda: [path for path in (tmp_path / "out").rglob("*.csv") if path.stat().st_size], process)
+    workers = [each for each in psutil.Process(process.pid).children(recursive=True) if each.memory_info().rss > 3e7]
+    workers[-1].kill()
+    assert process.communicate(timeout=60)[1] == (
+        b"parse_logs.py: error: a process was killed, probably for lack of memory. Pass a lower --jobs.\n"
+    )
+    assert process.returncode == 1 and not any((tmp_path / "out").iterdir())
 
 
 def test_killed_at_any_moment_and_run_again(tmp_path):

@@ -1,5 +1,6 @@
 """Logs of chat -> rows, for parse_logs.py. Each module imports only those above it in this list.
 
+reading         files in chunks, and in parts that can be shared among processes
 batch           the columns, a row, a batch: what every reader yields
 times           stamps, offsets and epoch times -> a date and a time
 file_names      channel, day and start of the video, from the name of a log
@@ -9,7 +10,6 @@ format          LineFormat and JsonFormat, and how a line is matched
 formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row
 folders         which files are logs, and which CSVs they become
-reading         files in chunks, many in parallel
 copies          logs that are copies of other logs
 long_lines      lines that contain a whole chat
 sessions        dates and times that the lines lack
@@ -25,5 +25,6 @@ find_reader     which reader a file needs
 readers         the readers of all logs, and the logs that cannot be used
 moderation      timeouts, bans and deletions, and the messages that led to them
 filters         which messages are left out
+whole_logs      filters that need facts about whole logs
 summary         what became of each log, printed at the end
 """

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chatter.logs.reading import Part
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -32,8 +34,8 @@ class Batch:
     messages: pl.DataFrame  # columns `entry` (UInt32) and FIELDS, in order
     num_entries: int
     counts: Counter[str] = field(default_factory=Counter)  # of entries of each kind
-    # Timeouts, bans and deletions whose user is known. The message of a deletion is the deleted text or, from
-    # `read_events` of a reader that `deletes_by_id`, the id of the deleted message.
+    # Timeouts, bans and deletions whose user is known. The message of a deletion is the deleted text or, if the reader
+    # `deletes_by_id`, the id of the deleted message.
     events: list[Row] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)  # entry -> line
     num_invalid: int = 0  # entries, or places in a JSON document, that are not UTF-8
@@ -53,9 +55,13 @@ class Reader(ABC):
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
         """Yield all entries of a file; call `progress` with the bytes that each batch took."""
 
-    def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        """Yield batches with all events. Their `messages` may have only the columns `entry` and `channel`."""
-        return self.read(path, progress)
+    def divide(self, path: Path) -> list[Part]:
+        """Return the parts of a file that can be read on their own, in order."""
+        return [Part(path)]
+
+    def read_part(self, part: Part, progress: Callable[[int], None]) -> Iterator[Batch]:
+        """Yield the entries of a part, numbered from 0, as `read` does those of a file."""
+        return self.read(part.log, progress)
 
     def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
         """Yield the ids of messages, columns `entry` and `id`, if this reader `deletes_by_id`."""

@@ -42,13 +42,13 @@ MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a long
 
 @dataclass(frozen=True)
 class LogFacts:
-    """Facts about a whole log that a filter may need before the first message."""
+    """Facts about a whole log that filters need."""
 
-    rare_users: Collection[str] = ()  # in lower case
-    moderation: Moderation | None = None
+    rare_users: Collection[str]  # in lower case
+    moderation: Moderation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Filter:
     """A reason to leave messages out, with its command-line option."""
 
@@ -56,8 +56,10 @@ class Filter:
     help: str
     # (value of the option, messages, facts) -> for each message, whether it is left out. Messages have the columns
     # `entry`, FIELDS and `user`, the name in lower case.
-    condition: Callable[[Any, pl.DataFrame, LogFacts], pl.Series]
+    condition: Callable[[Any, pl.DataFrame, LogFacts | None], pl.Series]
     argument: Mapping[str, Any] = field(default_factory=lambda: {"action": "store_true"})  # for add_argument
+    # Whether it needs the facts. Messages then lack the columns `time`, `username` and `message`.
+    of_whole_logs: bool = False
 
 
 class UnionAction(argparse.Action):
@@ -106,7 +108,7 @@ FILTERS = {
         "from excluded users",
         "messages of these users, or of the users in a file: one a line or separated by commas, with # comments; if a "
         "name is also the name of a file, write @name or ./name",
-        lambda users, messages, log: messages["user"].is_in(users),
+        lambda users, messages, _facts: messages["user"].is_in(users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "only_users": Filter(
@@ -118,29 +120,31 @@ FILTERS = {
     "exclude_bots": Filter(
         "from bots",
         "messages of well-known bots: nightbot, streamelements, moobot, ...",
-        lambda _, messages, log: messages["user"].is_in(BOTS),
+        lambda _, messages, _facts: messages["user"].is_in(BOTS),
+    ),
+    "drop_commands": Filter(
+        "commands",
+        "messages that begin with a command such as !discord",
+        lambda _, messages, _facts: messages["message"].str.contains(COMMAND),
+    ),
+    "drop_links": Filter(
+        "with links",
+        "messages with a link",
+        lambda _, messages, _facts: messages["message"].str.contains(LINK),
     ),
     "drop_moderated": Filter(
         "moderated",
         f"deleted messages, a user's messages in the {TIMEOUT_LINES} lines of the channel before their timeout, and "
         "those before their ban on the same day; looks only in the same log",
-        lambda _, messages, log: log.moderation.covers(messages),
+        lambda _, messages, facts: facts.moderation.covers(messages),
+        of_whole_logs=True,
     ),
     "min_user_messages": Filter(
         "from rare users",
         "messages of users with fewer than N messages in all logs",
-        lambda _, messages, log: messages["user"].is_in(log.rare_users),
+        lambda _, messages, facts: messages["user"].is_in(facts.rare_users),
         {"type": positive_int, "metavar": "N"},
-    ),
-    "drop_commands": Filter(
-        "commands",
-        "messages that begin with a command such as !discord",
-        lambda _, messages, log: messages["message"].str.contains(COMMAND),
-    ),
-    "drop_links": Filter(
-        "with links",
-        "messages with a link",
-        lambda _, messages, log: messages["message"].str.contains(LINK),
+        of_whole_logs=True,
     ),
 }
 
@@ -158,22 +162,22 @@ def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def filter_messages(
-    messages: pl.DataFrame, filters: Mapping[str, Any], log: LogFacts
+    messages: pl.DataFrame, filters: Mapping[str, Any], facts: LogFacts | None = None
 ) -> tuple[pl.DataFrame, Counter[str]]:
-    """Apply `filters`, a map from names in FILTERS to the values of their options.
+    """Apply `filters`, a map from names in FILTERS to the values of their options: with `facts`, those of whole logs.
 
     Return the messages that are kept, and how many each filter left out, by its `count`.
     """
-    if not filters:
-        return messages, Counter()
-    lower = {name: name.lower() for name in messages["username"].unique() if not name.islower()}  # each name once
-    messages = messages.with_columns(user=messages["username"].replace(lower))
+    chosen = {entry: filters[name] for name, entry in FILTERS.items() if filters.get(name)}
+    chosen = {entry: value for entry, value in chosen.items() if entry.of_whole_logs == bool(facts)}
+    if chosen and not facts:
+        lower = {name: name.lower() for name in messages["username"].unique() if not name.islower()}  # each name once
+        messages = messages.with_columns(user=messages["username"].replace(lower))
     counts = Counter()
-    for name, entry in FILTERS.items():
-        if filters.get(name):
-            kept = messages.filter(~entry.condition(filters[name], messages, log))
-            counts[entry.count] += len(messages) - len(kept)
-            messages = kept
+    for entry, value in chosen.items():
+        kept = messages.filter(~entry.condition(value, messages, facts))
+        counts[entry.count] += len(messages) - len(kept)
+        messages = kept
     return messages, counts
 
 
@@ -190,9 +194,11 @@ def mask_each(found: re.Match) -> str:
 
 def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Remove the invisible suffixes of messages, and the blanks before them; count the messages that had any."""
-    text = messages["message"]
+    import polars as pl
+
+    text = pl.col("message")
     first, second = (text.str.ends_with(suffix) for suffix in INVISIBLE_SUFFIXES)
-    if num_suffixed := (first | second).sum():
+    if num_suffixed := messages.select((first | second).sum()).item():
         messages = messages.with_columns(text.str.replace(f"(?: ?[{INVISIBLE_SUFFIXES}])+$", ""))
     return messages, num_suffixed
 

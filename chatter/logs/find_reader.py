@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from chatter.logs.batch import Reader
@@ -34,15 +35,15 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
     if is_table(path) and (reader := find_table_reader(path, names, columns or {})):
         return reader
-    first_lines = [line.rstrip("\r") for line in text.split("\n")]
-    entries = [] if text.lstrip().startswith("[") else [load_json(line) for line in first_lines if line.startswith("{")]
+    may_have_json = not text.lstrip().startswith("[") and ("\n{" in text or text.startswith("{"))
+    entries = [load_json(line) for line in text.split("\n") if line.startswith("{")] if may_have_json else []
     entries = [entry for entry in entries if find_json_format(entry)]
     if JSON_BEGIN.match(text) and not entries:
         return find_json_reader(path, names)
     if format_name != "auto":
         return TextReader(order_formats(LINE_FORMATS[format_name]), names)
     facts = gather_facts({}, entries, names.channel)
-    formats = choose_formats(first_lines)
+    formats = choose_formats(line.rstrip("\r") for line in text.split("\n"))
     return TextReader(formats or STAND_ALONE, names, facts, bool(formats or entries), entries)
 
 
@@ -52,7 +53,7 @@ def choose_formats(first_lines: Iterable[str]) -> Sequence[LineFormat]:
     The best one matches the most lines without leaving STRUCTURE in their messages; on a tie, it is the one
     that matches the most lines, or the first of these. Return an empty list if the lines are in no known format.
     """
-    lines = [line for line in first_lines if line.strip()][:FIRST_LINES]
+    lines = [*islice((line for line in first_lines if line.strip()), FIRST_LINES)]
     if not lines:
         return STAND_ALONE
     fits = {}  # format -> how many lines it matches without leaving structure, and how many in all
@@ -74,8 +75,8 @@ def match_first(line: str, line_format: LineFormat) -> re.Match | None:
 
 def has_structure(found: re.Match) -> bool:
     """Return whether a matched line has a message that begins like a line of a log, or a user who is a level."""
-    groups = found.groupdict("")
-    return groups.get("username", "").lower() in LEVELS or bool(STRUCTURE.match(groups.get("message", "")))
+    user, message = (found[name] or "" if name in found.re.groupindex else "" for name in ("username", "message"))
+    return user.lower() in LEVELS or bool(STRUCTURE.match(message))
 
 
 def order_formats(first: LineFormat) -> list[LineFormat]:

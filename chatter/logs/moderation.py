@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from chatter.logs.batch import INVISIBLE_SUFFIXES, Reader
+from chatter.logs.batch import INVISIBLE_SUFFIXES, Batch, Reader
+from chatter.workers import report
 
 SCHEMA = dict.fromkeys(["channel", "user", "date"], pl.String) | dict.fromkeys(["entry", "first"], pl.UInt32)
-PLACES = {"entry": pl.UInt32, "channel": pl.String}
+NO_ENTRIES = pl.Series("entry", [], pl.UInt32)
 # Programs cut deleted texts to 50 characters or more.
 TEXT_ID = pl.concat_str(
     "channel",
@@ -33,6 +36,11 @@ class Moderation:
     bans: pl.DataFrame
     deleted: pl.Series
 
+    @property
+    def users(self) -> pl.Series:
+        """The users who were timed out or banned, in lower case."""
+        return pl.concat([self.timeouts["user"], self.bans["user"]]).unique()
+
     def covers(self, messages: pl.DataFrame) -> pl.Series:
         """Return a Boolean Series: for each message, whether it led to a timeout or a ban of its user, or was deleted.
 
@@ -43,6 +51,8 @@ class Moderation:
         lowest, highest = messages["entry"].min() or 0, messages["entry"].max() or 0
         for all_events, by in ((self.timeouts, ["channel", "user"]), (self.bans, ["channel", "user", "date"])):
             events = all_events.filter(entry > lowest, pl.col("first") <= highest).select(entry, "first", *by)
+            if events.is_empty():
+                continue
             theirs = messages.select(entry, *by).filter(pl.col("user").is_in(events["user"].implode()))
             # The user's next event decides, because later ones do not reach back further.
             theirs = theirs.join_asof(events, on="entry", by=by, strategy="forward", check_sortedness=False)
@@ -50,47 +60,110 @@ class Moderation:
         return messages.select(entry.is_in(pl.concat(found).implode())).to_series()
 
 
-def find_moderation(log_path: Path, reader: Reader, num_lines: int, progress: Callable[[int], None]) -> Moderation:
-    """Read the timeouts, bans and deletions of a log.
+class Events:
+    """The timeouts, bans and deletions of a log, collected from its batches, or from its parts.
 
-    A timeout applies to the last `num_lines` entries of its channel, a ban to earlier entries of the same day, and a
-    deletion to one message.
+    A timeout applies to the last `num_entries` messages and events of its channel, a ban to earlier messages of the
+    same day, and a deletion to one message. In a part of a log, the first entry of a timeout may lie before the part;
+    it is then unknown until `extend` adds the part to those before it.
     """
-    entry = pl.col("entry")
-    events, before, deletions = {"timeouts": [], "bans": []}, pl.DataFrame(schema=PLACES), []
-    for batch in reader.read_events(log_path, progress):
-        numbers = [number for number, *_ in batch.events]
-        of_events = {number: channel for number, _, _, _, channel, *_ in batch.events}
-        of_events = pl.DataFrame([*of_events.items()], PLACES, orient="row")
-        table = pl.concat([before, batch.messages.select("entry", "channel"), of_events]).sort("entry")
-        first = entry.shift(num_lines, fill_value=0).over("channel")
-        firsts = dict(table.select(entry, first=first).filter(entry.is_in(numbers)).iter_rows())
-        found = {"timeouts": [], "bans": []}
+
+    def __init__(self, num_entries: int) -> None:
+        self.num_entries = num_entries
+        self.rows: list[tuple] = []  # the columns of SCHEMA, and the kind; the first entry is None if it is unknown
+        self.deletions: list[tuple[int, str, str, str]] = []  # entry, channel, user, and the text or the id
+        # The first and the last `num_entries` entries of each channel.
+        self.head: dict[str, np.ndarray] = {}
+        self.tail: dict[str, np.ndarray] = {}
+
+    def add(self, batch: Batch) -> None:
+        """Add the events of the next batch."""
+        entries = entries_of_channels(batch)
+        seen = self.after_tail(entries)
+        firsts = self.find_firsts(
+            ((number, channel) for number, kind, _, _, channel, *_ in batch.events if kind == "timeouts"), seen
+        )
         for number, kind, date, _, channel, user, text in batch.events:
             if kind == "deletions":
-                deletions.append((number, channel, user, text))
-            elif kind in found:
-                found[kind].append((channel, user.lower(), date, number, 0 if kind == "bans" else firsts[number]))
-        for kind, rows in found.items():
-            events[kind].append(pl.DataFrame(rows, SCHEMA, orient="row"))
-        before = table.group_by("channel").tail(num_lines).select("entry", "channel")
-    tables = {kind: pl.concat([pl.DataFrame(schema=SCHEMA), *each]) for kind, each in events.items()}
-    return Moderation(**tables, deleted=find_deleted(log_path, reader, deletions))
+                self.deletions.append((number, channel, user, text))
+            else:
+                self.rows.append((channel, user.lower(), date, number, firsts.get(number, 0), kind))
+        for channel, numbers in entries.items():
+            self.head[channel] = np.concatenate([self.head.get(channel, numbers[:0]), numbers[: self.num_entries]])
+            self.head[channel] = self.head[channel][: self.num_entries]
+        self.tail |= {channel: numbers[-self.num_entries :] for channel, numbers in seen.items()}
+
+    def extend(self, part: Events, offset: int) -> None:
+        """Add the events of the next part, whose entries are numbered from `offset` on."""
+        seen = self.after_tail({channel: numbers + offset for channel, numbers in part.head.items()})
+        firsts = self.find_firsts(
+            ((number + offset, channel) for channel, _, _, number, first, _ in part.rows if first is None), seen
+        )
+        for channel, user, date, number, first, kind in part.rows:
+            first = firsts[number + offset] if first is None else first + offset * (kind == "timeouts")
+            self.rows.append((channel, user, date, number + offset, first, kind))
+        self.deletions += [(number + offset, *row) for number, *row in part.deletions]
+        seen = self.after_tail({channel: numbers + offset for channel, numbers in part.tail.items()})
+        self.tail |= {channel: numbers[-self.num_entries :] for channel, numbers in seen.items()}
+
+    def after_tail(self, entries: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return entries of channels, behind the last ones that were seen before."""
+        return {
+            channel: np.concatenate([self.tail.get(channel, numbers[:0]), numbers])
+            for channel, numbers in entries.items()
+        }
+
+    def find_firsts(self, timeouts: Iterable[tuple[int, str]], seen: Mapping[str, np.ndarray]) -> dict[int, int | None]:
+        """Return the first entry that each timeout applies to, or None if it is not among the entries of its channel.
+
+        `timeouts` has their entries and channels.
+        """
+        of_channels = defaultdict(list)
+        for number, channel in timeouts:
+            of_channels[channel].append(number)
+        firsts = {}
+        for channel, numbers in of_channels.items():
+            places = np.searchsorted(seen[channel], np.array(numbers, np.uint32)) - self.num_entries
+            found = np.where(places < 0, None, seen[channel][np.maximum(places, 0)])
+            firsts.update(zip(numbers, found.tolist(), strict=True))
+        return firsts
+
+    def moderation(self, deleted: pl.Series) -> Moderation:
+        """Return what all events of a log apply to. `deleted` has the entries of deleted messages."""
+        table = pl.DataFrame(self.rows, SCHEMA | {"kind": pl.String}, orient="row")
+        table = table.with_columns(pl.col("first").fill_null(0))
+        return Moderation(*(table.filter(kind=kind).drop("kind") for kind in ("timeouts", "bans")), deleted)
 
 
-def find_deleted(log_path: Path, reader: Reader, deletions: list[tuple[int, str, str, str]]) -> pl.Series:
-    """Return the entry of the message that each deletion removed: the last one before it with the same id or text."""
-    found = [pl.DataFrame(schema={"entry": pl.UInt32, "id": pl.String})]
+def entries_of_channels(batch: Batch) -> dict[str, np.ndarray]:
+    """Return the numbers of the messages and events of each channel, in order."""
+    table = batch.messages.group_by("channel").agg("entry")
+    entries = {channel: numbers.to_numpy() for channel, numbers in zip(*table, strict=True)}
+    of_events = defaultdict(set)
+    for number, _, _, _, channel, *_ in batch.events:
+        of_events[channel].add(number)
+    for channel, numbers in of_events.items():
+        numbers = np.sort(np.array([*numbers], np.uint32))
+        entries[channel] = np.sort(np.concatenate([entries.get(channel, numbers[:0]), numbers]), kind="stable")
+    return entries
+
+
+def find_deleted(
+    log_path: Path, open_reader: Callable[[Path], Reader], deletions: list[tuple[int, str, str, str]]
+) -> pl.Series:
+    """Read a log again, and return the entry of the message that each deletion removed.
+
+    It is the last message before the deletion with the same id or text. `deletions` is as in `Events`.
+    """
+    reader = open_reader(log_path)
     schema = {"deletion": pl.UInt32} | dict.fromkeys(["channel", "username", "message"], pl.String)
     table = pl.DataFrame(deletions, schema, orient="row")
     table = table.select("deletion", id=pl.col("message") if reader.deletes_by_id else TEXT_ID).sort("deletion")
-    if deletions:
-        if reader.deletes_by_id:
-            tables = reader.read_ids(log_path)
-        else:
-            batches = reader.read(log_path, lambda num_bytes: None)
-            tables = (batch.messages.select("entry", id=TEXT_ID) for batch in batches)
-        found += [each.filter(pl.col("id").is_in(table["id"].implode())) for each in tables]
+    if reader.deletes_by_id:
+        tables = reader.read_ids(log_path)
+    else:
+        tables = (batch.messages.select("entry", id=TEXT_ID) for batch in reader.read(log_path, report))
+    found = [each.filter(pl.col("id").is_in(table["id"].implode())) for each in tables]
     pairs = table.join_asof(
         pl.concat(found),
         left_on="deletion",

@@ -1,4 +1,4 @@
-"""The readers of all logs, and which logs cannot be read or lack what the options need."""
+"""The reader of a log, and which logs lack what the options need."""
 
 from __future__ import annotations
 
@@ -13,30 +13,23 @@ from chatter.logs.reading import UnreadableLog
 from chatter.logs.table_reader import is_table, read_columns_of
 
 
-def find_readers(
-    logs: Iterable[Path], format_name: str, columns: Mapping[str, str], user_option: str = ""
-) -> tuple[dict[Path, Reader], dict[Path, str], set[Path]]:
-    """Return the reader of each log, why each other log cannot be read, and which of these do not name their users.
+class NamelessLog(UnreadableLog):
+    """An error with a log that does not name its users."""
 
-    `format_name` and `columns` are as in `find_reader`. If `user_option`, an option that compares users, is set, a log
-    without users is not read, because it may contain messages of people who asked to be left out.
+
+def open_reader(log: Path, format_name: str, columns: Mapping[str, str], user_option: str = "") -> Reader:
+    """Return the reader of a log. The arguments are as in `find_reader`; raises UnreadableLog as it does.
+
+    If `user_option`, an option that compares users, is set, also raises NamelessLog for a log without users, because it
+    may contain messages of people who asked to be left out.
     """
-    readers, unreadable, nameless = {}, {}, set()
-    for log in logs:
-        try:
-            reader = find_reader(log, format_name, columns)
-        except UnreadableLog as error:
-            unreadable[log] = str(error)
-            continue
-        if user_option and not reader.has_users:
-            nameless.add(log)
-            unreadable[log] = (
-                f"{log} has no column of users, which {user_option} needs. Name it with --columns username=NAME, or "
-                "move the file away."
-            )
-        else:
-            readers[log] = reader
-    return readers, unreadable, nameless
+    reader = find_reader(log, format_name, columns)
+    if user_option and not reader.has_users:
+        raise NamelessLog(
+            f"{log} has no column of users, which {user_option} needs. Name it with --columns username=NAME, or move "
+            "the file away."
+        )
+    return reader
 
 
 def find_missing_columns(logs: Iterable[Path], columns: Mapping[str, str]) -> dict[Path, list[str]]:
@@ -48,7 +41,7 @@ def find_missing_columns(logs: Iterable[Path], columns: Mapping[str, str]) -> di
     for log in filter(is_table, logs) if columns else ():
         try:
             headers[log] = read_columns_of(log)
-        except UnreadableLog:  # which `find_readers` reports
+        except UnreadableLog:  # which `open_reader` reports
             continue
     missing = {
         log: [name for name in columns.values() if plain_name(name) not in header] for log, header in headers.items()

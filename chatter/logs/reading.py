@@ -1,4 +1,4 @@
-"""Read log files in UTF-8, in chunks of whole lines or in blocks, and many files in parallel."""
+"""Read log files in UTF-8, in chunks of whole lines or in blocks, and divide them into parts of whole lines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 from chatter.cli import InputError
 from chatter.files import text_encoding
@@ -19,6 +18,7 @@ from chatter.files import text_encoding
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster
 LINE_BYTES = 4 << 20  # bounds memory; no message is nearly as long
+PART_BYTES = 8 << 20  # of a log that several processes parse: smaller ones cost more, larger ones are left for the end
 BLOCK_BYTES = 1 << 16  # of JSON: larger ones take longer to read
 CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a UTF-8 character after its first one
 
@@ -79,36 +79,70 @@ def read_head(log_path: Path, num_bytes: int = HEAD_BYTES) -> bytes:
         return log.read(num_bytes)
 
 
-def read_chunks(log_path: Path, progress: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield a log in chunks of whole lines; call `progress` with the bytes of the file that each took.
+@dataclass(frozen=True)
+class Part:
+    """Whole lines of a log: the bytes from `begin` to `end`, or to the end of the file. Mostly the whole log."""
 
-    Lines of more than LINE_BYTES may be cut. Raises UnreadableLog as `open_log` does, and if the lines end with \\r
-    alone.
+    log: Path
+    begin: int = 0
+    end: int | None = None
+
+
+def divide(log_path: Path) -> list[Part]:
+    """Return parts of about PART_BYTES in order; one part if the log is gzipped or in UTF-16."""
+    with open_log(log_path) as (file, log):
+        if log is not file:
+            return [Part(log_path)]
+        begins, size = [0], file.seek(0, io.SEEK_END)
+        for place in range(PART_BYTES, size, PART_BYTES):
+            if place > begins[-1]:
+                file.seek(place)
+                skip_line(file)
+                begins.append(file.tell())
+    ends = [*begins[1:], None]
+    return [Part(log_path, *each) for each in zip(begins, ends, strict=True) if each[0] < size or not each[0]]
+
+
+def read_chunks(part: Path | Part, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield a log or a part of it in chunks of whole lines; call `progress` with the bytes of the file that each took.
+
+    Lines are cut after LINE_BYTES. Raises UnreadableLog as `open_log` does, and if the lines end with \\r alone.
     """
-    head = read_head(log_path)
+    part = part if isinstance(part, Part) else Part(part)
+    head = read_head(part.log)
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         raise UnreadableLog(
-            f"the lines of {log_path} end with a carriage return alone. Convert the file, for example with "
+            f"the lines of {part.log} end with a carriage return alone. Convert the file, for example with "
             f"tr '\\r' '\\n' < old.txt > new.txt."
         )
-    with open_log(log_path) as (file, log):
-        position = 0
-        while chunk := log.read(CHUNK_BYTES):
-            chunk += read_line_end(log)
+    with open_log(part.log) as (file, log):
+        position = part.begin
+        if position:
+            log.seek(position)
+        while chunk := log.read(CHUNK_BYTES if part.end is None else min(CHUNK_BYTES, part.end - position)):
+            chunk += read_line_end(log, chunk)
             yield chunk if position else chunk.removeprefix(codecs.BOM_UTF8)
             progress(file.tell() - position)
             position = file.tell()
 
 
-def read_line_end(log: IO[bytes]) -> bytes:
-    """Read the rest of a line, and return its first LINE_BYTES bytes."""
-    end = rest = log.readline(LINE_BYTES)
-    while len(rest) == LINE_BYTES and not rest.endswith(b"\n"):
-        rest = log.readline(LINE_BYTES)
-    if end is rest:
+def read_line_end(log: IO[bytes], chunk: bytes) -> bytes:
+    """Read the rest of the last line in a chunk, and return what of it belongs to the line's first LINE_BYTES bytes."""
+    num_read = len(chunk) - chunk.rfind(b"\n") - 1
+    if not num_read:
+        return b""
+    end = log.readline(LINE_BYTES - num_read)
+    if end.endswith(b"\n") or len(end) < LINE_BYTES - num_read:
         return end
+    skip_line(log)
     whole = end.rstrip(CONTINUATION)  # without the character that was cut
     return (whole[:-1] if whole[-1:] >= b"\xc0" else whole) + b"\n"
+
+
+def skip_line(log: IO[bytes]) -> None:
+    """Read the rest of a line, however long it is."""
+    while (rest := log.readline(CHUNK_BYTES)) and not rest.endswith(b"\n"):
+        pass
 
 
 def read_blocks(log_path: Path, progress: Callable[[int], None]) -> Iterator[tuple[bytes, int]]:
@@ -144,50 +178,3 @@ class BlockFile:
             if block is None:
                 return b""
         return block
-
-
-class Cancelled(Exception):
-    """Raised in a thread to end it after another one has failed."""
-
-
-def map_logs(
-    description: str, function: Callable, calls: dict[Path, tuple], jobs: int, num_reads: int = 1
-) -> tuple[dict[Path, Any], dict[Path, str]]:
-    """Call `function(log, *arguments, progress)` for each log in `jobs` threads, with a progress bar in bytes.
-
-    `calls` maps each log to its arguments. Return what the function returned for each log, and the errors of the logs
-    for which it raised UnreadableLog; any other error ends the work. `num_reads` says how often the function reads its
-    log. Threads are enough, as polars does most of the work and releases the GIL.
-    """
-    from tqdm import tqdm
-
-    sizes = {log: log.stat().st_size if log.exists() else 0 for log in calls}
-    lock, is_cancelled = Lock(), False
-    unreadable = {}
-    with (
-        tqdm(desc=description, total=num_reads * sum(sizes.values()), unit="B", unit_scale=True, disable=None) as bar,
-        ThreadPoolExecutor(max(min(jobs, len(calls)), 1)) as pool,
-    ):
-
-        def progress(num_bytes: int) -> None:
-            with lock:
-                bar.update(num_bytes)
-            if is_cancelled:
-                raise Cancelled
-
-        def call(log: Path) -> Any:
-            try:
-                return function(log, *calls[log], progress)
-            except UnreadableLog as error:
-                unreadable[log] = str(error)
-
-        # The largest first, so that no large one is left for the end.
-        futures = {log: pool.submit(call, log) for log in sorted(calls, key=sizes.get, reverse=True)}
-        try:
-            done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()  # raises the error, if there is one
-            return {log: futures[log].result() for log in calls if log not in unreadable}, unreadable
-        finally:
-            is_cancelled = True
-            pool.shutdown(cancel_futures=True)

@@ -8,30 +8,60 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chatter.cli import one_line
+from chatter.logs.batch import Batch
 from chatter.logs.filters import MAX_BYTES
 from chatter.logs.formats import FORMAT_NAMES, KINDS
 from chatter.logs.reading import read_head
 
+LAST = ("messages written", "lines with invalid UTF-8", "invisible suffixes removed", "messages cut")
 SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that are listed; characters of a line that are shown
 
 
 @dataclass
 class LogResult:
-    """The counts of one log, and the lines, users and warnings to report about it."""
+    """The counts of one log, or of its parts so far, and the lines, users and warnings to report about it."""
 
     counts: Counter = field(
         default_factory=lambda: Counter(dict.fromkeys(KINDS, 0))
     )  # of entries and messages, by kind
-    unreadable: list[str] = field(default_factory=list)  # places of the first unreadable lines
-    cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
+    num_entries: int = 0
+    unreadable: list[int] = field(default_factory=list)  # the first unreadable lines, from 0
+    cut: list[int] = field(default_factory=list)  # the first entries with messages that were cut
     users: set[str] = field(default_factory=set)  # users of the log whom USER_FILTERS name
     notes: set[str] = field(default_factory=set)  # warnings for the summary
-    unknown: str = ""  # the first line of a log in an unknown format
+    is_known: bool = True  # whether the log is in a known format
+
+    def add_batch(self, batch: Batch, cut: list[int], num_suffixes: int) -> None:
+        """Add a batch, the entries whose messages were cut, and the number of invisible suffixes that were removed."""
+        self.counts.update(batch.counts)
+        self.counts["lines with invalid UTF-8"] += batch.num_invalid
+        self.counts["invisible suffixes removed"] += num_suffixes
+        self.counts["messages cut"] += len(cut)
+        self.num_entries += batch.num_entries
+        self.unreadable = [*self.unreadable, *batch.unreadable][:SHOWN]
+        self.cut = [*self.cut, *cut][:SHOWN]
+        self.notes |= batch.notes
+
+    def add(self, part: LogResult) -> None:
+        """Add what became of the next part."""
+        self.counts.update(part.counts)
+        for name in ("unreadable", "cut"):
+            numbers = [*getattr(self, name), *(number + self.num_entries for number in getattr(part, name))]
+            setattr(self, name, numbers[:SHOWN])
+        self.num_entries += part.num_entries
+        self.users |= part.users
+        self.notes |= part.notes
+        self.is_known &= part.is_known
 
 
 def first_line(log: Path) -> str:
     """Return the beginning of the first line of a log, in quotes."""
     return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
+
+
+def in_order(counts: Counter) -> list[tuple[str, int]]:
+    """Return the items of counts in the order of the summary."""
+    return sorted(counts.items(), key=lambda item: LAST.index(item[0]) if item[0] in LAST else -1)
 
 
 def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verbose: bool) -> None:
@@ -42,20 +72,24 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
     for log, result in results.items():
         total.update(result.counts)
         if verbose:
-            listed = [f"{count:,} {what}" for what, count in result.counts.items() if count]
+            listed = [f"{count:,} {what}" for what, count in in_order(result.counts) if count]
             print(f"{log}: {', '.join(listed)}", file=sys.stderr)
-    for what, count in total.items():
+    for what, count in in_order(total):
         print(f"{what:26} {count:>12,}", file=sys.stderr)
     errors = {path: reason for path, reason in skipped.items() if str(path) in reason}
     others = [f"{path} ({reason})" for path, reason in skipped.items() if path not in errors]
     print_some("skipped", others, len(others), verbose)
     for reason in errors.values():
         print(f"skipped: {one_line(reason)}", file=sys.stderr)
-    unreadable = [place for result in results.values() for place in result.unreadable]
+    unreadable = [f"{log}:{number + 1}" for log, result in results.items() for number in result.unreadable]
     print_some("unreadable", unreadable, total["unreadable lines"], verbose)
-    cut = [place for result in results.values() for place in result.cut]
+    cut = [f"{log}:{number + 1}" for log, result in results.items() for number in result.cut]
     print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
-    unknown = [f"{log} ({result.unknown})" for log, result in results.items() if result.unknown]
+    unknown = [
+        f"{log} ({first_line(log)})"
+        for log, result in results.items()
+        if not result.is_known and result.counts["unreadable lines"]
+    ]
     print_some(f"in none of the known formats ({', '.join(FORMAT_NAMES)})", unknown, len(unknown), verbose)
     for note in sorted({note for result in results.values() for note in result.notes}):
         noted = [str(log) for log, result in results.items() if note in result.notes]

@@ -11,19 +11,20 @@ from typing import Any
 import polars as pl
 
 from chatter.logs.batch import FIELDS, SHARED, Batch, Reader, Row
-from chatter.logs.entries import load_json, parse_line
+from chatter.logs.entries import load_json
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
 from chatter.logs.formats import STAND_ALONE
 from chatter.logs.json_documents import moderation_and_logins
 from chatter.logs.json_reader import SCHEMA, parse_entries
 from chatter.logs.long_lines import split_long_lines
-from chatter.logs.reading import read_chunks
+from chatter.logs.reading import Part, divide, read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 
 # Tags of IRC: the id of a message, and the id of the message that a line is about.
 MESSAGE_ID, DELETED_ID = (rf"^(?:[^@]*\s)?@(?:\S*;)?{name}=([^;\s]+)" for name in ("id", "target-msg-id"))
+EMPTY_TABLE = pl.DataFrame(schema=SCHEMA)
 FEW = 10  # less than a tenth of the lines is parsed one by one
 
 
@@ -44,44 +45,26 @@ class TextReader(Reader):
             self.has_moderation, self.has_logins = moderation_and_logins(self.entries)
         self.deletes_by_id = first.stands_alone and not self.entries  # of such formats, only IRC has deletions
 
+    def divide(self, path: Path) -> list[Part]:
+        return divide(path) if self.formats[0].stands_alone else [Part(path)]
+
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        parser, first = LineParser(self.formats, self.names), 0
-        for chunk in read_sessions(read_chunks(path, progress), self.formats[0]):
+        return self.read_part(Part(path), progress)
+
+    def read_part(self, part: Part, progress: Callable[[int], None]) -> Iterator[Batch]:
+        parser, first = LineParser(self.formats, self.names, self.deletes_by_id), 0
+        for chunk in read_sessions(read_chunks(part, progress), self.formats[0]):
             lines, num_invalid = self.split(chunk)
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
             yield add_json_lines(batch, self.facts)
             first += batch.num_entries
 
-    def read_events(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        """Yield batches with all events. If lines do not depend on each other, only possible events are parsed."""
-        if not self.deletes_by_id:
-            yield from self.read(path, progress)
-            return
-        line = pl.col("line")
-        channel = line.str.splitn(" #", 2).struct.field("field_1").str.splitn(" ", 2).struct.field("field_0")
-        perhaps = line.str.contains("|".join(each.moderation for each in self.formats if each.moderation))
-        for lines in self.read_numbered(path, progress):
-            table, events = lines.select("entry", "line", channel=channel), []
-            for number, text in table.filter(perhaps).select("entry", "line").iter_rows():
-                kind, row = parse_line(text, self.formats)
-                if row and kind not in ("messages", SHARED):
-                    if kind == "deletions" and (deleted := re.match(DELETED_ID, text)):
-                        row[-1] = deleted[1]
-                    events.append((number, kind, row[0] or self.names.date, *row[1:]))
-            others = table.filter(~pl.col("entry").is_in([number for number, *_ in events]))
-            yield Batch(others.select("entry", "channel"), len(lines), events=events)
-
     def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
-        for lines in self.read_numbered(path, lambda num_bytes: None):
-            yield lines.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
-
-    def read_numbered(self, path: Path, progress: Callable[[int], None]) -> Iterator[pl.DataFrame]:
-        """Yield the lines of a log, columns `entry` and `line`, numbered as in the batches of `read`."""
         first = 0
-        for chunk in read_chunks(path, progress):
+        for chunk in read_chunks(path, lambda num_bytes: None):
             lines = self.split(chunk)[0].to_frame().with_row_index("entry", first)
-            yield lines
+            yield lines.select("entry", id=pl.col("line").str.extract(MESSAGE_ID)).drop_nulls()
             first += len(lines)
 
     def split(self, chunk: bytes) -> tuple[pl.Series, int]:
@@ -109,7 +92,7 @@ def split_lines(chunk: bytes) -> tuple[pl.Series, int]:
 class Matches:
     """The lines of one format in a part of a file."""
 
-    plain: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))  # messages, read by the column
+    plain: pl.DataFrame = field(default_factory=lambda: EMPTY_TABLE)  # messages, read by the column
     rows: list[Row] = field(default_factory=list)  # messages, events and lines that tell the time, read one by one
     starts: list[SessionStart] = field(default_factory=list)
     ends: list[SessionEnd] = field(default_factory=list)
@@ -118,12 +101,14 @@ class Matches:
 class LineParser:
     """Parses the lines of one file, part after part; the name of the file and earlier lines complete their times."""
 
-    def __init__(self, formats: Sequence[LineFormat] = STAND_ALONE, names: NameFacts = NO_NAME) -> None:
-        self.formats, self.names, self.sessions = formats, names, Sessions(names)
+    def __init__(
+        self, formats: Sequence[LineFormat] = STAND_ALONE, names: NameFacts = NO_NAME, deletes_by_id: bool = False
+    ) -> None:
+        self.formats, self.names, self.deletes_by_id, self.sessions = formats, names, deletes_by_id, Sessions(names)
 
     def parse(self, lines: pl.Series, first: int = 0) -> Batch:
         """Parse lines numbered from `first` on, with the same result as `parse_line` on each."""
-        batch = Batch(pl.DataFrame(schema=SCHEMA), len(lines))
+        batch = Batch(EMPTY_TABLE, len(lines))
         matches = {each: Matches() for each in self.formats}
         rest = self.match_plain(lines.to_frame().with_row_index("entry", first), matches)
         batch.counts["messages"] = len(lines) - len(rest)
@@ -134,6 +119,8 @@ class LineParser:
             if kind == "unreadable lines":
                 batch.unreadable[number] = text
             elif row and kind != SHARED:
+                if kind == "deletions" and self.deletes_by_id and (deleted := re.match(DELETED_ID, text)):
+                    row[-1] = deleted[1]
                 matches[line_format].rows.append((number, kind, *self.with_day(line_format, row)))
             elif line_format and line_format.rolls_over and groups.get("time"):
                 matches[line_format].rows.append((number, kind, groups.get("date", ""), groups["time"], "", "", ""))
@@ -165,18 +152,19 @@ class LineParser:
 
     def match_plain(self, rest: pl.DataFrame, matches: dict[LineFormat, Matches]) -> pl.DataFrame:
         """Store the plain messages in `matches`, and return the other lines, columns `entry` and `line`, in order."""
-        num_lines, doubtful = len(rest), []
+        num_lines, doubtful = len(rest), rest.clear()  # doubtful lines look plain, but may be others
         line = pl.col("line")
         for place, line_format in enumerate(self.formats):
             if place and len(rest) * FEW < num_lines:  # so few are parsed faster one by one
                 break
             is_doubtful = line.str.contains(line_format.unless) if line_format.unless else pl.lit(False)
-            tested = rest.with_columns(plain=line.str.contains(line_format.plain), doubtful=is_doubtful)
-            plain = tested.filter(pl.col("plain") & ~pl.col("doubtful"))
-            doubtful.append(tested.filter(pl.col("plain") & pl.col("doubtful")).select("entry", "line"))
-            rest = tested.filter(~pl.col("plain")).select("entry", "line")
-            matches[line_format].plain = extract_fields(plain, line_format)
-        return pl.concat([rest, *doubtful]).sort("entry")
+            tested = rest.select(plain=line.str.contains(line_format.plain), doubtful=is_doubtful)
+            looks_plain, is_doubtful = tested["plain"], tested["doubtful"]
+            matches[line_format].plain = extract_fields(rest.filter(looks_plain & ~is_doubtful), line_format)
+            if (looks_plain & is_doubtful).any():
+                doubtful.extend(rest.filter(looks_plain & is_doubtful))
+            rest = rest.filter(~looks_plain)
+        return rest.vstack(doubtful).sort("entry") if len(doubtful) else rest
 
     def complete(self, line_format: LineFormat, found: Matches) -> tuple[pl.DataFrame, list[Row]]:
         """Return all messages and events of a format, with the channel, date and time that their lines lack."""
@@ -208,8 +196,8 @@ def extract_fields(plain: pl.DataFrame, line_format: LineFormat) -> pl.DataFrame
     line = pl.col("line")
     if line_format.columns:
         words = [pl.col("words").struct.field(f"field_{number}") for number in range(5)]
-        table = plain.select("entry", words=line.str.splitn(" ", 5))
-        return table.select("entry", **dict(zip(FIELDS, line_format.columns(words), strict=True)))
+        table = plain.lazy().select("entry", words=line.str.splitn(" ", 5))
+        return table.select("entry", **dict(zip(FIELDS, line_format.columns(words), strict=True))).collect()
     table = plain.select("entry", groups=line.str.extract_groups(line_format.plain)).unnest("groups")
     missing = [pl.lit("").alias(name) for name in FIELDS if name not in table.columns]
     return table.with_columns(missing).select("entry", pl.col(FIELDS).fill_null(""))

@@ -21,7 +21,8 @@ SEPARATORS = re.compile(r"[\W_]+")
 SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 AS_LETTERS = bytes.maketrans(b"013457l", b"oieasti")
 SIGNS_IN_LINE = SIGNS.replace(b"\n", b"")
-REPEATED, REPEATED_IN_LINE = re.compile(rb"(.)\1+", re.DOTALL), re.compile(rb"(.)\1+")
+SEPARATORS_IN_LINE = re.compile(r"[^\w\n]+|_+")
+REPEATED = re.compile(rb"(.)\1+", re.DOTALL)
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -98,12 +99,20 @@ def fold(text: str, capitals: bool = False) -> str:
     return folded if folded.strip() else INVISIBLE.sub("", unicodedata.normalize("NFKC", text))  # a mark alone
 
 
-def letters_of_lines(lines: bytes) -> bytes:
-    """Apply `letters` to each line of folded ASCII text; a line without letters or digits becomes empty.
+def letters_of_lines(folded: str) -> list[bytes]:
+    """Apply `letters` to each line of a folded text, many times as fast as one by one.
 
-    This takes a tenth of the time of calling `letters` for each line.
+    The result of a line without letters and digits is empty.
     """
-    return REPEATED_IN_LINE.sub(rb"\1", lines.translate(AS_LETTERS, SIGNS_IN_LINE))
+    import numpy as np
+
+    if folded.isascii():
+        lines = folded.encode().translate(AS_LETTERS, SIGNS_IN_LINE)
+    else:
+        lines = SEPARATORS_IN_LINE.sub("", folded).encode().translate(AS_LETTERS)
+    data = np.frombuffer(lines, np.uint8)
+    is_first = np.concatenate([[True], (data[1:] != data[:-1]) | (data[1:] == ord("\n"))])[: len(data)]
+    return data[is_first].tobytes().split(b"\n")
 
 
 def letters(folded: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +26,21 @@ NUM_WORDS = 4
 PROBE = "Prоbе: ＷＨＡＴ ııı5 ñot Łetterѕ, ɴor 😂 ẅоrds?"
 
 
-def hash_messages(messages: list[str]) -> np.ndarray:
-    """Return the hashes of the messages of at least NUM_WORDS words, (num_hashes,) uint64, sorted and unique."""
+def hash_messages(messages: Iterable[str]) -> np.ndarray:
+    """Return the hashes of the messages of at least NUM_WORDS words, (num_hashes,) uint64, each at least once."""
     import numpy as np
 
-    different = {text for text in messages if has_enough_words(text)}  # many messages repeat
-    plain = [text for text in different if text.isascii() and len(text) <= MAX_CHARACTERS and "\n" not in text]
-    lines = letters_of_lines(fold("\n".join(plain)).encode()).split(b"\n") if plain else []
-    hashes = [xxh3_64_intdigest(line) for line in lines if line]
-    others = different.difference(text for text, line in zip(plain, lines, strict=True) if line)
-    return np.unique(np.array([*hashes, *map(hash_message, others)], np.dtype("<u8")))
+    different = {text for text in messages if len(text.split()) >= NUM_WORDS}  # many messages repeat
+    joined = [text for text in different if len(text) <= MAX_CHARACTERS and "\n" not in text]
+    hashes = [hash_message(text) for text in different.difference(joined)]
+    for is_ascii in (True, False):  # folding ASCII is faster
+        some = [text for text in joined if text.isascii() == is_ascii]
+        lines = letters_of_lines(fold("\n".join(some)))
+        hashes += [
+            xxh3_64_intdigest(line) if line else hash_message(text)
+            for text, line in zip(some, lines, strict=bool(some))
+        ]
+    return np.array(hashes, np.dtype("<u8"))
 
 
 def has_enough_words(message: str) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatter.logs.filters import TIMEOUT_LINES
 from chatter.logs.find_reader import find_reader
-from chatter.logs.moderation import find_moderation
+from chatter.logs.moderation import NO_ENTRIES, Events
 
 events = st.tuples(
     st.sampled_from(["2024-03-7", "2024-03-8"]),
@@ -22,9 +22,9 @@ events = st.tuples(
 )
 
 
-@given(st.lists(events, max_size=60), st.integers(1, 4), st.integers(50, 2000))
-def test_what_is_moderated_is_what_the_definition_says(events, timeout_lines, chunk_bytes):
-    """Compared with a slow search backwards from each event; with few lines and small chunks, to cross borders."""
+@given(st.lists(events, max_size=60), st.integers(1, 4), st.integers(50, 2000), st.integers(50, 2000))
+def test_what_is_moderated_is_what_the_definition_says(events, timeout_lines, chunk_bytes, part_bytes):
+    """Compared with a slow search backwards from each event; with few lines, small chunks and parts for borders."""
     texts = [text.format(user.upper()) for _, _, user, text in events]
     left_out = set()
     for last, (date, channel, user, _) in enumerate(events):
@@ -37,8 +37,10 @@ def test_what_is_moderated_is_what_the_definition_says(events, timeout_lines, ch
             before = [number for number in before if events[number][0] == date]
         left_out |= {number for number in before if texts[number] == ": hi" and events[number][2] == user}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parse_logs.TIMEOUT_LINES", timeout_lines)
+        patch.setattr("chatter.logs.whole_logs.TIMEOUT_LINES", timeout_lines)
         patch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
+        for module in ("chatter.logs.reading", "parse_logs"):
+            patch.setattr(f"{module}.PART_BYTES", part_bytes)
         log, table = Path(folder, "log.txt"), Path(folder, "log.csv")
         log.write_text(
             "".join(
@@ -61,7 +63,10 @@ def test_events_are_found_with_the_lines_that_they_apply_to(tmp_path):
     others = "[2024-03-7 21:05:09] #c v: hi\n[2024-03-7 21:05:09] #d v: hi\n" * 150
     events = "[2024-03-7 21:05:09] #c U has been timed out for 5 seconds\n[2024-03-7 21:05:09] #d U has been banned\n"
     log.write_text(others + events)
-    found = find_moderation(log, find_reader(log), TIMEOUT_LINES, lambda num_bytes: None)
+    reader, found = find_reader(log), Events(TIMEOUT_LINES)
+    for batch in reader.read(log, lambda num_bytes: None):
+        found.add(batch)
+    found = found.moderation(NO_ENTRIES)
     [timeout], [ban] = found.timeouts.rows(named=True), found.bans.rows(named=True)
     first = 300 - 2 * TIMEOUT_LINES  # every second line is the channel's
     assert timeout == {"channel": "c", "user": "u", "date": "2024-03-07", "entry": 300, "first": first}

@@ -4,8 +4,6 @@ import contextlib
 import gzip
 import json
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from hypothesis import strategies as st
 
 from chatter.cli import InputError
 from chatter.logs.formats import KINDS
-from chatter.logs.reading import CHUNK_BYTES, LINE_BYTES, UnreadableLog, map_logs, open_log, read_chunks
+from chatter.logs.reading import CHUNK_BYTES, LINE_BYTES, Part, divide, open_log, read_chunks
 from chatter.logs.text_reader import split_lines
 
 BOM = b"\xef\xbb\xbf"
@@ -45,6 +43,34 @@ def test_chunks_are_whole_lines_and_nothing_is_lost(data, chunk_bytes):
         assert b"".join(chunks) == data.removeprefix(BOM)
         assert all(chunk.endswith(b"\n") for chunk in chunks[:-1])
         assert sum(progress) == len(stored) or not data
+
+
+@given(
+    st.lists(st.sampled_from([b"ab", b"\n", b"\r\n", b"\xff", BOM, b"x" * 30])).map(b"".join),
+    st.integers(1, 9),
+    st.integers(1, 40),
+)
+def test_parts_are_whole_lines_and_together_the_log(data, chunk_bytes, part_bytes):
+    """Also where a line is longer than a part."""
+    assume(not data.startswith(GZIPPED) and not is_refused(data))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
+        patch.setattr("chatter.logs.reading.PART_BYTES", part_bytes)
+        log = Path(folder, "log.txt")
+        log.write_bytes(data)
+        parts = divide(log)
+        chunks = [b"".join(read_chunks(part, lambda num_bytes: None)) for part in parts]
+    assert b"".join(chunks) == data.removeprefix(BOM)
+    assert all(chunk.endswith(b"\n") for chunk in chunks[:-1])
+    assert len(parts) > 1 or len(data) <= part_bytes + max(len(line) + 1 for line in data.split(b"\n"))
+
+
+@pytest.mark.parametrize("name", ["log.txt.gz", "utf-16.txt"])
+def test_what_cannot_be_cut_is_one_part(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("chatter.logs.reading.PART_BYTES", 10)
+    data = MESSAGE.decode() * 9
+    (tmp_path / name).write_bytes(gzip.compress(data.encode()) if name.endswith("gz") else data.encode("utf-16"))
+    assert divide(tmp_path / name) == [Part(tmp_path / name)]
 
 
 def test_a_large_log_comes_in_chunks_that_bound_memory(tmp_path):
@@ -99,7 +125,14 @@ def test_a_long_line_is_cut_between_characters_and_the_next_is_whole(size, tmp_p
     (tmp_path / "log.txt").write_bytes("я".encode() * (2 * CHUNK_BYTES) + b"x" * size + b"\n" + MESSAGE)
     first, second = b"".join(chunks_of(tmp_path / "log.txt")).splitlines(keepends=True)
     assert second == MESSAGE and {*first.decode()} <= {*"яx\n"}
-    assert LINE_BYTES <= len(first) <= CHUNK_BYTES + LINE_BYTES + 1
+    assert LINE_BYTES - 1 <= len(first) <= LINE_BYTES + 1  # wherever chunks end
+
+
+@pytest.mark.parametrize("before", [0, 1, CHUNK_BYTES - 9, CHUNK_BYTES // 2])
+def test_where_a_long_line_is_cut_does_not_depend_on_what_is_before_it(before, tmp_path):
+    line = b"x" * (LINE_BYTES + 9)
+    (tmp_path / "log.txt").write_bytes(b"a" * before + b"\n" + line + b"\n" + MESSAGE)
+    assert b"".join(chunks_of(tmp_path / "log.txt")) == b"a" * before + b"\n" + line[:LINE_BYTES] + b"\n" + MESSAGE
 
 
 @given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]), st.sampled_from([b"", b"\0"]), st.booleans())
@@ -128,63 +161,3 @@ def test_a_damaged_gz_is_an_input_error(damaged, tmp_path):
     (tmp_path / "log.txt.gz").write_bytes(damaged)
     with pytest.raises(InputError, match=r"log\.txt\.gz is damaged .*Unpack as much of it as possible by hand"):
         chunks_of(tmp_path / "log.txt.gz")
-
-
-@pytest.fixture
-def logs(tmp_path):
-    """Five logs, of 0 to 4 bytes."""
-    paths = [tmp_path / f"{size}.txt" for size in range(5)]
-    for size, path in enumerate(paths):
-        path.write_bytes(b"x" * size)
-    return paths
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_map_logs_gives_each_log_its_arguments_and_keeps_the_order(logs, jobs):
-    def function(log, *arguments_and_progress):
-        *arguments, progress = arguments_and_progress
-        progress(log.stat().st_size)
-        return log.stem, *arguments
-
-    calls = {log: ("argument", len(log.name)) for log in logs}
-    results, unreadable = map_logs("testing", function, calls, jobs)
-    assert [*results.items()] == [(log, (log.stem, "argument", len(log.name))) for log in logs] and unreadable == {}
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_map_logs_reports_unreadable_logs_and_goes_on(logs, jobs):
-    def function(log, progress):
-        if log.stem in "13":
-            raise UnreadableLog(f"{log.name} is damaged")
-        return log.stem
-
-    results, unreadable = map_logs("testing", function, dict.fromkeys(logs, ()), jobs)
-    assert [*results.values()] == ["0", "2", "4"]
-    assert unreadable == {logs[1]: "1.txt is damaged", logs[3]: "3.txt is damaged"}
-
-
-def test_map_logs_begins_with_the_largest(logs):
-    order = []
-    map_logs("testing", lambda log, progress: order.append(log), dict.fromkeys(logs, ()), 1)
-    assert order == logs[::-1]
-
-
-@pytest.mark.parametrize("reverse", [True, False], ids=["first", "last"])
-def test_an_error_with_one_log_ends_the_work_on_the_others(logs, reverse):
-    """The largest log fails, wherever it stands in the order: what runs ends with its next chunk, the rest is left."""
-    running, begun, finished = threading.Barrier(2), [], []
-
-    def function(log, progress):
-        begun.append(log)
-        if log in logs[3:]:
-            running.wait(60)
-        if log == logs[4]:
-            raise InputError("damaged")
-        for _ in range(100):  # chunks
-            time.sleep(0.02)
-            progress(0)
-        finished.append(log)
-
-    with pytest.raises(InputError, match="damaged"):
-        map_logs("testing", function, dict.fromkeys(sorted(logs, reverse=reverse), ()), 2)
-    assert {*begun} <= {*logs[2:]} and not finished

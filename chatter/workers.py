@@ -1,0 +1,162 @@
+"""Calls of functions shared among processes or, where these would not pay, among threads, with a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from chatter.cli import InputError, Terminated
+
+SMALL = 20_000_000  # bytes of input: starting processes takes longer than they would save
+BAR_SECONDS = 0.1  # between two updates of the progress bar
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: docs.kernel.org/admin-guide/cgroup-v2.html
+# The libraries' own threads: each process uses one core.
+ONE_THREAD = dict.fromkeys(["POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"], "1")
+
+
+class Cancelled(Exception):
+    """Raised in a worker to end it after another one has failed."""
+
+
+@dataclass
+class Pool:
+    """What the workers share with the process that started them."""
+
+    lock: Any
+    num_bytes: Any  # an integer in shared memory: the bytes of input that they have dealt with
+    is_cancelled: Any  # 0 or 1, in shared memory
+
+
+pool: Pool | None = None  # that this process works for
+
+
+def report(num_bytes: int) -> None:
+    """Count bytes of input that a worker has dealt with. Raises Cancelled if the work is to end."""
+    if pool:
+        with pool.lock:
+            pool.num_bytes.value += num_bytes
+        if pool.is_cancelled.value:
+            raise Cancelled
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = CPU_QUOTA.read_text().split()
+        cores = min(cores, max(int(quota) // int(period), 1))  # the quota may be "max"
+    return cores
+
+
+class Workers:
+    """Calls functions in the processes or threads of an executor."""
+
+    def __init__(self, executor: Executor, jobs: int) -> None:
+        self.executor, self.jobs = executor, jobs
+
+    def map(
+        self,
+        description: str,
+        function: Callable,
+        calls: Iterable[tuple],
+        num_bytes: int,
+        yielded: tuple[type[Exception], ...] = (),
+        ahead: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield the results of `function(*arguments)` in the order of the calls, with a progress bar of `num_bytes`.
+
+        The functions tell their progress to `report`. Errors of the types `yielded` are yielded, too; others are
+        raised, and InputError if a process was killed. At most `ahead` calls a job are made before their results are
+        used, which bounds memory, or all calls if it is None.
+        """
+        from tqdm import tqdm
+
+        calls, waiting = iter(calls), deque()
+        with tqdm(desc=description, total=num_bytes, unit="B", unit_scale=True, disable=None) as bar:
+            before = pool.num_bytes.value
+
+            def finish(future: Future) -> Any:
+                while True:
+                    bar.update(pool.num_bytes.value - before - bar.n)
+                    with contextlib.suppress(NotYet):
+                        return future.result(BAR_SECONDS)
+
+            try:
+                some = islice(calls, ahead and ahead * self.jobs)
+                waiting.extend(self.executor.submit(call, function, each, yielded) for each in some)
+                while waiting:
+                    result = finish(waiting.popleft())
+                    waiting.extend(self.executor.submit(call, function, each, yielded) for each in islice(calls, 1))
+                    yield result
+            except BrokenProcessPool:
+                raise InputError("a process was killed, probably for lack of memory. Pass a lower --jobs.") from None
+
+
+def call(function: Callable, arguments: tuple, yielded: tuple[type[Exception], ...]) -> Any:
+    try:
+        return function(*arguments)
+    except yielded as error:
+        return error
+    except (Exception, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:  # a Rust panic, which cannot be sent to another process
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[Workers]:
+    """Start `jobs` workers for an input of `num_bytes`; end them, and what they are doing, at the end or on an error.
+
+    They are processes, each with `modules` imported and one thread in each library, or threads if the input is
+    small. One job is one thread.
+    """
+    global pool
+    is_small = jobs == 1 or num_bytes < SMALL
+    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    lock = threading.Lock() if is_small else context.Lock()
+    pool = Pool(lock, context.RawValue("Q"), context.RawValue("B"))
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    if is_small:
+        executor = ThreadPoolExecutor(jobs)
+    else:
+        os.environ |= ONE_THREAD  # which the processes inherit
+        if context.get_start_method() == "forkserver":
+            from multiprocessing import forkserver
+
+            context.set_forkserver_preload([*modules])
+            forkserver.ensure_running()  # it imports the modules while this process goes on
+        executor = ProcessPoolExecutor(jobs, context, join_pool, (pool,))
+    try:
+        yield Workers(executor, jobs)
+    finally:
+        pool.is_cancelled.value = 1
+        executor.shutdown(cancel_futures=True)
+        pool = None
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def join_pool(shared: Pool) -> None:
+    """Prepare a process for the calls of a pool."""
+    global pool
+    pool = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one hears Ctrl-C, and ends it
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended, even if it was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
