@@ -27,7 +27,7 @@ PROBE = "Prоbе: ＷＨＡＴ ııı5 ñot Łetterѕ, ɴor 😂 ẅоrds?"
 
 
 def hash_messages(messages: Iterable[str]) -> np.ndarray:
-    """Return the hashes of the messages of at least NUM_WORDS words, (num_hashes,) uint64, each at least once."""
+    """Return the hashes of the messages of at least NUM_WORDS words, (num_hashes,) uint64, sorted and unique."""
     import numpy as np
 
     different = {text for text in messages if len(text.split()) >= NUM_WORDS}  # many messages repeat
@@ -40,7 +40,7 @@ def hash_messages(messages: Iterable[str]) -> np.ndarray:
             xxh3_64_intdigest(line) if line else hash_message(text)
             for text, line in zip(some, lines, strict=bool(some))
         ]
-    return np.array(hashes, np.dtype("<u8"))
+    return np.unique(np.array(hashes, np.dtype("<u8")))
 
 
 def has_enough_words(message: str) -> bool:
