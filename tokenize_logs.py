@@ -28,16 +28,25 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
-from chatter.files import DATASET_MARKER, atomic_output, delete, reserved
+from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
 from chatter.logs.folders import find_tables
+from chatter.workers import Workers, open_workers, report, usable_cores
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from chatter.tokens.encoder import SavedEncoder
     from chatter.tokens.packing import BlockWriter
+
+PRELOADED = ("pyarrow", "chatter.logs.tables", "chatter.tokens.encoder", "chatter.wording.training_messages")
 
 
 def tokenize_logs(
@@ -49,18 +58,23 @@ def tokenize_logs(
     seed: int = 42,
     max_duplicates: int | None = None,
     with_channel: bool = False,
+    jobs: int = 1,
 ) -> Counter:
-    """Make the dataset in `output_dir` from the CSVs below `input_dir`; return the counts."""
+    """Make the dataset in `output_dir` from the CSVs below `input_dir`, with `jobs` workers; return the counts."""
     csv_paths = find_csvs(input_dir)
 
     import numpy as np
 
     from chatter.tokens.dataset import save_dataset, write_data_report
     from chatter.tokens.packing import BlockWriter
-    from chatter.tokens.tokenizer import load_tokenizer
+    from chatter.tokens.tokenizer import load_tokenizer, save_encoder
     from chatter.wording.training_messages import HASHES, write_hashes
 
-    with reserved(output_dir, DATASET_MARKER) as folder, atomic_output(folder) as partial:
+    with (
+        reserved(output_dir, DATASET_MARKER) as folder,
+        atomic_output(folder) as partial,
+        open_workers(jobs, sum(map(file_size, csv_paths)), PRELOADED) as workers,
+    ):
         tokenizer = load_tokenizer(model)
         if block_size > tokenizer.model_max_length:
             raise InputError(
@@ -71,7 +85,8 @@ def tokenize_logs(
         scratch.mkdir(parents=True)
         with (scratch / "blocks").open("wb") as blocks, (scratch / HASHES).open("wb") as hashes:
             writer = BlockWriter(blocks, tokenizer, block_size)
-            counts = write_messages(csv_paths, writer, hashes, max_duplicates, with_channel)
+            encoder = save_encoder(tokenizer, scratch / "tokenizer.json")
+            counts = write_messages(csv_paths, writer, hashes, encoder, workers, max_duplicates, with_channel)
         if counts["blocks"] < 2:
             missing = block_size + 1 - counts["tokens"]
             raise InputError(
@@ -105,38 +120,62 @@ def find_csvs(input_dir: Path) -> list[Path]:
 
 
 def write_messages(
-    csv_paths: list[Path], writer: BlockWriter, hashes: BinaryIO, max_duplicates: int | None, with_channel: bool
+    csv_paths: list[Path],
+    writer: BlockWriter,
+    hashes: BinaryIO,
+    encoder: SavedEncoder,
+    workers: Workers,
+    max_duplicates: int | None,
+    with_channel: bool,
 ) -> Counter:
     """Write the messages of all files, in order, as blocks to `writer`, and their hashes (uint64) to `hashes`.
 
     At most `max_duplicates` identical messages of a file are kept (None: all). `with_channel` makes blocks of one
     channel each, with the channel's header at the beginning. Return the counts.
     """
-    from tqdm import tqdm
-
-    from chatter.logs.tables import read_chats
-    from chatter.tokens.chat import clean
-    from chatter.wording.training_messages import hash_messages
+    from chatter.logs.tables import read_columns
 
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
     if max_duplicates:
         counts["duplicate messages dropped"] = 0
-    size = sum(path.stat().st_size for path in csv_paths)
-    with tqdm(desc="tokenizing", total=size, unit="B", unit_scale=True, disable=None) as bar:
+
+    def batches() -> Iterator[tuple]:
         for csv_path in csv_paths:
             seen = Counter()
-            for channel, messages in read_chats(csv_path, with_channel, bar.update):
-                texts = [text for text in map(clean, messages) if text]
-                counts["empty messages skipped"] += len(messages) - len(texts)
+            for columns in read_columns(csv_path, with_channel, report):
                 if max_duplicates:
-                    num_texts, texts = len(texts), drop_duplicates(texts, seen, max_duplicates)
-                    counts["duplicate messages dropped"] += num_texts - len(texts)
-                counts["messages"] += len(texts)
-                hashes.write(hash_messages(texts))
-                writer.add(channel, texts)
+                    num_messages, columns = len(columns["message"]), drop_duplicates(columns, seen, max_duplicates)
+                    counts["duplicate messages dropped"] += num_messages - len(columns["message"])
+                yield columns, csv_path, with_channel, encoder, writer.dtype
+
+    last, size = csv_paths[0], sum(map(file_size, csv_paths))
+    for csv_path, chats, some_hashes, some_counts in workers.map("tokenizing", tokenize, batches(), size, ahead=2):
+        if csv_path != last:
             writer.finish_file()
+            last = csv_path
+        for channel, ids in chats.items():
+            writer.add(channel, ids)
+        hashes.write(some_hashes)
+        counts.update(some_counts)
+    writer.finish_file()
     counts.update(writer.counts)
     return counts
+
+
+def tokenize(
+    columns: Mapping[str, pa.Array], csv_path: Path, with_channel: bool, encoder: SavedEncoder, dtype: np.dtype
+) -> tuple[Path, dict[str, np.ndarray], np.ndarray, Counter]:
+    """Tokenize a batch of a CSV; return its path, the ids of each channel, the hashes of the messages, and counts."""
+    from chatter.logs.tables import chats_of
+    from chatter.tokens.chat import clean
+    from chatter.wording.training_messages import hash_messages
+
+    chats = chats_of(columns, csv_path, with_channel)
+    texts = {channel: [text for text in map(clean, messages) if text] for channel, messages in chats.items()}
+    counts = Counter({"messages": sum(map(len, texts.values()))})
+    counts["empty messages skipped"] = sum(map(len, chats.values())) - counts["messages"]
+    ids = {channel: encoder.load()(some).astype(dtype) for channel, some in texts.items()}
+    return csv_path, ids, hash_messages(chain.from_iterable(texts.values())), counts
 
 
 def list_inputs(csv_paths: list[Path]) -> None:
@@ -149,14 +188,17 @@ def list_inputs(csv_paths: list[Path]) -> None:
         )
 
 
-def drop_duplicates(messages: list[str], seen: Counter, max_duplicates: int) -> list[str]:
-    """Return the first `max_duplicates` of identical messages. `seen` counts messages across calls."""
+def drop_duplicates(columns: Mapping[str, pa.Array], seen: Counter, max_duplicates: int) -> dict[str, pa.Array]:
+    """Return the rows of the first `max_duplicates` identical messages. `seen` counts messages across calls."""
+    import pyarrow as pa
+
+    from chatter.tokens.chat import clean
+
     kept = []
-    for message in messages:
+    for message in map(clean, columns["message"].to_pylist()):
         seen[message] += 1
-        if seen[message] <= max_duplicates:
-            kept.append(message)
-    return kept
+        kept.append(seen[message] <= max_duplicates or not message)
+    return {name: column.filter(pa.array(kept, pa.bool_())) for name, column in columns.items()}
 
 
 def padding(counts: Counter, block_size: int) -> float:
@@ -189,7 +231,7 @@ def parse_args() -> argparse.Namespace:
     add("--drop-duplicates", type=positive_int, metavar="N", help="keep at most N of identical messages per file")
     add("--with-channel", action="store_true", help="begin each block with the line #channel")
     add("--verbose", action="store_true", help="list the CSVs, with size and date")
-    add("--jobs", type=positive_int, default=os.cpu_count(), help="threads")
+    add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
     return parser.parse_args()
 
 
@@ -197,7 +239,7 @@ def main() -> None:
     with plain_errors():
         args = parse_args()
         for variable in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):  # read by the tokenizers on first use
-            os.environ[variable] = str(min(args.jobs, os.cpu_count() or 1))
+            os.environ[variable] = str(min(args.jobs, usable_cores()))
         if args.verbose:
             list_inputs(find_csvs(args.input_dir))
         counts = tokenize_logs(
@@ -209,6 +251,7 @@ def main() -> None:
             args.seed,
             args.drop_duplicates,
             args.with_channel,
+            args.jobs,
         )
         for name, count in counts.items():
             print(f"{name:26} {count:>12,}", file=sys.stderr)

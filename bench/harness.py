@@ -7,6 +7,7 @@ bench/results/<machine>.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -247,6 +248,17 @@ def sample_logs(num_messages: int) -> Iterator[Path]:
 def find_chats(sample: Path, args: argparse.Namespace) -> dict[str, Path]:
     """Return folders of logs: the made-up ones in `sample`, and the real ones of --logs-dir."""
     return {"sample": sample} | ({"real": args.logs_dir.resolve()} if args.logs_dir else {})
+
+
+def repeat_logs(logs_dir: Path, folder: Path, num_bytes: int) -> None:
+    """Copy logs to `folder` under new names, over and over, until they have `num_bytes`."""
+    folder.mkdir()
+    for number, log in enumerate(itertools.cycle(sorted(logs_dir.iterdir()))):
+        if num_bytes <= 0:
+            return
+        copy = folder / f"{number}{log.name}"
+        shutil.copyfile(log, copy)
+        num_bytes -= copy.stat().st_size
 
 
 def make_model(folder: Path, shape: str) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from conftest import ROOT, TINY, contents, error_of, run, write_csv
@@ -48,7 +49,8 @@ def messages_of(block, tokenizer):
 def test_drop_duplicates(batches, max_duplicates):
     seen, kept = Counter(), []
     for batch in batches:
-        kept += drop_duplicates(batch, seen, max_duplicates)
+        columns = {"message": pa.array(batch, pa.string())}
+        kept += drop_duplicates(columns, seen, max_duplicates)["message"].to_pylist()
     everything = [text for batch in batches for text in batch]
     assert kept == [text for n, text in enumerate(everything) if everything[:n].count(text) < max_duplicates]
 

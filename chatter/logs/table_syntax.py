@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from chatter.logs.batch import FIELDS
@@ -41,9 +43,21 @@ class TableSyntax:
 class TableHead:
     """The first part of a table."""
 
-    header: list[str] = field(default_factory=list)  # empty if the table is empty
-    rows: list[list[str]] = field(default_factory=list)  # complete ones below the header
+    lines: Sequence[str] = ()
     syntax: TableSyntax = TableSyntax()
+
+    @cached_property
+    def header(self) -> list[str]:
+        """The names of the columns; empty if the table is empty."""
+        return next(self.read(), [])
+
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """The complete rows below the header."""
+        return [row for row in islice(self.read(), 1, None) if len(row) == len(self.header)]
+
+    def read(self) -> Iterator[list[str]]:
+        return self.syntax.read(self.lines) if self.syntax.quotes else map(self.syntax.split, self.lines)
 
 
 def read_table_head(csv_path: Path) -> TableHead:
@@ -55,9 +69,7 @@ def read_table_head(csv_path: Path) -> TableHead:
     lines = io.StringIO(text, newline="").readlines()
     if not lines or not lines[0].strip():
         return TableHead()
-    syntax = find_syntax(lines)
-    rows = [*(syntax.read(lines) if syntax.quotes else map(syntax.split, lines))]
-    return TableHead(rows[0], [row for row in rows[1:] if len(row) == len(rows[0])], syntax)
+    return TableHead(lines, find_syntax(lines))
 
 
 def find_syntax(lines: list[str]) -> TableSyntax:

@@ -8,12 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chatter.cli import InputError
 from chatter.logs.batch import FIELDS, channel_name
 from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.reading import UnreadableLog, open_log, read_chunks
 from chatter.logs.table_syntax import TableHead, TableSyntax, num_swallowed, read_table_head
+
+if TYPE_CHECKING:
+    import pyarrow
 
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
 READ_ROWS = 10_000  # at a time
@@ -99,36 +103,39 @@ def unclosed_quote(csv_path: Path, line: int, num_lines: str) -> UnreadableLog:
     )
 
 
-def read_chats(
-    csv_path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
-) -> Iterator[tuple[str, list[str]]]:
+def read_chats(csv_path: Path, by_channel: bool = False) -> Iterator[tuple[str, list[str]]]:
     """Yield the messages of a CSV in lists of about ten thousand, in order, each list with its channel.
 
-    Unless `by_channel`, the channel is always "". Errors and `progress` are as in `read_columns`. Also raises
-    InputError if `by_channel` and a message has no channel.
+    `by_channel` and errors are as in `read_columns` and `chats_of`.
     """
-    wanted = {"message": ["message"]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
-    for columns in read_columns(csv_path, wanted, progress):
-        messages = columns["message"]
-        if not by_channel:
-            yield "", messages
-            continue
-        channels = columns.get("channel", [""] * len(messages))
-        names = {channel: channel_name(channel) for channel in dict.fromkeys(channels)}
-        if "" in names.values():
-            raise InputError(
-                f"{csv_path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
-            )
-        chats = {name: [] for name in names.values()}
-        for channel, message in zip(channels, messages, strict=True):
-            chats[names[channel]].append(message)
-        yield from chats.items()
+    for columns in read_columns(csv_path, by_channel):
+        yield from chats_of(columns, csv_path, by_channel).items()
+
+
+def chats_of(columns: Mapping[str, pyarrow.Array], csv_path: Path, by_channel: bool) -> dict[str, list[str]]:
+    """Return the messages in columns of a CSV for each channel; unless `by_channel`, the channel is always "".
+
+    Raises InputError if `by_channel` and a message has no channel.
+    """
+    messages = columns["message"].to_pylist()
+    if not by_channel:
+        return {"": messages}
+    channels = columns["channel"].to_pylist() if "channel" in columns else [""] * len(messages)
+    names = {channel: channel_name(channel) for channel in dict.fromkeys(channels)}
+    if "" in names.values():
+        raise InputError(
+            f"{csv_path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
+        )
+    chats = {name: [] for name in names.values()}
+    for channel, message in zip(channels, messages, strict=True):
+        chats[names[channel]].append(message)
+    return chats
 
 
 def read_columns(
-    csv_path: Path, wanted: Mapping[str, Sequence[str]], progress: Callable[[int], None]
-) -> Iterator[dict[str, list[str]]]:
-    """Yield the wanted columns of a table, about ten thousand rows at a time; `wanted` is as in `find_columns`.
+    csv_path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
+) -> Iterator[dict[str, pyarrow.Array]]:
+    """Yield the column `message` of a table and, if `by_channel` and it has one, `channel`, many rows at a time.
 
     A table has a header and values separated by commas, semicolons or tabs. It is in UTF-8, or UTF-16 with a BOM.
     Calls `progress` with the bytes that were read. Raises InputError if there is no column for messages, or if the
@@ -140,6 +147,7 @@ def read_columns(
     head = read_table_head(csv_path)
     if not head.header:
         return
+    wanted = {"message": ["message"]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
     columns = {key: head.header[place] for key, place in find_columns(head.header, wanted).items()}
     if "message" not in columns:
         raise InputError(
@@ -162,11 +170,10 @@ def read_columns(
                 ),
             )
             for batch in batches:
-                rows = {key: batch[name].to_pylist() for key, name in columns.items()}
-                if not checked and any("\n" in message for message in rows["message"]):
+                if not checked and has_line_break(batch[columns["message"]]):
                     check_table(csv_path, head)
                     checked = True
-                yield rows
+                yield {key: batch[name] for key, name in columns.items()}
                 progress(file.tell() - position)
                 position = file.tell()
     except pyarrow.ArrowInvalid as error:
@@ -175,6 +182,12 @@ def read_columns(
         if "straddling" in reason:
             reason = f"a row has more than {READ_BYTES:,} bytes"
         raise InputError(f"{csv_path} is not a valid CSV: {reason}. Correct it, or move it away.") from error
+
+
+def has_line_break(column: pyarrow.Array) -> bool:
+    import pyarrow.compute
+
+    return bool(pyarrow.compute.any(pyarrow.compute.match_substring(column, "\n")).as_py())
 
 
 def parse_options(syntax: TableSyntax):

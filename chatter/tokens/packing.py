@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerBase
 
 from chatter.cli import InputError
 from chatter.tokens.chat import begin_chat, channel_header, newline_id
-from chatter.tokens.tokenizer import load_encoder
 
 
 def block_dtype(tokenizer: PreTrainedTokenizerBase) -> np.dtype:
@@ -78,26 +77,29 @@ class Packer:
 
 
 class BlockWriter:
-    """Tokenizes messages and writes them as blocks. Each block has the messages of one CSV and one channel.
+    """Writes tokenized messages as blocks. Each block has the messages of one CSV and one channel.
 
     `counts` has the numbers of truncated messages, of blocks, and of tokens without padding.
     """
 
     def __init__(self, file: BinaryIO, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
         self.file, self.tokenizer, self.block_size = file, tokenizer, block_size
-        self.encoder, self.newline, self.dtype = load_encoder(tokenizer), newline_id(tokenizer), block_dtype(tokenizer)
+        self.newline, self.dtype = newline_id(tokenizer), block_dtype(tokenizer)
         self.counts = Counter({"truncated messages": 0, "blocks": 0, "tokens": 0})
         self.begins: dict[str, list[int]] = {}  # channel -> the first tokens of its blocks
         self.packers: dict[str, Packer] = {}  # channel -> its packer, for the current CSV
 
-    def add(self, channel: str, messages: list[str]) -> None:
-        """Write the blocks that clean messages fill. If `channel` is not "", its header begins its blocks."""
+    def add(self, channel: str, ids: np.ndarray) -> None:
+        """Write the blocks that messages fill. If `channel` is not "", its header begins its blocks.
+
+        `ids` is (num_tokens,), in the type of the blocks: the ids of whole messages, each with its newline.
+        """
         if channel not in self.packers:
             self.packers[channel] = self.make_packer(channel)
         packer = self.packers[channel]
-        ids, num_truncated = truncate(self.encoder(messages), self.newline, packer.room)
+        ids, num_truncated = truncate(ids, self.newline, packer.room)
         self.counts["truncated messages"] += num_truncated
-        self.write(packer.add(ids.astype(self.dtype)))
+        self.write(packer.add(ids))
 
     def finish_file(self) -> None:
         """Write the last blocks of a CSV, so that no block contains messages of two CSVs."""
