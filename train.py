@@ -45,7 +45,7 @@ from chatter.training.distributed import (
     plain_library_errors,
     replaced_by_smaller_run,
 )
-from chatter.training.outputs import check_outputs
+from chatter.training.outputs import check_outputs, longer
 
 if TYPE_CHECKING:
     from chatter.training.placement import FirstSteps
@@ -69,8 +69,8 @@ def train(args: argparse.Namespace, output_dir: Path) -> int:
     set_verbosity_error()  # it would warn about a new token and a missing attention mask, which are intended
     run = prepare(args, output_dir)
     checkpoint = find_checkpoint(run.checkpoints, run.description) if args.resume else None
-    if checkpoint and is_finished(checkpoint, run.settings.max_steps):
-        log("this run is finished: saving its model again. Pass more --epochs to train further.")
+    if checkpoint and is_finished(checkpoint, run.settings.max_steps, longer(args)):
+        log(f"this run is finished: saving its model again. Pass {longer(args)} to train further.")
         if is_first_process():
             save_model(run)
         return 0
@@ -279,15 +279,15 @@ def main() -> None:
         args = parse_args()
         if not args.no_deepspeed and not find_spec("deepspeed"):
             raise InputError("DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed.")
-        check_outputs(args)
         if args.compile and not args.no_deepspeed:
             raise InputError("--compile does not work with DeepSpeed. Pass --no-deepspeed as well.")
-        args.device = choose_device(args.device, args.precision)
         with contextlib.ExitStack() as stack:
             stack.enter_context(replaced_by_smaller_run())
             output_dir = args.output_dir
             if is_first_process():
                 output_dir = stack.enter_context(reserved(output_dir, MODEL_MARKER))
+            check_outputs(args)
+            args.device = choose_device(args.device, args.precision)
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # DeepSpeed logs to stdout
             stack.enter_context(plain_library_errors(output_dir))
             stack.enter_context(leave_group_on_error())

@@ -62,7 +62,9 @@ class ChatFormat:
                 f"the model in {folder} was not written by train.py. Pass another folder with --model."
             ) from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is damaged ({error}). Run train.py again with --overwrite.") from error
+            raise InputError(
+                f"{path} is damaged ({error}). Write this model again with train.py --overwrite."
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Write the format beside a model."""

@@ -82,7 +82,7 @@ def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase
         )
     for name in ("train", "test"):
         if fault := find_fault(blocks[name], tokenizer, len(blocks["train"][0].get("input_ids", ()))):
-            raise InputError(f"the split {name} of {dataset_dir} {fault}. Run tokenize_logs.py to write it again.")
+            raise InputError(f"the split {name} of {dataset_dir} {fault}. Run tokenize_logs.py to write a valid one.")
     return blocks.select_columns(["input_ids"]).with_format("numpy"), tokenizer
 
 

@@ -34,19 +34,24 @@ def checkpoints_beside(output_dir: Path) -> Path:
     return Path(f"{output_dir}-checkpoints").resolve()
 
 
+def check_origin(checkpoints: Path) -> None:
+    """Raise InputError if the folder for checkpoints exists and train.py did not create it."""
+    if checkpoints.is_dir() and any(checkpoints.iterdir()) and not (checkpoints / MANIFEST).exists():
+        raise InputError(f"{checkpoints} contains other files. Move them away, or choose another --output-dir.")
+    if checkpoints.exists() and not checkpoints.is_dir():
+        raise InputError(f"{checkpoints} is a file, not a folder. Move it away, or choose another --output-dir.")
+
+
 def prepare_checkpoints(checkpoints: Path, keep_complete: bool) -> None:
     """Create the folder for checkpoints, and delete earlier ones from it; with `keep_complete` only incomplete ones.
 
-    Raises InputError if the folder exists and train.py did not create it. Other files in it stay.
+    Other files in it stay.
     """
-    marker = checkpoints / MANIFEST
-    if checkpoints.exists() and any(checkpoints.iterdir()) and not marker.exists():
-        raise InputError(f"{checkpoints} contains other files. Move them away, or choose another --output-dir.")
     goes_on = keep_complete and complete_checkpoints(checkpoints)
     run_id = (goes_on and read_run_id(checkpoints)) or uuid.uuid4().hex
     delete_checkpoints(checkpoints, keep=completed(checkpoints) if keep_complete else ())
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with atomic_output(marker) as partial:
+    with atomic_output(checkpoints / MANIFEST) as partial:
         partial.write_text(json.dumps({"files": [], RUN_ID: run_id}), encoding="utf-8")
 
 

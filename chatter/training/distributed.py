@@ -34,7 +34,10 @@ KNOWN_ERRORS = {
         "out of host memory. Close other programs, or use a machine with more RAM; if the GPU has room, "
         "--no-offload takes less."
     ),
-    r"loss scale already at min": "fp16 overflows at every step. Pass a lower --learning-rate, or --precision bf16.",
+    r"loss scale already at min": (
+        "fp16 overflows at every step. Pass --resume with a lower --learning-rate, or start again with --overwrite and "
+        "--precision fp32 (or bf16, if the device has it)."
+    ),
     r"connection (closed|reset) by peer|communicator was aborted": (
         "another process of this run has failed. Its own error line says why."
     ),

@@ -62,6 +62,6 @@ def perplexity(loss: float) -> float:
 def check_finite(loss: float, precision: str) -> None:
     """Raise InputError if the loss is NaN or infinite, so that no checkpoint of such a model is saved."""
     if not math.isfinite(loss):
-        larger = {"fp16": "bf16 or fp32", "bf16": "fp32"}.get(precision)
+        larger = {"fp16": "fp32 (or bf16, if the device has it)", "bf16": "fp32"}.get(precision)
         otherwise = f", or start again with --overwrite and --precision {larger}" if larger else ""
         raise InputError(f"the loss is {loss}. Pass --resume with a lower --learning-rate{otherwise}.")

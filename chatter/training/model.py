@@ -64,14 +64,18 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
             if loaded["missing_keys"]:  # transformers would initialize them at random
-                raise InputError(f"the weights of {model} lack {', '.join(sorted(loaded['missing_keys']))}.")
+                missing = ", ".join(sorted(loaded["missing_keys"]))[:MAX_REASON]
+                raise InputError(f"the weights of {model} lack {missing}. Copy them again, or choose another model.")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"the model {model} cannot be read ({str(error)[:MAX_REASON]}). Its folder needs the config.json of a "
             "causal language model and weights as safetensors."
         ) from error
     if config.model_type != "gpt2" and not is_causal(network):
-        raise InputError(f"{model} is not a causal language model: later tokens change what it predicts before them.")
+        raise InputError(
+            f"{model} is not a causal language model: later tokens change what it predicts before them. Choose another "
+            "model."
+        )
     network.config.dtype = config.dtype  # of the pretrained weights; saving sets it to the precision of training
     if len(network.get_input_embeddings().weight) < len(tokenizer):
         network.resize_token_embeddings(len(tokenizer))  # the new row is sampled around the mean of the others

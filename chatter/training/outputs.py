@@ -9,6 +9,7 @@ from pathlib import Path
 from chatter.cli import InputError, log
 from chatter.training.checkpoints import (
     RUN_ID,
+    check_origin,
     checkpoints_beside,
     complete_checkpoints,
     find_damage,
@@ -28,12 +29,13 @@ def check_outputs(args: argparse.Namespace) -> None:
     """
     output_dir, checkpoints = args.output_dir, checkpoints_beside(args.output_dir)
     check_base_stays(args.model, args.lora_rank, output_dir, checkpoints)
+    check_origin(checkpoints)
     if args.overwrite:
         return
     if output_dir.exists():
         is_own = is_saved_by(output_dir, checkpoints)
         if not args.resume:
-            further = "--resume with more --epochs to train it further, " if is_own else ""
+            further = f"--resume with {longer(args)} to train it further, " if is_own else ""
             raise InputError(
                 f"{output_dir} already exists. Pass {further}another --output-dir, or --overwrite to replace it."
             )
@@ -54,6 +56,11 @@ def check_outputs(args: argparse.Namespace) -> None:
         raise InputError(
             f"{checkpoints} already exists. Pass --resume to continue from it, or --overwrite to replace it."
         )
+
+
+def longer(args: argparse.Namespace) -> str:
+    """Return what to pass for a longer run: --max-steps counts whatever --epochs says."""
+    return "a higher --max-steps" if args.max_steps else "more --epochs"
 
 
 def is_saved_by(model: Path, checkpoints: Path) -> bool:

@@ -129,13 +129,16 @@ def check_base(checkpoint: Path, theirs: dict[str, Any], ours: dict[str, Any]) -
     )
 
 
-def is_finished(checkpoint: Path, max_steps: int) -> bool:
-    """Return whether a checkpoint is from the last step. Raises InputError if it is from a later one."""
+def is_finished(checkpoint: Path, max_steps: int, longer: str) -> bool:
+    """Return whether a checkpoint is from the last step. Raises InputError if it is from a later one.
+
+    `longer` says which option makes the run longer.
+    """
     step = read_state(checkpoint)["global_step"]
     if step > max_steps:
         raise InputError(
-            f"{checkpoint} has {step} steps already, but the options ask for {max_steps}. Pass more --epochs or "
-            "--max-steps, or start again with --overwrite instead of --resume."
+            f"{checkpoint} has {step} steps already, but the options ask for {max_steps}. Pass {longer}, or start "
+            "again with --overwrite instead of --resume."
         )
     return step == max_steps
 

@@ -31,7 +31,7 @@ from chatter.training.model import load_model, merge_adapters
 from chatter.training.outputs import METRICS
 from chatter.training.resume import BASE
 from chatter.training.run import TrainingRun
-from chatter.wording.training_messages import HASHES, unite_hashes
+from chatter.wording.training_messages import HASHES, TrainingMessages, unite_hashes
 
 
 def save_model(run: TrainingRun) -> None:
@@ -44,7 +44,7 @@ def save_model(run: TrainingRun) -> None:
     if not best:
         raise InputError(
             f"{run.checkpoints} has no complete checkpoint with a test loss any more, so that there is no model to "
-            "save. Start again with --overwrite."
+            "save. Start again with --overwrite, without --resume."
         )
     checkpoint, evaluation = best
     history = read_state(complete_checkpoints(run.checkpoints)[-1])["log_history"]
@@ -95,7 +95,8 @@ def model_to_save(run: TrainingRun, checkpoint: Path) -> PreTrainedModel | None:
 def folders_with_training_messages(dataset_dir: Path, start: Path) -> list[Path]:
     """Return the folders with hashes of training messages: the dataset, and the model if train.py wrote it.
 
-    If one of them has no hashes, the others are incomplete: log a warning and return an empty list.
+    If one of them has no hashes, the others are incomplete: log a warning and return an empty list. Raises InputError
+    if hashes are damaged.
     """
     is_chatter = (start / HASHES).exists() or (start / METRICS).exists()
     folders = [dataset_dir, start] if is_chatter else [dataset_dir]
@@ -103,6 +104,7 @@ def folders_with_training_messages(dataset_dir: Path, start: Path) -> list[Path]
         if not (folder / HASHES).exists():
             log(f"{folder} has no {HASHES}: generate.py --no-copies will not work with the new model")
             return []
+    TrainingMessages.open(*folders)  # raises InputError before the training, not after it
     return folders
 
 

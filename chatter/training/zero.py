@@ -18,6 +18,7 @@ from chatter.training.memory import BUCKET_SIZE, Mode
 BUCKETS = "reduce_bucket_size", "stage3_prefetch_bucket_size"
 PERSISTENCE = "stage3_param_persistence_threshold"  # elements of the largest weight that is never released
 ALL = 10**12
+GATHERED = "stage3_gather_16bit_weights_on_model_save"  # without it, a checkpoint has no whole weights
 KEPT = ["stage"]  # of the section zero_optimization: what a checkpoint depends on
 OFFLOADED = "offload_optimizer", "offload_param"
 PROJECT_CONFIG = Path(__file__).resolve().parents[2] / "ds_config.json"
@@ -37,6 +38,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def complete_config(config: dict[str, Any], model: nn.Module, mode: Mode) -> dict[str, Any]:
     """Return a config with leaf modules and larger buckets, unless it sets them, and without offloading if not wanted.
 
+    Checkpoints have whole weights whatever the config says, because the model is saved from them.
+
     Offloaded or not, the optimizer is PyTorch's fused AdamW: as fast as DeepSpeed's own for the CPU, which has to be
     compiled, and whose states other optimizers cannot load.
     """
@@ -44,6 +47,7 @@ def complete_config(config: dict[str, Any], model: nn.Module, mode: Mode) -> dic
     if not mode.offloads:
         zero = {name: value for name, value in zero.items() if name not in OFFLOADED}
     if zero.get("stage") == 3:
+        zero[GATHERED] = True
         zero |= {name: BUCKET_SIZE for name in BUCKETS if zero.get(name) == "auto"}
         if zero.get(PERSISTENCE) == "auto" and mode.processes == 1 and not mode.offloads:
             zero[PERSISTENCE] = ALL  # all weights are on the GPU: nothing has to be fetched

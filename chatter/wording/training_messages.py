@@ -107,7 +107,7 @@ def map_hashes(folder: Path) -> memoryview:
         is_ours = False
     if not is_ours:
         raise InputError(
-            f"{path} is damaged, or of another version. Run tokenize_logs.py and train.py --overwrite, or leave out "
-            "--no-copies."
+            f"{path} is damaged, or of another version. Run tokenize_logs.py and train.py --overwrite, or delete the "
+            "file and do without generate.py --no-copies."
         )
     return hashes

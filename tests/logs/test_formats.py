@@ -292,6 +292,8 @@ def test_kinds_of_text_lines(event, kind):
         ("Chatterino", "[21:05:09] user is live!", "notices", None),
         ("Chatterino", "[21:05:09] user is live: a title: b", "notices", None),
         ("Chatterino", "[21:05:09] Monday, January 1, 2024", "notices", None),
+        ("Chatterino", "[21:05:09] Montag, 1. Januar 2024", "notices", None),
+        ("Chatterino", "[21:05:09] 2024年1月1日月曜日", "notices", None),
         ("Chatterino", "[21:05:09] connected", "lines of the program", None),
         ("Chatterino", "[21:05:09] joined channel", "lines of the program", None),
         ("Chatterino", "# Stop logging at 2024-03-07 21:05:09 CET", "lines of the program", None),

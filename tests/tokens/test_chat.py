@@ -58,7 +58,7 @@ def test_the_format_is_saved_beside_a_model(chat_format, tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"start": 1}', '{"start": null}', '{"channels": 5}'])
 def test_a_damaged_format_is_refused(content, tmp_path):
     (tmp_path / FORMAT_FILE).write_text(content)
-    with pytest.raises(InputError, match=r"chat_format\.json is damaged .* Run train\.py again with --overwrite\."):
+    with pytest.raises(InputError, match=r"chat_format\.json is damaged .* Write this model again with train\.py"):
         ChatFormat.load(tmp_path)
 
 

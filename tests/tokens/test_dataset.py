@@ -70,7 +70,7 @@ def test_a_dataset_made_by_hand(rows, fault, dataset_dir, tmp_path):
     with pytest.raises(InputError) as error:
         load_blocks(tmp_path / "dataset")
     assert f"the split test of {tmp_path}/dataset {fault}" in str(error.value)
-    assert "Run tokenize_logs.py to write it again." in str(error.value)
+    assert "Run tokenize_logs.py to write a valid one." in str(error.value)
 
 
 def test_a_good_dataset_made_by_hand(dataset_dir, tmp_path):

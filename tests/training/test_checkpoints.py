@@ -11,6 +11,7 @@ from chatter.training.checkpoints import (
     FILES,
     MARKER,
     STATE,
+    check_origin,
     complete_checkpoints,
     delete_incomplete,
     find_best,
@@ -163,11 +164,18 @@ def test_files_of_others_are_never_deleted(keep_complete, kept, checkpoints):
 def test_a_folder_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "checkpoint-500").mkdir()  # of another program
     with pytest.raises(InputError, match="contains other files"):
-        prepare_checkpoints(tmp_path, keep_complete=False)
+        check_origin(tmp_path)
     assert names(tmp_path) == ["checkpoint-500"]
 
 
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(InputError, match=r"checkpoints is a file, not a folder\. Move it away"):
+        check_origin(tmp_path / "checkpoints")
+
+
 def test_an_empty_folder_is_taken(tmp_path):
+    check_origin(tmp_path)
     prepare_checkpoints(tmp_path / "deep/checkpoints", keep_complete=False)
     assert names(tmp_path / "deep/checkpoints") == [MANIFEST]
 

@@ -172,7 +172,7 @@ def test_fp16_that_overflows_at_every_step(small_model, dataset_dir, tmp_path):
     args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model"]
     args += ["--deepspeed", tmp_path / "ds_config.json", "--precision", "fp16"]
     error = error_of("train.py", *args, launcher=[sys.executable, SPIES / "fp16_on_cpu.py"])
-    assert "fp16 overflows at every step. Pass a lower --learning-rate" in error
+    assert "fp16 overflows at every step. Pass --resume with a lower --learning-rate, or start again" in error
     assert [path.name for path in tmp_path.iterdir()] == ["ds_config.json"]
 
 

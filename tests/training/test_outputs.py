@@ -20,9 +20,9 @@ def model(checkpoints):
     return folder
 
 
-def check(output_dir, *flags, model="gpt2", lora_rank=0):
+def check(output_dir, *flags, model="gpt2", lora_rank=0, max_steps=None):
     given = {name: name in flags for name in ("resume", "overwrite")}
-    check_outputs(Namespace(output_dir=output_dir, model=str(model), lora_rank=lora_rank, **given))
+    check_outputs(Namespace(output_dir=output_dir, model=str(model), lora_rank=lora_rank, max_steps=max_steps, **given))
 
 
 def error(output_dir, *flags, **options):
@@ -40,6 +40,7 @@ def test_the_model_of_the_same_run_is_replaced_by_resume(model, capsys):
     check(model, "resume")
     assert capsys.readouterr().err == f"{model}, which this run saved before, will be replaced when the run ends\n"
     assert "Pass --resume with more --epochs to train it further, another --output-dir, or --overwrite" in error(model)
+    assert "Pass --resume with a higher --max-steps to train it further, another" in error(model, max_steps=9)
 
 
 @pytest.mark.parametrize("metrics", [None, "{", "[]", "{}", '{"run id": null}', '{"run id": "0ther"}'])

@@ -53,6 +53,15 @@ def test_what_the_config_says_is_kept(model):
     assert {name: completed(model, RESIDENT, **own)[name] for name in own} == own
 
 
+@pytest.mark.parametrize("own", [{}, {"stage3_gather_16bit_weights_on_model_save": False}])
+def test_checkpoints_have_whole_weights(own, model):
+    """Otherwise the saved model has none."""
+    config = {"zero_optimization": {"stage": 3} | own}
+    completed = complete_config(config, model, RESIDENT)["zero_optimization"]
+    assert completed["stage3_gather_16bit_weights_on_model_save"] is True
+    assert complete_config({"zero_optimization": {"stage": 2}}, model, RESIDENT)["zero_optimization"] == {"stage": 2}
+
+
 def test_without_offloading_nothing_is_offloaded_or_released(model):
     zero = completed(model, RESIDENT)
     assert zero["stage"] == 3 and not [name for name in zero if name.startswith("offload")]
