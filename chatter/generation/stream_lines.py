@@ -63,6 +63,7 @@ def read_stream(lines: Iterable[str]) -> Iterator[Line]:
     """
     rows, warned = CsvRows(), False
     for text in lines:
+        text = text.removeprefix("\ufeff")  # where a file begins
         row = rows.read(text)
         if row is not None:
             yield message_of(row, read_moment(*row[:2])) if row else Line()
