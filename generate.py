@@ -8,7 +8,7 @@ Writes  one chat message per line on stdout and nothing else. Without a prompt t
     python generate.py "what game is this?" -n 5 --temperature 0.7 --seed 1
     python generate.py --complete "the best game is"
     tail -n 20 data/logs/channel.txt | python generate.py -
-    tail -n 0 -f chat.txt | python generate.py --stream --trigger my_bot
+    tail -n 0 -f chat.txt | python generate.py --stream --trigger my_bot --chance 0.01 --cooldown 30 --reload
 """
 
 from __future__ import annotations
@@ -21,15 +21,28 @@ import contextlib
 import json
 import os
 import sys
-from collections import defaultdict, deque
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from chatter.cli import InputError, Terminated, bounded, make_parser, one_line, plain_errors, positive_int
+from chatter.cli import (
+    InputError,
+    Terminated,
+    bounded,
+    describe_error,
+    make_parser,
+    option_of,
+    plain_errors,
+    positive_int,
+)
 from chatter.generation.chat_input import CurrentChannel, read_lines, read_typed
 from chatter.generation.choose_engine import ENGINES, load_engine
-from chatter.generation.engine import Engine, Sampling
+from chatter.generation.engine import Engine, Sampling, add_sampling_options, read_sampling
+from chatter.generation.forgetting import SeenChat
+from chatter.generation.manners import MANNERS, Manners, add_manners_options, read_manners
+from chatter.generation.reload import ModelFolder
+from chatter.generation.stream_lines import read_stream
 from chatter.tokens.chat import begin_chat, clean, decode_message, encode, encode_chat
 from chatter.wording.banned import contains_banned, read_words
 from chatter.wording.lookalikes import fold, visible
@@ -46,6 +59,14 @@ class Message:
 
     text: str
     ids: list[int]  # as sampled, without the newline
+
+
+class LoadedModel(NamedTuple):
+    """A model, and what is loaded with it."""
+
+    engine: Engine
+    channel: CurrentChannel
+    options: dict[str, Any]  # of `generate`
 
 
 class NoMessage(InputError):
@@ -104,38 +125,54 @@ def generate(
 
 
 def answer(
-    engine: Engine, lines: Iterable[str], trigger: str, channel: CurrentChannel | None = None, **options: object
+    engine: Engine,
+    lines: Iterable[str],
+    trigger: str,
+    channel: CurrentChannel | None = None,
+    manners: Manners | None = None,
+    load_if_changed: Callable[[], LoadedModel | None] = lambda: None,
+    **options: object,
 ) -> Iterator[tuple[str, Message | None, str]]:
-    """Answer each line that somebody typed and that contains `trigger`, in any case. The answers join the chat.
+    """Answer the lines that somebody typed: those that contain `trigger`, in any case, and others as `manners` says.
 
-    A model of several channels answers in the channel of each line, and sees the chat of that channel. Yield for each
-    line its text, the answer or None, and the reason if there is no answer. After an error the stream goes on, but
-    MAX_FAILURES errors in a row raise the last one.
+    All lines join the chat, and so do the answers. What moderators remove is forgotten. A model of several channels
+    answers in the channel of each line, and sees the chat of that channel. `load_if_changed` is called before each line
+    and may return another model. Yield for each line its text, the answer or None, and the reason if there is no
+    answer. After an error the stream goes on, but MAX_FAILURES errors in a row raise the last one.
     """
-    channel = channel or CurrentChannel()
-    chats = defaultdict(lambda: deque(maxlen=engine.format.block_size // 2))  # more lines do not fit
-    failures = 0
-    for text in read_typed(lines, channel.hear):
-        if not clean(text):
-            yield text, None, "not a message"
+    channel, manners = channel or CurrentChannel(), manners or Manners(chance=0 if trigger else 1)
+    seen, failures = SeenChat(engine.format.block_size // 2, manners.name), 0  # more lines do not fit
+    for line in read_stream(lines):
+        if loaded := load_if_changed():
+            loaded.channel.hear(channel.name)
+            engine, channel, options = loaded.engine, loaded.channel, options | loaded.options
+            seen.resize(engine.format.block_size // 2, channel.headers())
+        manners.clock.advance(line.moment)
+        if line.removals:
+            yield line.text, None, f"forgot {sum(map(seen.forget, line.removals))} line(s)"
             continue
+        if not clean(line.text):
+            yield line.text, None, "not a message"
+            continue
+        channel.hear(line.channel)
         header = channel.header()
-        chat = chats[header]
-        chat.append(text)
-        if fold(trigger) not in fold(text):
-            yield text, None, "no trigger"
+        reason = "removed" if not seen.add(line, header) else ""
+        reason = reason or manners.find_objection(line, header, bool(trigger) and fold(trigger) in fold(line.text))
+        if reason:
+            yield line.text, None, reason
             continue
-        message, reason, error = try_to_generate(engine, chat, header=header, **options)
+        message, reason, error = try_to_generate(engine, seen.texts(header), header=header, **options)
         if message:
-            chat.append(message.text)
+            seen.add_answer(message.text, line, header)
+            manners.speak(header)
         else:
             print(f"no answer: {reason}", file=sys.stderr)
-        yield text, message, reason
+        yield line.text, message, reason
         failures = failures + 1 if error else 0
         if failures == MAX_FAILURES:
             raise error
         if error:
-            chat.clear()  # one of its lines may be the cause, and would end the stream
+            seen.clear(header)  # one of its lines may be the cause, and would end the stream
 
 
 def try_to_generate(
@@ -150,8 +187,7 @@ def try_to_generate(
     except (KeyboardInterrupt, SystemExit, Terminated):
         raise
     except BaseException as error:  # Rust panics derive from BaseException
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        return None, one_line(f"{kind}{error}".removesuffix(": ")), error
+        return None, describe_error(error), error
 
 
 def print_message(prompt: str, message: Message | None, seed: int, as_json: bool, reason: str = "") -> None:
@@ -176,7 +212,8 @@ def parse_args() -> argparse.Namespace:
     add("--model", default="models/gpt2-twitch-chatter", help="folder of the model")
     add("--complete", default="", metavar="TEXT", help="generate a message that begins with TEXT")
     add("--stream", action="store_true", help="answer the lines of standard input as they come, with one line each")
-    add("--trigger", default="", metavar="NAME", help="with --stream: answer only lines that contain NAME, in any case")
+    add("--reload", action="store_true", help="with --stream: load the model again when its folder has changed")
+    add("--compile", action="store_true", help="with --stream: compile the model, for many messages on a GPU")
     add("-n", "--num-messages", type=positive_int, default=1, help="number of messages, independent of each other")
     add("--json", action="store_true", help="print one JSON object per line: message, prompt, seed, tokens")
     add("--channel", default="", metavar="NAME", help="the channel to speak in")
@@ -188,24 +225,8 @@ def parse_args() -> argparse.Namespace:
         default="auto",
         help="auto is ctranslate2 for GPT-2 and Qwen on a CPU, if it is installed, and otherwise transformers",
     )
-    sampling = parser.add_argument_group("sampling")
-    add, positive = sampling.add_argument, bounded(float, at_least=0.01, at_most=100)
-    add("--temperature", type=positive, default=0.9, help="lower is safer, higher is wilder")
-    add(
-        "--top-p",
-        type=bounded(float, at_least=0.01, at_most=1),
-        default=0.95,
-        help="sample from the likeliest tokens whose probabilities add up to this",
-    )
-    add(
-        "--top-k",
-        type=bounded(int, at_least=0),
-        default=4000,
-        help="sample from at most this many tokens; 0: no limit, but slower",
-    )
-    add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
-    add("--max-new-tokens", type=positive_int, default=100, help="tokens of a message; at most half the positions")
-    add("--greedy", action="store_true", help="always take the likeliest token")
+    add_manners_options(parser)
+    add = add_sampling_options(parser).add_argument
     add(
         "--banned-words",
         type=Path,
@@ -219,32 +240,45 @@ def parse_args() -> argparse.Namespace:
     args.chat += argv[end + 1 :]
     if args.stream and (args.chat or args.num_messages > 1):
         parser.error("--stream reads the chat from standard input and answers with one message per line")
-    if args.trigger and not args.stream:
-        parser.error("--trigger says which lines of --stream are answered: pass both")
+    given = [name for name in (*MANNERS, "reload", "compile") if getattr(args, name) != parser.get_default(name)]
+    if given and not args.stream:
+        use = "says which lines of --stream are answered" if given[0] in MANNERS else "is for --stream"
+        parser.error(f"{option_of(given[0])} {use}: pass both")
     if args.num_messages > 1 and (args.greedy or args.top_k == 1):
         option = "--greedy" if args.greedy else "--top-k 1"
         parser.error(f"{option} always generates the same message: pass -n without it")
     return args
 
 
+def load(args: argparse.Namespace, seed: int) -> LoadedModel:
+    """Load the model, with the seed, and what belongs to it."""
+    with contextlib.redirect_stdout(sys.stderr):  # libraries log to stdout
+        engine = load_engine(args.model, args.device, args.engine)
+        if args.compile:
+            engine.compile()
+        engine.seed(seed)
+        copies = {"training_messages": TrainingMessages.open(Path(args.model))} if args.no_copies else {}
+        return LoadedModel(engine, CurrentChannel(engine.format.channels, decode_argument(args.channel)), copies)
+
+
 def main() -> None:
     with plain_errors():
         args = parse_args()
-        with contextlib.redirect_stdout(sys.stderr):  # libraries log to stdout
-            sampling = Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
-            options = {"begin": decode_argument(args.complete), "sampling": sampling}
-            if args.banned_words:
-                options["banned_words"] = read_words(args.banned_words)
-            engine = load_engine(args.model, args.device, args.engine)
-            if args.no_copies:
-                options["training_messages"] = TrainingMessages.open(Path(args.model))
-            seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
-            engine.seed(seed)
-        channel = CurrentChannel(engine.format.channels, decode_argument(args.channel))
+        options = {"begin": decode_argument(args.complete), "sampling": read_sampling(args)}
+        if args.banned_words:
+            options["banned_words"] = read_words(args.banned_words)
+        seed = int.from_bytes(os.urandom(4)) if args.seed is None else args.seed
+        folder = ModelFolder(Path(args.model), lambda: load(args, seed))
+        engine, channel, more = folder.load()
+        options |= more
         lines = read_lines(sys.stdin.buffer)
         if args.stream:
+            trigger, manners = decode_argument(args.trigger), read_manners(args, seed)
+            reload = [folder.load_if_changed] if args.reload else []
+            answers = answer(engine, lines, trigger, channel, manners, *reload, **options)
+            del engine, channel, more, options  # so that a model that was replaced can be freed
             with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends --stream
-                for text, message, reason in answer(engine, lines, decode_argument(args.trigger), channel, **options):
+                for text, message, reason in answers:
                     print_message(text, message, seed, args.json, reason)
             return
         given = [

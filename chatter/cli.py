@@ -48,6 +48,12 @@ def one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an error as one line: the text of an InputError, or else the type and the text."""
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return one_line(f"{kind}{error}".removesuffix(": "))
+
+
 def option_of(name: str) -> str:
     """Return the option of a name in the namespace of argparse.
 

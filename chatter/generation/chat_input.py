@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
 from chatter.cli import InputError
-from chatter.generation.csv_rows import CsvRows
-from chatter.logs.batch import SHARED, channel_name
-from chatter.logs.entries import parse_any_line
+from chatter.generation.stream_lines import read_stream
+from chatter.logs.batch import channel_name
 from chatter.tokens.chat import channel_header
 
 MAX_LINE_BYTES = 1 << 16  # of a line of standard input; the rest of a longer one is ignored
 MAX_JSON_BYTES = 1 << 22  # of a line of JSON, which can only be parsed whole
-# A log line begins with a time, perhaps after a date, then a name and : or >; a row of a table with a date, a time with
-# seconds, and a delimiter. Lines that people type do not.
-DAY = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
-LOOKS_LOGGED = re.compile(
-    rf"\W*(?:{DAY}[ T,]+)?\d{{1,2}}:\d{{2}}(?::\d{{2}}\S*|[^\w\s]*)\s\W*\w+\W*[:>]\s.*"
-    rf"|\W*{DAY}[\"T ,;\t]{{1,3}}\d{{1,2}}:\d{{2}}:\d{{2}}[^\s,;]*[,;\t].*"
-)
 
 
 def read_lines(file: IO[bytes]) -> Iterator[str]:
@@ -41,23 +32,10 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
     Call `hear` with the channel of each line of a log before its message is yielded. Yield "" for events, for lines of
     a row that goes on, and for lines of a log in an unknown format, and warn about the first of these.
     """
-    rows, warned = CsvRows(), False
-    for line in lines:
-        row = rows.read(line)
-        kind, row = parse_any_line(line) if row is None else ("messages" if row else "events", row)
-        if kind in ("messages", SHARED):
-            _, _, channel, _, message = row
-            hear(channel)
-            yield message
-        elif kind not in ("unreadable lines", "blank lines"):
-            yield ""
-        elif LOOKS_LOGGED.fullmatch(line):
-            if not warned:
-                print(f"ignoring lines of a log in an unknown format, such as {line[:80]!r}", file=sys.stderr)
-            warned = True
-            yield ""
-        else:
-            yield line
+    for line in read_stream(lines):
+        if line.is_logged:
+            hear(line.channel)
+        yield line.text
 
 
 class CurrentChannel:
@@ -82,6 +60,10 @@ class CurrentChannel:
         name = channel_name(channel)
         if name and not self.wanted:
             self.name = name if name in self.channels else ""
+
+    def headers(self) -> list[str]:
+        """Return the headers that `header` may return."""
+        return [channel_header(name) for name in self.channels] or [""]
 
     def header(self) -> str:
         """Return the header of the channel, or "" if the model was trained without headers."""

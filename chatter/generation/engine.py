@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from chatter.cli import InputError, bounded, positive_int
 from chatter.tokens.chat import ChatFormat
 
 if TYPE_CHECKING:
@@ -34,6 +36,34 @@ class Sampling:
         return self.greedy or self.top_k == 1
 
 
+def add_sampling_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of Sampling; return their group."""
+    group = parser.add_argument_group("sampling")
+    add, positive = group.add_argument, bounded(float, at_least=0.01, at_most=100)
+    add("--temperature", type=positive, default=0.9, help="lower is safer, higher is wilder")
+    add(
+        "--top-p",
+        type=bounded(float, at_least=0.01, at_most=1),
+        default=0.95,
+        help="sample from the likeliest tokens whose probabilities add up to this",
+    )
+    add(
+        "--top-k",
+        type=bounded(int, at_least=0),
+        default=4000,
+        help="sample from at most this many tokens; 0: no limit, but slower",
+    )
+    add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
+    add("--max-new-tokens", type=positive_int, default=100, help="tokens of a message; at most half the positions")
+    add("--greedy", action="store_true", help="always take the likeliest token")
+    return group
+
+
+def read_sampling(args: argparse.Namespace) -> Sampling:
+    """Return how tokens are sampled, as the options say."""
+    return Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
+
+
 class Engine(ABC):
     """A model in some library, with its tokenizer and the format of its chat.
 
@@ -48,6 +78,12 @@ class Engine(ABC):
     @abstractmethod
     def seed(self, seed: int) -> None:
         """Make all later samples depend on the seed alone."""
+
+    def compile(self) -> None:
+        """Compile the model for single messages. Raises InputError if this engine cannot, or if that fails."""
+        raise InputError(
+            "--compile works only with the engine transformers. Leave it out, or pass --engine transformers."
+        )
 
     @abstractmethod
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:

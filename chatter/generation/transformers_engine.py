@@ -9,13 +9,14 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
+    CompileConfig,
     LogitsProcessorList,
     PreTrainedModel,
     RepetitionPenaltyLogitsProcessor,
 )
 from transformers.utils import logging
 
-from chatter.cli import InputError, log
+from chatter.cli import InputError, describe_error, log
 from chatter.devices import DeviceError
 from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import ChatFormat
@@ -30,9 +31,25 @@ class TransformersEngine(Engine):
         """`may_move` lets the model move to the CPU if the memory of the GPU runs out."""
         super().__init__(tokenizer, chat_format)
         self.model, self.may_move = model, may_move
+        self.compiled = {}  # arguments of `generate` for single messages
 
     def seed(self, seed: int) -> None:
         torch.manual_seed(seed)
+
+    def compile(self) -> None:
+        """Compile the model for single messages, with a cache that has room for a whole block.
+
+        The compiled model takes prompts of any length. Batches are not compiled, as each size would be compiled anew.
+        """
+        config = CompileConfig()
+        config._compile_all_devices = True  # also on a CPU, where the tests run
+        positions = self.format.block_size
+        self.compiled = {"cache_implementation": "static", "max_cache_len": positions, "compile_config": config}
+        log("compiling the model, which may take a minute")
+        try:
+            self.sample([self.format.start], 1, Sampling(max_new_tokens=min(8, positions // 2)))
+        except Exception as error:  # no compiler, a model with other code; torch raises nothing more specific
+            raise InputError(f"the model cannot be compiled ({describe_error(error)}). Leave out --compile.") from error
 
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
         try:
@@ -61,6 +78,7 @@ class TransformersEngine(Engine):
             suppress_tokens=self.format.never,
             eos_token_id=self.format.newline,
             pad_token_id=self.format.pad,
+            **(self.compiled if num_messages == 1 else {}),
         )  # (num_messages, prompt_length + longest message) int64
         newline = self.format.newline
         sampled = output[:, len(prompt) :].tolist()

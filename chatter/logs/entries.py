@@ -63,12 +63,6 @@ def load_json(line: str | bytes) -> Any:
         return None
 
 
-def parse_any_line(line: str) -> tuple[str, list[str] | None]:
-    """Return the kind and the CSV row of a line of text or of JSON, as `parse_line` does."""
-    kind, row = parse_line(line)
-    return parse_json(load_json(line)) if kind == "unreadable lines" and line.startswith("{") else (kind, row)
-
-
 def gather_facts(document: Mapping[str, Any], first_entries: Sequence[Any], channel: str) -> DocumentFacts:
     """Return the facts of a JSON document from its other keys and its first entries.
 

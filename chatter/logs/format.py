@@ -26,7 +26,7 @@ class LineFormat:
 
     # The first pattern that matches decides. A pattern for messages has the groups of FIELDS that the lines have, or
     # `tags` (of IRC, with or without a time) in place of date and time. One for deletions has the deleted text as
-    # `message`. Each pattern must take linear time on any line.
+    # `message`; one without the text has the user as `author`. Each pattern must take linear time on any line.
     patterns: Sequence[Pattern]
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
     # all FIELDS in order, given the first four words of the line and the rest of it.
@@ -41,6 +41,8 @@ class LineFormat:
     moderation: str | None = None
     # For lines about several timeouts and bans: (kind, group `username`) -> the kind and the user of each.
     split_moderation: Callable[[str, str], list[tuple[str, str]]] | None = None
+    # Patterns for lines of other kinds about what moderators did, which a stream of lines obeys, too.
+    actions: Sequence[Pattern] = ()
     # Whether each line has its day and looks like no other format, so that a file may mix such formats.
     stands_alone: bool = False
     clock: str = "UTC"  # or "local", or "offset" into the video
@@ -70,6 +72,10 @@ class LineFormat:
         return [(kind, re.compile(pattern, re.ASCII | re.DOTALL)) for kind, pattern in self.patterns]
 
     @cached_property
+    def compiled_actions(self) -> list[tuple[str, re.Pattern]]:
+        return [(kind, re.compile(pattern, re.ASCII | re.DOTALL)) for kind, pattern in self.actions]
+
+    @cached_property
     def compiled_others(self) -> list[tuple[str, re.Pattern]]:
         return [(kind, re.compile(pattern, re.ASCII | re.DOTALL)) for kind, pattern in filter(None, [self.others])]
 
@@ -95,6 +101,8 @@ class JsonFormat:
     parse: Callable[[Mapping[str, Any], DocumentFacts], tuple[str, list[str] | None]]
     has_moderation: bool = True
     has_login: Callable[[Mapping[str, Any]], bool] = lambda entry: True  # whether an entry has its user's login
+    # Returns the id of a message and, for a deletion, the id of the deleted message. Either may be None or "".
+    ids: Callable[[Mapping[str, Any]], tuple[str | None, str | None]] = lambda entry: ("", "")
 
 
 # Parts of patterns.

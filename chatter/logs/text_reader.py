@@ -15,6 +15,7 @@ from chatter.logs.entries import load_json
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
 from chatter.logs.formats import STAND_ALONE
+from chatter.logs.formats.irc import DELETED_ID, MESSAGE_ID
 from chatter.logs.json_documents import moderation_and_logins
 from chatter.logs.json_reader import SCHEMA, parse_entries
 from chatter.logs.long_lines import split_long_lines
@@ -22,8 +23,6 @@ from chatter.logs.reading import Part, divide, read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 
-# Tags of IRC: the id of a message, and the id of the message that a line is about.
-MESSAGE_ID, DELETED_ID = (rf"^(?:[^@]*\s)?@(?:\S*;)?{name}=([^;\s]+)" for name in ("id", "target-msg-id"))
 EMPTY_TABLE = pl.DataFrame(schema=SCHEMA)
 FEW = 10  # less than a tenth of the lines is parsed one by one
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from writers import CHAT, WRITERS
 
-from chatter.logs.entries import find_json_format, gather_facts, parse_any_line, parse_json
+from chatter.generation.stream_lines import read_stream
+from chatter.logs.entries import find_json_format, gather_facts, parse_json, parse_line
 from chatter.logs.format import DocumentFacts
 from chatter.logs.formats import JSON_FORMATS, KINDS
 
@@ -234,4 +235,7 @@ def test_entries_are_told_apart():
 )
 def test_a_time_that_no_video_has_makes_a_line_unreadable(line):
     """And ends neither a bot nor the parsing of a log."""
-    assert parse_any_line(line) == ("unreadable lines", None)
+    assert parse_line(line) == ("unreadable lines", None) and [read.text for read in read_stream([line])] in (
+        [line],
+        [""],
+    )

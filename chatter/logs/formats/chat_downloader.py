@@ -50,5 +50,8 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
 
 
 JSON = JsonFormat(
-    keys=frozenset({"author", "message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False
+    keys=frozenset({"author", "message_type", "time_in_seconds"}),
+    parse=parse_item,
+    has_login=lambda entry: False,
+    ids=lambda entry: (entry.get("message_id"), entry.get("target_message_id")),
 )

@@ -30,6 +30,7 @@ OWN_ACTION = (
     rf"{OWN_NAME} (?:(?:added|removed|renamed) 7TV emote |redeemed .*\d\Z|timed out \S+(?: for \d|\Z)|"
     r"(?:un)?banned \S+[.:]|untimedout \S+\.)"
 )
+MODERATOR = r"(?:(?P<moderator>[A-Za-z0-9_]+): (?iu:(?P=moderator))|[A-Za-z0-9_]+)"
 
 LINES = LineFormat(
     patterns=[
@@ -48,6 +49,11 @@ LINES = LineFormat(
     stamp=STAMP,
     unless=r" (?:added|removed|renamed) 7TV emote | redeemed | timed out | (?:un)?banned | untimedout ",
     moderation="has been (?:timed|permanently)",
+    actions=[
+        ("timeouts", rf"{STAMP}{MODERATOR} timed out (?P<username>[^\s.]+)(?: for \d.*|\.?)"),
+        ("bans", rf"{STAMP}{MODERATOR} banned (?P<username>[^\s.:]+)[.:].*"),
+        ("deletions", rf"{STAMP}{MODERATOR} deleted (?:a )?message from (?P<username>\w+)\b.*"),
+    ],
     clock="local",
     session_start=rf"# Start logging at (?P<date>{DATE}) {CLOCK}(?: (?P<zone>[+-][0-9]{{4}}))?.*",
 )

@@ -23,6 +23,8 @@ SERVER = r":(?:\S+\.)?twitch\.tv"
 CLEARED = rf"{SERVER} CLEARCHAT #(?P<channel>\S+)"
 TAG = r"(?=@(?:[^;\s]*;)*"  # looks ahead for a tag, whose pattern follows
 TAGS_WITH_LOGIN = rf"{TAG}login=(?P<username>[^;\s]+)){TAGS}"
+# The id of a message, and the id of the message that a line is about.
+MESSAGE_ID, DELETED_ID = (rf"^(?:[^@]*\s)?@(?:\S*;)?{name}=([^;\s]+)" for name in ("id", "target-msg-id"))
 # A line without tags counts as IRC only if nobody would type it: people do type ":D LUL nice" and "PING".
 SOURCE = rf"(?:{SERVER}|:[^\s!]+![^\s@]+@\S+)"
 OTHER_COMMAND = (
@@ -55,8 +57,9 @@ COMMANDS = [
     (UNNAMED, rf"{TAGS}:\S+ USERNOTICE .*"),
     ("timeouts", rf"{TAG}ban-duration=\d){TAGS}{CLEARED} :?(?P<username>\S+)"),
     ("bans", rf"(?:@(?P<tags>\S*) +)?{CLEARED} :?(?P<username>\S+)"),
-    ("clears", rf"(?:@\S* +)?{CLEARED} ?"),
+    ("clears", rf"(?:@(?P<tags>\S*) +)?{CLEARED} ?"),
     ("deletions", rf"{TAGS_WITH_LOGIN}{SERVER} CLEARMSG #(?P<channel>\S+) :?(?P<message>.*)"),
+    ("deletions", rf"(?:@(?P<tags>\S*) +)?{SERVER} CLEARMSG #(?P<channel>\S+) :?(?P<message>.*)"),
     ("deletions", rf"(?:@\S* +)?{SERVER} CLEARMSG .*"),
     ("messages", rf"{SENDER_AND_HOST} PRIVMSG #(?P<channel>\S+) {ACTION}"),
     ("messages", rf"{SENDER_AND_HOST} PRIVMSG #(?P<channel>\S+) {TEXT}"),

@@ -93,6 +93,8 @@ def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
         text = typed_with(str(tags.get("system-msg") or ""), entry, name)
         if not text:
             return "notices", None
+    elif "target-msg-id" in tags:
+        return "deletions", None
     elif message_type != MESSAGE:
         return "unreadable lines", None
     elif text == "Chat has been cleared" and not name:
@@ -106,4 +108,5 @@ JSON = JsonFormat(
     keys=frozenset({"raw", "displayName", "tags"}),
     parse=parse_logged,
     has_login=lambda entry: bool(entry.get("raw") or entry.get("username")),
+    ids=lambda entry: (entry.get("id"), (entry.get("tags") or {}).get("target-msg-id")),
 )

@@ -21,7 +21,7 @@ LINES = LineFormat(
         ("timeouts", rf"{PLACE}(?P<username>\S+) has been timed out for \d+ seconds\..*"),
         ("bans", rf"{PLACE}(?P<username>\S+) has been banned\..*"),
         ("clears", rf"{PLACE}Chat was cleared by a moderator\."),
-        ("deletions", rf"{PLACE}\S+'s message has been deleted\."),
+        ("deletions", rf"{PLACE}(?P<author>\S+)'s message has been deleted\."),
         ("lines of the program", rf"{PLACE}(?!\*?<).*"),
         ("lines of the program", rf"{STAMP}{LEVEL}(?:{PROGRAM}).*"),
     ],

@@ -51,4 +51,5 @@ JSON = JsonFormat(
     keys=frozenset({"commenter", "content_offset_seconds", "contentOffsetSeconds"}),
     parse=parse_comment,
     has_moderation=False,
+    ids=lambda entry: (entry.get("_id") or entry.get("id"), ""),
 )
