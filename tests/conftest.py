@@ -167,10 +167,10 @@ def small_model(tmp_path_factory):
 def save_chatter(model, tokenizer, folder):
     """Write a model and its tokenizer as train.py does, without the report."""
     from chatter.tokens.chat import ChatFormat
+    from chatter.training.metadata import write_metadata
 
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    ChatFormat.of(tokenizer, model.config.max_position_embeddings).save(folder)
+    write_metadata(folder, tokenizer, ChatFormat.of(tokenizer, model.config.max_position_embeddings))
     return folder
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, error_of, run, write_csv
 from families import FAMILIES, make_family, sample_lines
+from metadata import assert_true_metadata
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -163,6 +164,7 @@ def test_from_a_csv_to_a_message(name, chatters):
     history = json.loads((folder / "model/metrics.json").read_text())["history"]
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
+    assert_true_metadata(folder / "model")
 
 
 @pytest.mark.slow

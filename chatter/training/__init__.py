@@ -2,6 +2,7 @@
 
 loss            labels, the mean loss over tokens, perplexity
 base            the weights that adapters belong to, recognized by a digest
+metadata        what other programs read of a model: its config, sampling, tokenizer and chat template
 model           a pretrained model made ready for chat; LoRA, fused kernels
 distributed     the process group, and errors of libraries in plain words
 memory          the memory that a run takes, estimated

@@ -27,6 +27,7 @@ from chatter.training.checkpoints import (
     set_aside_damaged,
 )
 from chatter.training.loss import perplexity
+from chatter.training.metadata import write_metadata
 from chatter.training.model import load_model, merge_adapters
 from chatter.training.outputs import METRICS
 from chatter.training.resume import BASE
@@ -54,7 +55,7 @@ def save_model(run: TrainingRun) -> None:
         copy_model(checkpoint, folder, weights=model is None)
         if model is not None:
             model.save_pretrained(folder)
-        run.chat_format.save(folder)
+        write_metadata(folder, run.tokenizer, run.chat_format)
         run_id = read_run_id(run.checkpoints)
         write_model_report(folder, history, evaluation, run.description, run.data_summary, run_id)
         if run.message_folders:
