@@ -170,7 +170,7 @@ def save_chatter(model, tokenizer, folder):
     from chatter.training.metadata import write_metadata
 
     model.save_pretrained(folder)
-    write_metadata(folder, tokenizer, ChatFormat.of(tokenizer, model.config.max_position_embeddings))
+    write_metadata(folder, tokenizer, ChatFormat.of(tokenizer, getattr(model.config, "max_position_embeddings", 64)))
     return folder
 
 
