@@ -281,6 +281,9 @@ def test_the_saved_card_shows_what_was_reported(zero3):
     assert f"was {before:.2f} before\ntraining and is {min(after):.2f} after epoch 1.00" in card.text
     samples = read_history(zero3[0], "samples")[1]
     assert samples and all(f"    {text}\n" in card.text for text in samples)
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    best = min(read_history(zero3[0], "eval_loss")[1:])
+    assert values.keys() == {"loss", "perplexity", "bits per byte"} and values["loss"] == pytest.approx(best)
     assert "| --batch-size | 24 |" in card.text and "| messages | 12,345 |" in card.text
     assert (zero3[0] / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 

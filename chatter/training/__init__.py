@@ -16,5 +16,6 @@ outputs         what a run may replace
 resume          the checkpoint that a run continues from, and what both must have in common
 plan            what a run takes, printed before it begins
 callbacks       progress, samples, checkpoints, stopping, learning rates
-saving          the finished model, with its card and learning curve
+report          the model card, metrics, learning curve
+saving          the finished model: the best checkpoint as other programs read it
 """
