@@ -129,6 +129,16 @@ def parse(log, csv_path, filters=None, **options):
     return result.counts, result.unreadable
 
 
+def python_with(*requirements):
+    """Return the Python of an environment with these packages. Skip the test if there is no package index."""
+    from bench.environments import python_with
+
+    try:
+        return python_with(*requirements)
+    except OSError as error:
+        pytest.skip(str(error))
+
+
 def log_line(channel, message):
     """Return a line of justlog, without its line break."""
     return f"[2024-03-7 21:05:09] #{channel} u: {message}"

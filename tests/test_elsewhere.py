@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from environments import python_with
+from conftest import python_with
 from transformers import AutoTokenizer
 
 from chatter.tokens.chat import ChatFormat, encode_chat

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 import torch
-from conftest import save_chatter
-from environments import python_with
+from conftest import python_with, save_chatter
 from families import FAMILIES, make_family
 from metadata import assert_true_metadata
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline

@@ -1,6 +1,6 @@
-"""Environments with packages that the tests alone need: other versions, servers. Each is made once, and kept.
+"""Environments with packages that only tests and benches need: other versions, servers. Each is made once, and kept.
 
-An environment sees the packages of the tests' own, so that only what differs is installed.
+An environment sees the packages of the one that makes it, so that only what differs is installed.
 """
 
 import os
@@ -10,14 +10,13 @@ import sysconfig
 from hashlib import sha256
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt2-twitch-chatter"
 
 
-def python_with(*requirements):
-    """Return the Python of an environment with these packages. Skip the test if there is no package index."""
+def python_with(*requirements: str) -> Path:
+    """Return the Python of an environment with these packages. Raises OSError if they cannot be installed."""
     ours = sysconfig.get_path("purelib")
     key = sha256("\n".join([sys.version, ours, *requirements]).encode()).hexdigest()[:16]
     folder = CACHE / key
@@ -31,6 +30,6 @@ def python_with(*requirements):
             pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--retries", "1"]
             done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
             if done.returncode:
-                pytest.skip(f"cannot install {', '.join(requirements)}: {done.stderr[-300:]}")
+                raise OSError(f"cannot install {', '.join(requirements)}: {done.stderr[-300:]}")
             (folder / "complete").touch()
     return python
