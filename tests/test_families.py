@@ -157,11 +157,7 @@ def test_from_a_csv_to_a_message(name, chatters):
     done = run("generate.py", "hello chat", "--model", folder / "model", "--seed", 1)
     assert done.stdout.strip() and len(done.stdout.splitlines()) == 1
     assert done.stderr.count("converting the weights") == 1
-    refused = "ctranslate2 cannot load" in done.stderr
-    assert refused == (name in ("llama", "gpt_neox", "opt"))
-    again = run("generate.py", "hello chat", "--model", folder / "model", "--seed", 1)
-    assert again.stdout == done.stdout and "converting" not in again.stderr
-    assert ("ctranslate2 cannot load" in again.stderr) == refused
+    assert ("ctranslate2 cannot load" in done.stderr) == (name in ("llama", "gpt_neox", "opt"))
     chat_format = json.loads((folder / "model/chat_format.json").read_text())
     assert chat_format["block_size"] == 32
     history = json.loads((folder / "model/metrics.json").read_text())["history"]

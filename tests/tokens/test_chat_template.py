@@ -171,6 +171,12 @@ def test_any_text_stays_text(name, load, texts):
     assert render(saved, texts) == encode_chat(tokenizer, chat_format, broken, 1 << 40)
 
 
+def test_one_tokenizer_does_both(load):
+    _, chat_format, saved = load("gpt_neox")
+    before = render(saved, ["hi"])
+    assert before == encode_chat(saved, chat_format, ["hi"], 1 << 40) == render(saved, ["hi"])
+
+
 def test_roles_are_not_shown_and_contents_may_have_parts(load):
     tokenizer, chat_format, saved = load("gpt_neox")
     messages = [
