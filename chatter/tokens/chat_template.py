@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,8 +53,7 @@ TEMPLATE = """\
 {%- endif -%}
 {%- endfor -%}
 """
-# In byte-level vocabularies: a newline, and something else that is not white space.
-MERGED = re.compile("\u010a.*[^\u010a\u010d\u0120\u0109]|[^\u010a\u010d\u0120\u0109].*\u010a")
+NEWLINE, BLANKS = "\u010a", "\u010a\u010d\u0120\u0109"  # in byte-level vocabularies
 # In front of the first line and of later ones: some tokenizers begin each text that they are given with a blank.
 PREFIXES = [("", ""), ("", " "), (" ", " ")]
 
@@ -148,7 +146,7 @@ def unmerge_newlines(state: dict[str, Any]) -> None:
     """
     merges = state["model"].get("merges", [])
     joined = ["".join(pair) if isinstance(pair, list) else pair.replace(" ", "") for pair in merges]
-    kept = [pair for pair, token in zip(merges, joined, strict=True) if not MERGED.search(token)]
+    kept = [pair for pair, token in zip(merges, joined, strict=True) if NEWLINE not in token or not token.strip(BLANKS)]
     if merges:
         state["model"]["merges"] = kept
 
