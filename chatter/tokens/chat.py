@@ -96,8 +96,11 @@ def clean(message: str) -> str:
 def encode(tokenizer: PreTrainedTokenizerBase | Tokenizer, messages: list[str]) -> list[list[int]]:
     """Tokenize messages, one list of ids each, with a tokenizer of transformers or of tokenizers."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    backend.encode_special_tokens = True
-    return [encoding.ids for encoding in backend.encode_batch_fast(messages, add_special_tokens=False)]
+    before, backend.encode_special_tokens = backend.encode_special_tokens, True
+    try:
+        return [encoding.ids for encoding in backend.encode_batch_fast(messages, add_special_tokens=False)]
+    finally:
+        backend.encode_special_tokens = before  # so that a chat template's control tokens stay what they are
 
 
 def newline_id(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> int:

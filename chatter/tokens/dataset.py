@@ -70,6 +70,7 @@ def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase
     try:
         blocks = DatasetDict.load_from_disk(dataset_dir)
         tokenizer = AutoTokenizer.from_pretrained(dataset_dir / "tokenizer")
+        tokenizer.chat_template = None  # of an assistant, in datasets of earlier versions
         _ = blocks["train"][0], blocks["test"][0]
     except Exception as error:  # an empty split is an IndexError, a missing one a KeyError, and so on
         raise InputError(

@@ -46,6 +46,7 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     for name in ("bos_token", "unk_token"):
         if getattr(tokenizer, name) is None:
             tokenizer.add_special_tokens({name: tokenizer.eos_token})
+    tokenizer.chat_template = None  # of an assistant; the model gets its own
     if tokenizer.pad_token in (None, tokenizer.bos_token, tokenizer.eos_token):
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     try:

