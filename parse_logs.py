@@ -34,7 +34,7 @@ from typing import Any
 
 from chatter.cli import InputError, make_parser, option_of, plain_errors, positive_int
 from chatter.files import LOCK, locked, staged_files
-from chatter.logs.batch import FIELDS, Reader
+from chatter.logs.batch import FIELDS, SESSION, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
@@ -86,7 +86,7 @@ def parse_logs(
 
     filters, columns = filters or {}, columns or {}
     user_option = next((option for name, option in USER_FILTERS.items() if filters.get(name)), "")
-    logs, skipped = find_logs(logs_dir, output_dir)
+    logs, skipped = find_logs(logs_dir, output_dir, strict)
     copies = find_copies(logs)
     skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
     logs = [log for log in logs if log not in copies]
@@ -174,7 +174,8 @@ def parse_file(
     named_users = frozenset().union(*(filters.get(name, ()) for name in USER_FILTERS))
     csv_path.parent.mkdir(parents=True, exist_ok=True)
     with csv_path.open("wb") as output:
-        output.write((",".join(FIELDS) + "\n").encode())
+        columns = [*FIELDS, SESSION] if reader.has_sessions else FIELDS
+        output.write((",".join(columns) + "\n").encode())
         for batch in reader.read(log_path, progress):
             messages, num_suffixes = strip_suffixes(batch.messages)
             messages, cut = cut_long(messages)
@@ -183,7 +184,7 @@ def parse_file(
             messages, left_out = filter_messages(messages, filters, LogFacts(rare_users, moderation))
             if mask:
                 messages = mask_mentions(messages)
-            messages.select(FIELDS).write_csv(output, include_header=False)
+            messages.select(columns).write_csv(output, include_header=False)
             result.counts.update(batch.counts)
             result.counts.update(left_out)
             result.counts["messages written"] += len(messages)

@@ -1,7 +1,7 @@
 """Stage 2: CSV -> blocks of tokens, a DatasetDict.
 
 Reads   the column `message` of every .csv file below --input-dir (date,time,channel,username,message), and `channel`
-        with --with-channel.
+        with --with-channel. It also reads .parquet, .arrow and .feather files with such a column.
 Writes  --output-dir: a datasets.DatasetDict with `train` and `test`, rows of --block-size tokens in two columns,
         `input_ids` (uint16, or int32 for a vocabulary that needs it) and `attention_mask` (int8, 0 on padding); the
         tokenizer in the folder `tokenizer`; the counts in summary.json; a data card, README.md; and said.u64, hashes
@@ -126,6 +126,9 @@ def write_messages(
         for csv_path in csv_paths:
             seen = Counter()
             for channel, messages in read_chats(csv_path, with_channel, bar.update):
+                if channel is None:  # another stream begins
+                    writer.finish_file()
+                    continue
                 texts = [text for text in map(clean, messages) if text]
                 counts["empty messages skipped"] += len(messages) - len(texts)
                 if max_duplicates:

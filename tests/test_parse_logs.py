@@ -36,6 +36,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.files import MANIFEST
+from chatter.logs.folders import SUFFIXES
 from chatter.logs.formats import KINDS
 from parse_logs import parse_logs
 
@@ -226,8 +227,8 @@ def test_logs_dir_is_not_a_folder(error, tmp_path):
 
 def test_no_log(error, tmp_path):
     (tmp_path / "logs/a.txt").rename(tmp_path / "logs/a.md")
-    endings = ".txt, .log, .tcd, .json, .jsonl, .ndjson, .csv or .tsv"
-    assert f"no {endings} file, gzipped or not, in {tmp_path}/logs. Put your logs there." in error()
+    endings = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
+    assert f"no {endings} file, compressed or not, in {tmp_path}/logs. Put your logs there." in error()
 
 
 def test_no_message(error, tmp_path):

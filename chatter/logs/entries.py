@@ -32,11 +32,7 @@ def parse_line(
 
 def find_json_format(entry: Any) -> JsonFormat | None:
     """Return the format of a JSON value, or None if it is in no known format."""
-    if isinstance(entry, dict):
-        for json_format in JSON_FORMATS.values():
-            if not json_format.keys.isdisjoint(entry):
-                return json_format
-    return None
+    return next((each for each in JSON_FORMATS.values() if each.matches(entry)), None)
 
 
 def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[str] | None]:

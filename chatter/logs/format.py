@@ -90,11 +90,16 @@ NO_FACTS = DocumentFacts()
 class JsonFormat:
     """A format of JSON objects."""
 
-    keys: frozenset[str]  # each object has at least one of these
+    keys: frozenset[str]  # each object has at least one of these, and all of `required`
     # Returns the kind and the CSV row. The row is None unless the entry is a message or a moderation of a named user.
     parse: Callable[[Mapping[str, Any], DocumentFacts], tuple[str, list[str] | None]]
+    required: frozenset[str] = frozenset()
     has_moderation: bool = True
     has_login: Callable[[Mapping[str, Any]], bool] = lambda entry: True  # whether an entry has its user's login
+
+    def matches(self, entry: Any) -> bool:
+        """Return whether a JSON value is in this format."""
+        return isinstance(entry, dict) and not self.keys.isdisjoint(entry) and self.required <= entry.keys()
 
 
 # Parts of patterns.

@@ -1,4 +1,4 @@
-"""CSVs and TSVs: all values row by row, or some columns fast."""
+"""CSVs and TSVs: all values row by row, or some columns fast; and the chats in them and in Parquet files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.logs.batch import FIELDS, channel_name
+from chatter.logs.batch import FIELDS, SESSION, channel_name
 from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.reading import UnreadableLog, open_log, read_chunks
 from chatter.logs.table_syntax import TableHead, TableSyntax, num_swallowed, read_table_head
@@ -18,6 +18,11 @@ from chatter.logs.table_syntax import TableHead, TableSyntax, num_swallowed, rea
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
 READ_ROWS = 10_000  # at a time
 OUR_ROW = re.compile(r"\d{4}-\d\d-\d\d,\d\d:\d\d:\d\d,")
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file is a CSV or TSV by its name."""
+    return re.search(r"\.[ct]sv(?:\.gz|\.zst)?$", path.name, re.IGNORECASE) is not None
 
 
 def read_rows(
@@ -100,29 +105,37 @@ def unclosed_quote(csv_path: Path, line: int, num_lines: str) -> UnreadableLog:
 
 
 def read_chats(
-    csv_path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
-) -> Iterator[tuple[str, list[str]]]:
-    """Yield the messages of a CSV in lists of about ten thousand, in order, each list with its channel.
+    path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
+) -> Iterator[tuple[str | None, list[str]]]:
+    """Yield the messages of a CSV, or of a Parquet, Arrow or Feather file, in order and some at a time.
 
-    Unless `by_channel`, the channel is always "". Errors and `progress` are as in `read_columns`. Also raises
-    InputError if `by_channel` and a message has no channel.
+    Each list has messages of one channel, which comes first; unless `by_channel`, it is always "". Where one stream
+    ends and another begins, as the column `session` or the lists of a Parquet file tell, (None, []) comes between them.
+    Errors and `progress` are as in `read_columns`. Also raises InputError if `by_channel` and a message has no channel.
     """
-    wanted = {"message": ["message"]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
-    for columns in read_columns(csv_path, wanted, progress):
+    from chatter.logs.columnar_reader import read_texts
+
+    wanted = {"message": ["message"], SESSION: [SESSION]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
+    last = None
+    for columns in (read_columns if is_table(path) else read_texts)(path, wanted, progress):
         messages = columns["message"]
-        if not by_channel:
-            yield "", messages
-            continue
         channels = columns.get("channel", [""] * len(messages))
         names = {channel: channel_name(channel) for channel in dict.fromkeys(channels)}
-        if "" in names.values():
+        if by_channel and "" in names.values():
             raise InputError(
-                f"{csv_path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
+                f"{path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
             )
-        chats = {name: [] for name in names.values()}
-        for channel, message in zip(channels, messages, strict=True):
-            chats[names[channel]].append(message)
-        yield from chats.items()
+        first = 0
+        for session, group in groupby(columns.get(SESSION, [last] * len(messages))):
+            end = first + len([*group])
+            if last not in (None, session):
+                yield None, []
+            chats = {name: [] for name in names.values()} if by_channel else {"": messages[first:end]}
+            if by_channel:
+                for channel, message in zip(channels[first:end], messages[first:end], strict=True):
+                    chats[names[channel]].append(message)
+            yield from chats.items()
+            first, last = end, session
 
 
 def read_columns(
@@ -149,7 +162,7 @@ def read_columns(
     position, checked = 0, False
     try:
         with open_log(csv_path) as (file, table):
-            if table is file and str(csv_path).isascii():  # pyarrow reads such files faster
+            if table is file and csv_path.is_file() and str(csv_path).isascii():  # pyarrow reads such files faster
                 table = file = pyarrow.OSFile(str(csv_path))
             batches = pyarrow.csv.open_csv(
                 table,

@@ -217,7 +217,7 @@ def test_offsets_of_other_types_tell_nothing():
 
 def test_entries_are_told_apart():
     assert find_json_format(logged()) is find_json_format(basic()) is JSON_FORMATS["justlog and rustlog JSON"]
-    assert find_json_format(item()) is find_json_format({"author": "a"}) is JSON_FORMATS["chat-downloader JSON"]
+    assert find_json_format(item()) is find_json_format({"time_in_seconds": 1}) is JSON_FORMATS["chat-downloader JSON"]
     assert find_json_format({"commenter": None}) is JSON_FORMATS["TwitchDownloader JSON"]
     assert [find_json_format(other) for other in ({"a": 1}, [], "commenter", None)] == [None] * 4
 

@@ -49,6 +49,4 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
     return ("messages", [*when, facts.channel, name, text]) if text else (EMPTY, None)
 
 
-JSON = JsonFormat(
-    keys=frozenset({"author", "message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False
-)
+JSON = JsonFormat(keys=frozenset({"message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False)

@@ -104,6 +104,7 @@ def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
 
 JSON = JsonFormat(
     keys=frozenset({"raw", "displayName", "tags"}),
+    required=frozenset({"text"}),
     parse=parse_logged,
     has_login=lambda entry: bool(entry.get("raw") or entry.get("username")),
 )
