@@ -45,6 +45,7 @@ from chatter.logs.filters import (
     cut_long,
     filter_messages,
     mask_mentions,
+    names_of_users,
     strip_suffixes,
 )
 from chatter.logs.folders import (
@@ -180,7 +181,7 @@ def parse_file(
             messages, num_suffixes = strip_suffixes(batch.messages)
             messages, cut = cut_long(messages)
             if named_users:
-                result.users |= named_users & {name.lower() for name in messages["username"].unique()}
+                result.users |= named_users & names_of_users(messages)
             messages, left_out = filter_messages(messages, filters, LogFacts(rare_users, moderation))
             if mask:
                 messages = mask_mentions(messages)

@@ -17,6 +17,7 @@ sessions        dates and times that the lines lack
 json_documents  JSON documents in a file: where each begins, and what it contains
 json_reader     readers of JSON documents
 text_reader     lines of text or of JSON
+json_lines      lines of JSON objects with several entries each
 columns         which column of a table holds the messages, their users, ...
 table_times     dates and times in the cells of tables
 table_reader    tables of messages

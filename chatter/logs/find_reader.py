@@ -16,6 +16,7 @@ from chatter.logs.file_names import parse_file_name
 from chatter.logs.format import LineFormat
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
 from chatter.logs.headers import no_messages
+from chatter.logs.json_lines import SplitReader
 from chatter.logs.json_reader import find_json_reader
 from chatter.logs.object_reader import find_object_reader
 from chatter.logs.reading import UnreadableLog, read_head
@@ -56,6 +57,8 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
     if format_name != "auto":
         return TextReader(order_formats(LINE_FORMATS[format_name]), names)
     facts = gather_facts({}, entries, names.channel)
+    if entries and (json_format := find_json_format(entries[0])).split:
+        return SplitReader(json_format, facts)
     formats = choose_formats(first_lines)
     return TextReader(formats or STAND_ALONE, names, facts, bool(formats or entries), entries)
 

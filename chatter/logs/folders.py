@@ -17,7 +17,7 @@ from chatter.logs.unpacking import UnreadableLog
 
 MAX_HEADER = 1 << 16  # bytes
 HEADERS = (",".join(FIELDS), ",".join([*FIELDS, SESSION]))  # of our CSVs
-SUFFIXES = ("txt", "log", "tcd", "json", "jsonl", "ndjson", "csv", "tsv", "parquet", "arrow", "feather")
+SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", "csv", "tsv", "parquet", "arrow", "feather")
 LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 TABLE_NAME = re.compile(r"\.(?:csv|parquet|arrow|feather)$", re.IGNORECASE)  # what tokenize_logs.py reads
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"

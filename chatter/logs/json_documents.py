@@ -14,8 +14,9 @@ from chatter.logs.entries import find_json_format, gather_facts, load_json
 from chatter.logs.format import NO_FACTS, DocumentFacts
 
 CONTAINERS = ("comments", "messages", "data", "data.messages", "chat")  # keys whose value may be the array of entries
-AROUND = ("streamer", "video")  # keys beside them
+AROUND = ("streamer", "video", "channel")  # keys beside them
 EXPORT_KEYS = {*CONTAINERS, *AROUND, "FileInfo", "clipper", "embeddedData", "emotes", "video_comments"}
+EXPORT_KEYS |= {"guild", "dateRange", "exportedAt", "messageCount", "error", "error_code"}
 FIRST_ENTRIES = 1000  # of a document, from which its facts are gathered
 MAX_HEAD = 1 << 26  # bytes in which these are looked for: bounds memory
 MAX_EMPTY = 1 << 20  # bytes of an export without entries

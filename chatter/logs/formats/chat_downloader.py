@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatter.logs.batch import EMPTY, UNNAMED
-from chatter.logs.format import NAME, DocumentFacts, JsonFormat, LineFormat, read_offset
+from chatter.logs.format import NAME, DocumentFacts, JsonFormat, LineFormat, has_keys, read_offset
 from chatter.logs.notices import is_notice
 from chatter.logs.times import DATE, epoch_time, offset_time
 
@@ -49,4 +49,6 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
     return ("messages", [*when, facts.channel, name, text]) if text else (EMPTY, None)
 
 
-JSON = JsonFormat(keys=frozenset({"message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False)
+JSON = JsonFormat(
+    matches=has_keys({"message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False
+)
