@@ -57,9 +57,9 @@ from chatter.logs.folders import (
     settle_earlier,
     write_log_of_csv,
 )
-from chatter.logs.formats import FORMAT_NAMES, ON_REQUEST
+from chatter.logs.formats import ON_REQUEST
 from chatter.logs.reading import map_logs
-from chatter.logs.summary import SHOWN, LogResult, first_line, print_some, print_summary
+from chatter.logs.summary import SHOWN, LogResult, print_some, print_summary
 
 USER_FILTERS = {name: option_of(name) for name in ("exclude_users", "only_users")}  # FILTERS that name users
 
@@ -113,8 +113,8 @@ def parse_logs(
             if unreadable and (strict or not total["messages"]):
                 raise InputError(unreadable[min(unreadable)])
             if not total["messages"]:
-                begin = "".join(f" {log} begins {first_line(log)}." for log in logs[:1])
-                raise InputError(f"no chat messages in {logs_dir}.{begin} Known formats: {', '.join(FORMAT_NAMES)}.")
+                unknown = [result.unknown for result in results.values() if result.unknown][:1]
+                raise InputError(" ".join([f"no chat messages in {logs_dir}.", *unknown]))
             if not total["messages written"]:
                 raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
         for log, reason in sorted(unreadable.items()):
@@ -169,6 +169,7 @@ def parse_file(
 ) -> LogResult:
     """Write one log's messages as CSV."""
     from chatter.logs.moderation import find_moderation
+    from chatter.logs.unknown import describe_unknown
 
     result = LogResult()
     moderation = find_moderation(log_path, reader, TIMEOUT_LINES, progress) if filters.get("drop_moderated") else None
@@ -196,7 +197,7 @@ def parse_file(
             result.cut += [f"{log_path}:{number + 1}" for number in cut[:SHOWN]]
             result.notes |= batch.notes
     if not reader.is_known and result.counts["unreadable lines"]:
-        result.unknown = first_line(log_path)
+        result.unknown = describe_unknown(log_path)
     if filters.get("drop_moderated") and not reader.has_moderation:
         result.notes.add("--drop-moderated has no effect, as this format has no timeouts and bans")
     for name, option in USER_FILTERS.items():

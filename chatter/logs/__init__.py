@@ -30,6 +30,7 @@ csv_reader      messages in CSVs and TSVs
 object_reader   JSON objects with the names of tables
 headers         the names of the columns of a file
 find_reader     which reader a file needs
+unknown         what a file in no known format resembles
 readers         the readers of all logs, and the logs that cannot be used
 moderation      timeouts, bans and deletions, and the messages that led to them
 filters         which messages are left out

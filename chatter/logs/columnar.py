@@ -174,5 +174,5 @@ def parts_of(kind: pa.DataType, path: tuple[str, ...], list_at: int | None = Non
     elif any(is_kind(kind) for is_kind in KINDS):
         names = [name.strip().lower() for name in path]
         if list_at is not None:
-            names[list_at - 1] = names[list_at - 1].removesuffix("s")
+            names[:list_at] = [name.removesuffix("s") for name in names[:list_at]]
         yield Column(".".join(names), path, list_at)

@@ -18,7 +18,7 @@ from chatter.logs.columns import LOGIN, find_columns, find_fields, login_of, pla
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.table_reader import Rows, TableReader
 
-FIRST_ROWS = 1000  # from which the columns are found
+FIRST_ROWS, FIRST_BATCHES = 1000, 20  # from which the columns are found, and if some are empty there, further ones
 # Numbers of more digits than seconds into a video have are times since 1970, of this many units a second.
 UNITS = {10**17: "ns", 10**14: "us", 10**11: "ms", 10**8: "s"}
 
@@ -134,11 +134,13 @@ def choose_columns(
 def read_sample(path: Path, columns: Sequence[Column]) -> dict[Column, list[str]]:
     """Return the first values of each column that are not empty, as text."""
     sample = {column: [] for column in columns}
-    for batch, _ in islice(read_batches(path, dict(enumerate(columns))), 1):
+    for batch, _ in islice(read_batches(path, dict(enumerate(columns))), FIRST_BATCHES):
         for column in columns:
             series = column.read(batch.slice(0, FIRST_ROWS))
             series = series.explode() if column.list_at is not None else series
-            sample[column] = [value for value in text_of(series.drop_nulls()[:FIRST_ROWS]) if value]
+            sample[column] += [value for value in text_of(series.drop_nulls()[:FIRST_ROWS]) if value]
+        if all(sample.values()):
+            break
     return sample
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from chatter.cli import one_line
 from chatter.logs.filters import MAX_BYTES
-from chatter.logs.formats import FORMAT_NAMES, KINDS
-from chatter.logs.reading import read_head
+from chatter.logs.formats import KINDS
 
-SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that are listed; characters of a line that are shown
+SHOWN = 5  # lines, files or names that are listed
 
 
 @dataclass
@@ -26,12 +25,7 @@ class LogResult:
     cut: list[str] = field(default_factory=list)  # places of the first messages that were cut
     users: set[str] = field(default_factory=set)  # users of the log whom USER_FILTERS name
     notes: set[str] = field(default_factory=set)  # warnings for the summary
-    unknown: str = ""  # the first line of a log in an unknown format
-
-
-def first_line(log: Path) -> str:
-    """Return the beginning of the first line of a log, in quotes."""
-    return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
+    unknown: str = ""  # a sentence about a log in an unknown format
 
 
 def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verbose: bool) -> None:
@@ -55,8 +49,11 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
     print_some("unreadable", unreadable, total["unreadable lines"], verbose)
     cut = [place for result in results.values() for place in result.cut]
     print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
-    unknown = [f"{log} ({result.unknown})" for log, result in results.items() if result.unknown]
-    print_some(f"in none of the known formats ({', '.join(FORMAT_NAMES)})", unknown, len(unknown), verbose)
+    unknown = [result.unknown for result in results.values() if result.unknown]
+    for sentence in unknown if verbose else unknown[:SHOWN]:
+        print(f"in no known format: {one_line(sentence)}", file=sys.stderr)
+    if len(unknown) > SHOWN and not verbose:
+        print(f"in no known format: {len(unknown) - SHOWN} more, which --verbose lists", file=sys.stderr)
     for note in sorted({note for result in results.values() for note in result.notes}):
         noted = [str(log) for log, result in results.items() if note in result.notes]
         print_some(note, noted, len(noted), verbose)

@@ -30,6 +30,7 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
     """Return the kind and the row of an item. Its author has been an object since 2021, and was a name before."""
     kind, author = entry.get("message_type") or "text_message", entry.get("author") or {}
     name = author if isinstance(author, str) else author.get("name") or author.get("display_name") or ""
+    name = name.removeprefix("@")  # of YouTube's names
     if facts.by_offset or not entry.get("timestamp"):
         when = offset_time(read_offset(entry), facts.start)
     else:

@@ -63,7 +63,7 @@ def parse_action(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
     if not kind:
         return ("notices" if any(key in NOTICES for key in item) else "unreadable lines"), None
     renderer = item[kind]
-    text, name = read_text(renderer.get("message")), read_text(renderer.get("authorName"))
+    text, name = read_text(renderer.get("message")), read_text(renderer.get("authorName")).removeprefix("@")
     if not text:
         return ("notices" if kind == MESSAGES[2] else EMPTY), None
     if not name:
