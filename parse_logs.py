@@ -1,10 +1,12 @@
 """Stage 1: Twitch chat logs -> one CSV per log.
 
-Reads   every log below --logs-dir, also gzipped (.gz). The format is detected:
+Reads   every log below --logs-dir, also compressed (.gz, .zst) or in archives (.zip, .tar.gz). The format is detected:
             .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
-                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, chat-downloader
-            .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog and chat-downloader
+                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, irssi, WeeChat, chat-downloader
+            .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog, chat-downloader, recent-messages,
+                                     DiscordChatExporter, yt-dlp and Kick; objects with message, username, ...
             .csv, .tsv               tables with a header that names a column of messages
+            .parquet, .arrow         the same columns, or a stream a row in lists
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ import pyarrow.parquet
 
 from chatter.logs.reading import UnreadableLog, open_log
 
-NAME = re.compile(r"\.(?:parquet|arrow|feather)(?:\.gz|\.zst)?$", re.IGNORECASE)
 ROWS, ROWS_OF_LISTS = 1 << 16, 16  # at a time: bounds memory. A list may be the whole chat of a stream.
 PAGE_BYTES = 1 << 20  # read at a time from a column of a Parquet file
 MAX_PACKED = 1 << 28  # bytes of a Parquet file that is compressed as a whole, and so is unpacked in memory
@@ -49,11 +47,6 @@ class Column:
             for name in self.path[self.list_at :]:
                 series = series.list.eval(pl.element().struct.field(name))
         return series
-
-
-def is_columnar(path: Path) -> bool:
-    """Return whether a file is a Parquet, Arrow or Feather file by its name."""
-    return NAME.search(path.name) is not None
 
 
 class ColumnFile:

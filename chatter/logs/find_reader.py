@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from chatter.logs.batch import Reader
-from chatter.logs.columnar import is_columnar
-from chatter.logs.columnar_reader import find_columnar_reader
 from chatter.logs.csv_reader import find_csv_reader
 from chatter.logs.entries import find_json_format, gather_facts, load_json
 from chatter.logs.file_names import parse_file_name
@@ -20,7 +18,7 @@ from chatter.logs.json_lines import SplitReader
 from chatter.logs.json_reader import find_json_reader
 from chatter.logs.object_reader import find_object_reader
 from chatter.logs.reading import UnreadableLog, read_head
-from chatter.logs.tables import is_table
+from chatter.logs.tables import is_columnar, is_table
 from chatter.logs.text_reader import TextReader
 from chatter.logs.times import DATE
 
@@ -38,6 +36,8 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
     """
     names, columns = parse_file_name(path), columns or {}
     if is_columnar(path):
+        from chatter.logs.columnar_reader import find_columnar_reader
+
         if reader := find_columnar_reader(path, names, columns):
             return reader
         raise UnreadableLog(no_messages(path))

@@ -6,19 +6,20 @@ import codecs
 from pathlib import Path
 from typing import Any
 
-from chatter.logs.columnar import is_columnar, open_columns
 from chatter.logs.columns import plain_name
 from chatter.logs.entries import find_json_format, load_json
 from chatter.logs.json_documents import CONTAINERS, read_document, split_documents
 from chatter.logs.object_reader import list_keys
 from chatter.logs.reading import read_blocks, read_head
 from chatter.logs.table_syntax import read_table_head
-from chatter.logs.tables import is_table
+from chatter.logs.tables import is_columnar, is_table
 
 
 def read_header(path: Path) -> list[str]:
     """Return the names of the columns of a file, in lower case; none if it has no columns."""
     if is_columnar(path):
+        from chatter.logs.columnar import open_columns
+
         with open_columns(path) as file:
             names = [name for each in file.columns for name in (".".join(each.path), each.name)]
     elif is_table(path):

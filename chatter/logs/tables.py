@@ -20,6 +20,11 @@ READ_ROWS = 10_000  # at a time
 OUR_ROW = re.compile(r"\d{4}-\d\d-\d\d,\d\d:\d\d:\d\d,")
 
 
+def is_columnar(path: Path) -> bool:
+    """Return whether a file is a Parquet, Arrow or Feather file by its name."""
+    return re.search(r"\.(?:parquet|arrow|feather)(?:\.gz|\.zst)?$", path.name, re.IGNORECASE) is not None
+
+
 def is_table(path: Path) -> bool:
     """Return whether a file is a CSV or TSV by its name."""
     return re.search(r"\.[ct]sv(?:\.gz|\.zst)?$", path.name, re.IGNORECASE) is not None
