@@ -115,6 +115,7 @@ def test_the_summary_adds_up_and_names_unreadable_lines(command):
         "other IRC commands                    4",
         "lines of the program                  0",
         "from shared chats                     1",
+        "written by bots                       0",
         "entries without a user                1",
         "entries without text                  0",
         "blank lines                           2",

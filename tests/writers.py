@@ -596,7 +596,7 @@ class Writer:
     file: str  # its name, which may say more than its lines
     # the chat -> its content, as text or as bytes
     write: Callable
-    format_name: str  # one of FORMAT_NAMES
+    format_name: str  # a key of LINE_FORMATS, JSON_FORMATS or TABLE_FORMATS, or what its reader reads
     when: str  # "UTC", "+0100" for the time of the writer, "offset" into the video, or "" for nothing
     name: Callable = LOGIN  # of the user of an entry
     channel: str = CHANNEL  # what it says of it

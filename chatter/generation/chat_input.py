@@ -46,9 +46,8 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
         row = rows.read(line)
         kind, row = parse_any_line(line) if row is None else ("messages" if row else "events", row)
         if kind in ("messages", SHARED):
-            _, _, channel, _, message = row
-            hear(channel)
-            yield message
+            hear(row[2])
+            yield row[4]
         elif kind not in ("unreadable lines", "blank lines"):
             yield ""
         elif LOOKS_LOGGED.fullmatch(line):

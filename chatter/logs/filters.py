@@ -37,7 +37,7 @@ DOMAINS = (
 )
 LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
 MENTION, MENTIONS = r"\B@\w+", re.compile(r"(?<!\w)(?:@\w+)+")  # the latter for @several@users
-NAME_OR_COMMENT = re.compile(r'"([^"]+)"|([^,#"]+|")|(#.*)')  # in a list of users
+BEFORE_COMMENT, NAME = re.compile(r'(?:"[^"]*"|[^"#])*'), re.compile(r'(?:"[^"]*"|[^,"])+')  # in a list of users
 MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
@@ -84,8 +84,11 @@ def read_users(name_or_file: str) -> frozenset[str]:
         raise InputError(f"{name_or_file} is neither a file nor a user name. Check the spelling.")
     users = set()
     for place, line in lines.items():
-        for quoted, plain, _ in NAME_OR_COMMENT.findall(line):
-            name = quoted or plain.strip().removeprefix("@")
+        names = BEFORE_COMMENT.match(line)[0]
+        rest = line[len(names) :]  # begins with a comment, or with a quote that is never closed
+        for item in [*NAME.findall(names), *([rest] if rest.startswith('"') else [])]:
+            quoted = re.fullmatch(r'"([^"]+)"', item.strip())
+            name = quoted[1] if quoted else item.strip().removeprefix("@")
             if name and not quoted and not re.fullmatch(r"\w+", name):
                 raise InputError(
                     f"{name!r} in {place} is not a user name. Write one name a line, and double quotes around a name "

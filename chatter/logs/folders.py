@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.files import MANIFEST, atomic_output
+from chatter.files import DATASET_MARKER, MANIFEST, atomic_output
 from chatter.logs.archives import OTHER_NAME, is_archive, is_gone, read_archive
 from chatter.logs.batch import FIELDS, SESSION
 from chatter.logs.unpacking import UnreadableLog
@@ -92,7 +92,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
                     links.append(path)
                 elif path.name in names or path.name[0] == ".":
                     visit(path)
-            subfolders[:] = [name for name in subfolders if name[0] != "."]
+            subfolders[:] = [name for name in subfolders if name[0] != "." and not is_dataset(Path(folder, name))]
 
     walk(logs_dir)
     while links:
@@ -101,6 +101,11 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
         reasons = "".join(f" {path}: {reason}." for path, reason in [*skipped.items()][:5])
         raise InputError(f"no {LISTED} file, compressed or not, in {logs_dir}. Put your logs there.{reasons}")
     return sorted(logs), dict(sorted(skipped.items()))
+
+
+def is_dataset(folder: Path) -> bool:
+    """Return whether tokenize_logs.py wrote a folder, whose Arrow files have tokens."""
+    return (folder / MANIFEST).exists() and (folder / DATASET_MARKER).exists()
 
 
 def is_derived(path: Path) -> bool:
@@ -149,7 +154,8 @@ def find_tables(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         is_new = os.path.realpath(parent) not in seen
         seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if name[0] != ".") if is_new else []
+        folders[:] = sorted(name for name in folders if name[0] != "." and not is_dataset(Path(parent, name)))
+        folders[:] = folders if is_new else []
         if is_new:
             files = [Path(parent, name) for name in names if name[0] != "." and TABLE_NAME.search(name)]
             paths += [path for path in files if path.is_file() and not is_derived(path)]

@@ -7,7 +7,7 @@ import pytest
 from conftest import GOLDEN, SHARED, needs_shared, parse
 
 from chatter.logs.entries import parse_line
-from chatter.logs.formats import FORMAT_NAMES, KINDS, LINE_FORMATS
+from chatter.logs.formats import JSON_FORMATS, KINDS, LINE_FORMATS
 
 GOLDEN_COUNTS = {
     "some_channel.txt": {
@@ -188,7 +188,7 @@ def test_golden_files(log, tmp_path):
 
 def test_every_format_and_every_kind_of_line_is_in_the_golden_files():
     assert {kind for counts in GOLDEN_COUNTS.values() for kind in counts} >= {*KINDS}
-    assert len(GOLDEN_COUNTS) >= len(FORMAT_NAMES)
+    assert len(GOLDEN_COUNTS) >= len(LINE_FORMATS) + len(JSON_FORMATS) + 5
     assert {path.name for path in GOLDEN.iterdir()} == {*GOLDEN_COUNTS, *map(csv_of, GOLDEN_COUNTS)}
 
 

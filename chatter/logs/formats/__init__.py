@@ -79,14 +79,6 @@ TABLE_FORMATS: dict[str, TableFormat] = {"DiscordChatExporter CSV": discord.CSV}
 AUTOMATIC_FORMATS = {name: each for name, each in LINE_FORMATS.items() if not each.on_request}
 STAND_ALONE = [each for each in LINE_FORMATS.values() if each.stands_alone]
 ON_REQUEST = [name for name, each in LINE_FORMATS.items() if each.on_request]
-TABLES = ["CSV", "JSON objects", "Parquet, Arrow and Feather"]
-FORMAT_NAMES = [
-    *AUTOMATIC_FORMATS,
-    *JSON_FORMATS,
-    *TABLE_FORMATS,
-    *TABLES,
-    *(f"{name} (with --format {name})" for name in ON_REQUEST),
-]
 
 LAST = [SHARED, BOTS, UNNAMED, EMPTY, "blank lines", "unreadable lines"]
 KNOWN = [kind for each in LINE_FORMATS.values() for kind, _ in (*each.patterns, each.others or ("", ""))]

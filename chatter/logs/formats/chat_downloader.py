@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatter.logs.batch import EMPTY, UNNAMED
-from chatter.logs.format import NAME, DocumentFacts, JsonFormat, LineFormat, has_keys, read_offset
+from chatter.logs.format import NAME, DocumentFacts, JsonFormat, LineFormat, read_offset
 from chatter.logs.notices import is_notice
 from chatter.logs.times import DATE, epoch_time, offset_time
 
@@ -50,6 +50,12 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
     return ("messages", [*when, facts.channel, name, text]) if text else (EMPTY, None)
 
 
-JSON = JsonFormat(
-    matches=has_keys({"message_type", "time_in_seconds"}), parse=parse_item, has_login=lambda entry: False
-)
+def is_item(entry: Any) -> bool:
+    """Return whether a JSON value is an item. Other programs write an author and a message, too, and times as text."""
+    if not isinstance(entry, dict) or not entry.keys().isdisjoint({"message_type", "time_in_seconds"}):
+        return isinstance(entry, dict)
+    is_old = {"author", "message"} <= entry.keys() <= {"author", "message", "timestamp", "emotes", "time_text"}
+    return is_old and isinstance(entry["author"], str) and not isinstance(entry.get("timestamp"), str)
+
+
+JSON = JsonFormat(matches=is_item, parse=parse_item, has_login=lambda entry: False)
