@@ -105,7 +105,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
 
 def is_dataset(folder: Path) -> bool:
     """Return whether tokenize_logs.py wrote a folder, whose Arrow files have tokens."""
-    return (folder / MANIFEST).exists() and (folder / DATASET_MARKER).exists()
+    return all(os.path.exists(folder / name) for name in (MANIFEST, DATASET_MARKER))  # False if it cannot be read
 
 
 def is_derived(path: Path) -> bool:

@@ -2,10 +2,10 @@
 
 import gzip
 import io
-import os
 import random
 import stat
 import tarfile
+import tempfile
 import threading
 import zipfile
 import zlib
@@ -245,22 +245,19 @@ def test_gzipped_content_is_read_from_any_position(parts, positions, padded):
     """Also if several gzipped files were joined, and with zeros between them."""
     parts = [part * 3 for part in parts]
     data, packed = b"".join(parts), (b"\0" * 5 * padded).join(map(gzip.compress, parts))
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(unpacking, "FIRST_SPACING", 100)
         patch.setattr(unpacking, "MAX_CHECKPOINTS", 4)
         patch.setattr(unpacking, "PACKED_BYTES", 37)
-        path = Path(f"/tmp/gzip-content-{os.getpid()}.gz")
+        path = Path(folder, "a.gz")
         path.write_bytes(packed)
-        try:
-            content = GzipContent(path)
-            assert io.BufferedReader(content.open()).read() == data
-            reader = io.BufferedReader(content.open())
-            for position in positions:
-                assert reader.seek(position) == min(position, len(data))
-                assert reader.read(50) == data[position : position + 50]
-            assert len(content.checkpoints) <= 5
-        finally:
-            path.unlink()
+        content = GzipContent(path)
+        assert io.BufferedReader(content.open()).read() == data
+        reader = io.BufferedReader(content.open())
+        for position in positions:
+            assert reader.seek(position) == min(position, len(data))
+            assert reader.read(50) == data[position : position + 50]
+        assert len(content.checkpoints) <= 5
 
 
 def test_many_threads_read_one_archive(logs):
