@@ -1,10 +1,12 @@
 """Stage 1: Twitch chat logs -> one CSV per log.
 
-Reads   every log below --logs-dir, also gzipped (.gz). The format is detected:
+Reads   every log below --logs-dir, also compressed (.gz, .zst) or in archives (.zip, .tar.gz). The format is detected:
             .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
-                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, chat-downloader
-            .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog and chat-downloader
+                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, irssi, WeeChat, chat-downloader
+            .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog, chat-downloader, recent-messages,
+                                     DiscordChatExporter, yt-dlp and Kick; objects with message, username, ...
             .csv, .tsv               tables with a header that names a column of messages
+            .parquet, .arrow         the same columns, or a stream a row in lists
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
@@ -36,8 +38,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, make_parser, option_of, plain_errors, positive_int
-from chatter.files import LOCK, append, file_size, locked, staged_files
-from chatter.logs.batch import FIELDS, Reader
+from chatter.files import LOCK, append, locked, staged_files
+from chatter.logs.archives import file_size
+from chatter.logs.batch import FIELDS, SESSION, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
@@ -46,6 +49,7 @@ from chatter.logs.filters import (
     cut_long,
     filter_messages,
     mask_mentions,
+    names_of_users,
     strip_suffixes,
 )
 from chatter.logs.folders import (
@@ -57,9 +61,9 @@ from chatter.logs.folders import (
     settle_earlier,
     write_log_of_csv,
 )
-from chatter.logs.formats import FORMAT_NAMES, ON_REQUEST
+from chatter.logs.formats import ON_REQUEST
 from chatter.logs.reading import PART_BYTES, Part, UnreadableLog
-from chatter.logs.summary import LogResult, first_line, print_some, print_summary
+from chatter.logs.summary import LogResult, print_some, print_summary
 from chatter.workers import Workers, open_workers, report, usable_cores
 
 if TYPE_CHECKING:
@@ -107,7 +111,7 @@ def parse_logs(
     filters, columns = filters or {}, columns or {}
     user_option = next((option for name, option in USER_FILTERS.items() if filters.get(name)), "")
     options = Options(filters, mask, format_name, columns, user_option)
-    logs, skipped = find_logs(logs_dir, output_dir)
+    logs, skipped = find_logs(logs_dir, output_dir, strict)
     copies = find_copies(logs)
     skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
     logs = [log for log in logs if log not in copies]
@@ -131,8 +135,8 @@ def parse_logs(
             if errors and (strict or not total["messages"]):
                 raise errors[min(errors)]
             if not total["messages"]:
-                begin = "".join(f" {log} begins {first_line(log)}." for log in logs[:1])
-                raise InputError(f"no chat messages in {logs_dir}.{begin} Known formats: {', '.join(FORMAT_NAMES)}.")
+                unknown = [result.unknown for result in results.values() if result.unknown][:1]
+                raise InputError(" ".join([f"no chat messages in {logs_dir}.", *unknown]))
             if not total["messages written"]:
                 raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
         for log, error in sorted(errors.items()):
@@ -163,6 +167,7 @@ def parse_all(
 
     Logs are divided into parts, as far as their formats allow it. `scratch` is a folder for files of parts.
     """
+    from chatter.logs.unknown import describe_unknown
     from chatter.logs.whole_logs import drop_rows, find_facts
 
     logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
@@ -190,6 +195,9 @@ def parse_all(
     for (log, of_rows, *_), counts in zip(facts, filtered, strict=True):
         results[log].counts.update(counts)
         append(of_rows.rows, outputs[log])
+    for log, result in results.items():
+        if not result.is_known and result.counts["unreadable lines"]:
+            result.unknown = describe_unknown(log)
     return results, errors
 
 
@@ -204,6 +212,7 @@ def divide_log(log: Path, options: Options) -> list[Part]:
 def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> tuple[Path, LogResult, Authors | None]:
     """Write the messages of a part as rows, to its log's CSV if it is the first part, and otherwise to `scratch`.
 
+
     Return that path, what became of the part, and the authors of the rows if a filter needs facts about whole logs.
     """
     from chatter.logs.whole_logs import Authors
@@ -214,20 +223,21 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
     authors = Authors(path, not part.begin, scratch, filters, reader)
     named_users = frozenset().union(*(filters.get(name, ()) for name in USER_FILTERS))
     path.parent.mkdir(parents=True, exist_ok=True)
+    columns = [*FIELDS, SESSION] if reader.has_sessions else FIELDS
     with path.open("wb") as rows:
         if not part.begin:
-            rows.write((",".join(FIELDS) + "\n").encode())
+            rows.write((",".join(columns) + "\n").encode())
         for batch in reader.read_part(part, report):
             messages, num_suffixes = strip_suffixes(batch.messages)
             messages, cut = cut_long(messages)
             if named_users:
-                result.users |= named_users & {name.lower() for name in messages["username"].unique()}
+                result.users |= named_users & names_of_users(messages)
             messages, left_out = filter_messages(messages, filters)
             if authors.are_needed:
                 authors.add(batch, messages)
             if options.mask:
                 messages = mask_mentions(messages)
-            messages.select(FIELDS).write_csv(rows, include_header=False)
+            messages.select(columns).write_csv(rows, include_header=False)
             result.add_batch(batch, cut, num_suffixes)
             result.counts.update(left_out)
             result.counts["messages written"] += len(messages)

@@ -1,7 +1,7 @@
 """Stage 2: CSV -> blocks of tokens, a DatasetDict.
 
 Reads   the column `message` of every .csv file below --input-dir (date,time,channel,username,message), and `channel`
-        with --with-channel.
+        with --with-channel. It also reads .parquet, .arrow and .feather files with such a column.
 Writes  --output-dir: a datasets.DatasetDict with `train` and `test`, rows of --block-size tokens in two columns,
         `input_ids` (uint16, or int32 for a vocabulary that needs it) and `attention_mask` (int8, 0 on padding); the
         tokenizer in the folder `tokenizer`; the counts in summary.json; a data card, README.md; and said.u64, hashes
@@ -32,7 +32,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
@@ -133,7 +133,7 @@ def write_messages(
     At most `max_duplicates` identical messages of a file are kept (None: all). `with_channel` makes blocks of one
     channel each, with the channel's header at the beginning. Return the counts.
     """
-    from chatter.logs.tables import read_columns
+    from chatter.logs.tables import last_session, read_columns
 
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
     if max_duplicates:
@@ -142,19 +142,24 @@ def write_messages(
     def batches() -> Iterator[tuple]:
         for csv_path in csv_paths:
             seen = Counter()
+            last = None
             for columns in read_columns(csv_path, with_channel, report):
                 if max_duplicates:
                     num_messages, columns = len(columns["message"]), drop_duplicates(columns, seen, max_duplicates)
                     counts["duplicate messages dropped"] += num_messages - len(columns["message"])
-                yield columns, csv_path, with_channel, encoder, writer.dtype
+                yield columns, csv_path, last, with_channel, encoder, writer.dtype
+                last = last_session(columns, last)
 
-    last, size = csv_paths[0], sum(map(file_size, csv_paths))
+    current, size = csv_paths[0], sum(map(file_size, csv_paths))
     for csv_path, chats, some_hashes, some_counts in workers.map("tokenizing", tokenize, batches(), size, ahead=2):
-        if csv_path != last:
+        if csv_path != current:
             writer.finish_file()
-            last = csv_path
-        for channel, ids in chats.items():
-            writer.add(channel, ids)
+            current = csv_path
+        for channel, ids in chats:
+            if channel is None:  # another stream begins
+                writer.finish_file()
+            else:
+                writer.add(channel, ids)
         hashes.write(some_hashes)
         counts.update(some_counts)
     writer.finish_file()
@@ -163,19 +168,27 @@ def write_messages(
 
 
 def tokenize(
-    columns: Mapping[str, pa.Array], csv_path: Path, with_channel: bool, encoder: SavedEncoder, dtype: np.dtype
-) -> tuple[Path, dict[str, np.ndarray], np.ndarray, Counter]:
-    """Tokenize a batch of a CSV; return its path, the ids of each channel, the hashes of the messages, and counts."""
-    from chatter.logs.tables import chats_of
+    columns: Mapping[str, pa.Array],
+    csv_path: Path,
+    last: Any,
+    with_channel: bool,
+    encoder: SavedEncoder,
+    dtype: np.dtype,
+) -> tuple[Path, list[tuple[str | None, np.ndarray]], np.ndarray, Counter]:
+    """Tokenize some rows of a file. `last` is the session of the row before.
+
+    Return the path, the ids of each channel (None: another stream begins), the hashes of the messages, and counts.
+    """
+    from chatter.logs.tables import split_chats
     from chatter.tokens.chat import clean
     from chatter.wording.training_messages import hash_messages
 
-    chats = chats_of(columns, csv_path, with_channel)
-    texts = {channel: [text for text in map(clean, messages) if text] for channel, messages in chats.items()}
-    counts = Counter({"messages": sum(map(len, texts.values()))})
-    counts["empty messages skipped"] = sum(map(len, chats.values())) - counts["messages"]
-    ids = {channel: encoder.load()(some).astype(dtype) for channel, some in texts.items()}
-    return csv_path, ids, hash_messages(chain.from_iterable(texts.values())), counts
+    chats = [*split_chats(columns, csv_path, with_channel, last)]
+    texts = [(channel, [text for text in map(clean, messages) if text]) for channel, messages in chats]
+    counts = Counter({"messages": sum(len(some) for _, some in texts)})
+    counts["empty messages skipped"] = sum(len(messages) for _, messages in chats) - counts["messages"]
+    ids = [(channel, encoder.load()(some).astype(dtype)) for channel, some in texts]
+    return csv_path, ids, hash_messages(chain.from_iterable(some for _, some in texts)), counts
 
 
 def list_inputs(csv_paths: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Time parse_logs.py next to pandas and a bare polars pipeline, on an export in JSON, and on logs of growing size.
+"""Time parse_logs.py next to pandas and a bare polars pipeline, on Parquet, on JSON, and on logs of growing size.
 
 python bench/bench_parse.py
 python bench/bench_parse.py --quick
@@ -63,6 +63,18 @@ def write_export(logs_dir: Path, export: Path, num_image_bytes: int) -> float:
     return megabytes
 
 
+def write_parquet(logs_dir: Path, path: Path, num_messages: int) -> None:
+    """Write the messages of some logs, over and over, in one column of a Parquet file, as data sets have them."""
+    import polars as pl
+    import pyarrow.parquet
+
+    batches = [batch for log in sorted(logs_dir.iterdir()) for batch in find_reader(log).read(log, lambda size: None)]
+    messages = pl.concat([batch.messages.select(Message="message") for batch in batches]).to_arrow()
+    with pyarrow.parquet.ParquetWriter(path, messages.schema) as file:
+        for first in range(0, num_messages, len(messages)):
+            file.write_table(messages[: num_messages - first])
+
+
 def main() -> None:
     args = parse_args(__doc__)
     num_messages = 100_000 if args.quick else 2_700_000
@@ -100,6 +112,20 @@ def main() -> None:
         rows = compare({"parse_logs.py, TwitchDownloader JSON": [*parse, exports]}, units, args.rounds)
         figures["export"] = {"units": units, "rows": rows}
         print(f"an export of {units['MB']:.0f} MB, {chat_megabytes:.0f} of them chat\n\n{table(rows)}\n")
+        (tables := Path(scratch, "tables")).mkdir()
+        num_rows = 100_000 if args.quick else 9_000_000
+        write_parquet(logs, tables / "train.parquet", num_rows)
+        units = {"MB": (tables / "train.parquet").stat().st_size / 1e6, "rows": num_rows}
+        rows = compare(
+            {
+                "parse_logs.py, Parquet": [*parse, tables],
+                "bare polars": [sys.executable, "bench/peers/parse_parquet.py", tables, f"{scratch}/peer"],
+            },
+            units,
+            args.rounds,
+        )
+        figures["parquet"] = {"units": units, "rows": rows}
+        print(f"a Parquet file of {units['MB']:.0f} MB, {num_rows:,} messages\n\n{table(rows)}\n")
         one_log = max(logs.iterdir()).read_bytes()
         (growing := Path(scratch, "growing")).mkdir()
 

@@ -21,6 +21,7 @@ TITLES = {
         "parse",
         "export",
     ): "Parsing an export of TwitchDownloader of {MB:.0f} MB, {MB of chat:.0f} of them chat, the rest images",
+    ("parse", "parquet"): "Parsing {rows:,.0f} messages in a Parquet file of {MB:.0f} MB",
     ("tokenize", "sample"): "Tokenizing {messages:,.0f} made-up messages, {MB:.0f} MB",
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
     ("tokenize", "encoders"): "Encoding alone, on the real messages",

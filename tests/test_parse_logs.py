@@ -37,6 +37,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.files import MANIFEST
+from chatter.logs.folders import SUFFIXES
 from chatter.logs.formats import KINDS
 from chatter.workers import SMALL, open_workers
 from parse_logs import Options, parse_all, parse_logs
@@ -116,6 +117,7 @@ def test_the_summary_adds_up_and_names_unreadable_lines(command):
         "other IRC commands                    4",
         "lines of the program                  0",
         "from shared chats                     1",
+        "written by bots                       0",
         "entries without a user                1",
         "entries without text                  0",
         "blank lines                           2",
@@ -319,16 +321,16 @@ def test_logs_dir_is_not_a_folder(error, tmp_path):
 
 def test_no_log(error, tmp_path):
     (tmp_path / "logs/a.txt").rename(tmp_path / "logs/a.md")
-    endings = ".txt, .log, .tcd, .json, .jsonl, .ndjson, .csv or .tsv"
-    assert f"no {endings} file, gzipped or not, in {tmp_path}/logs. Put your logs there." in error()
+    endings = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
+    assert f"no {endings} file, compressed or not, in {tmp_path}/logs. Put your logs there." in error()
 
 
 def test_no_message(error, tmp_path):
     """Nor are CSVs left that have none."""
     (tmp_path / "logs/a.txt").write_text("nothing to read\n")
     message = error()
-    assert f"no chat messages in {tmp_path}/logs. {tmp_path}/logs/a.txt begins 'nothing to read'. Known" in message
-    assert "justlog and rustlog, raw IRC, OverRustle" in message
+    assert f"no chat messages in {tmp_path}/logs. {tmp_path}/logs/a.txt begins 'nothing to read'. The near" in message
+    assert message.endswith("or to a CSV with the columns time, username and message.")
     assert not any((tmp_path / "raw").iterdir())
 
 
@@ -743,12 +745,12 @@ def test_a_file_in_no_known_format_is_named_with_its_first_line(logs, tmp_path):
     (logs / "package.json").write_text('{"name": "x", "comments": []}')
     (logs / "ages.csv").write_text("name,age\nann,30\n")
     done = parse_command(tmp_path)
-    [unknown] = re.findall(r"^in none of the known formats \((.*)\): (.*)$", done.stderr, re.MULTILINE)
-    assert "justlog and rustlog, raw IRC" in unknown[0]
-    assert unknown[1] == (
-        "logs/ages.csv ('name,age'), logs/notes.txt ('buy milk'), "
-        'logs/package.json (\'{"name": "x", "comments": []}\')'
-    )
+    unknown = re.findall(r"^in no known format: (.*?) The nearest formats are .+", done.stderr, re.MULTILINE)
+    assert unknown == [
+        "logs/ages.csv begins 'name,age'.",
+        "logs/notes.txt begins 'buy milk'.",
+        'logs/package.json begins \'{"name": "x", "comments": []}\'.',
+    ]
     summary = summary_of(done)
     assert (summary["unreadable lines"], summary["blank lines"], summary["messages"]) == ("4", "1", "1")
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from operator import attrgetter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 CHANNEL = "some_channel"
 START = datetime(2024, 3, 7, 15, 58, tzinfo=UTC)  # of the video; at +0800, midnight is two minutes away
 EVENING = 6 * 3600  # seconds to the end of the day, at +0100: ZNC begins another file, and tmi.js writes no days
@@ -392,6 +395,185 @@ def tsv(chat):
     return table(chat, "\t", "\n")
 
 
+def typed(chat):
+    return [entry for entry in chat if entry.kind == "message"]
+
+
+def parquet(chat):
+    """Write the columns that data sets have, in groups of a few rows."""
+    file, chat = io.BytesIO(), typed(chat)
+    columns = {"Message": [entry.text for entry in chat], "User": [entry.login for entry in chat]}
+    when = pa.array([entry.when for entry in chat], pa.timestamp("ms", "Europe/Berlin"))
+    pq.write_table(pa.table(columns | {"Created_At": when}), file, row_group_size=3)
+    return file.getvalue()
+
+
+def streams(chat):
+    """Write a stream a row, with the chat in lists."""
+    file, chat = io.BytesIO(), typed(chat)
+    parts = [chat[:2], [], chat[2:]]
+    lists = {
+        "messages": [[entry.text for entry in part] for part in parts],
+        "users": [[entry.login for entry in part] for part in parts],
+        "timestamps": [[int(entry.when.timestamp()) for entry in part] for part in parts],
+    }
+    schema = pa.schema(
+        {name: pa.string() for name in ("streamer_id", "document_id")}
+        | {"messages": pa.list_(pa.string()), "users": pa.list_(pa.string()), "timestamps": pa.list_(pa.int64())}
+    )
+    table = pa.table({"streamer_id": [CHANNEL] * 3, "document_id": ["1", "2", "3"]} | lists, schema)
+    pq.write_table(table, file, row_group_size=2)
+    return file.getvalue()
+
+
+def arrow(chat, new=pa.ipc.new_stream):
+    """Write what the library datasets writes: an Arrow stream."""
+    file, chat = io.BytesIO(), typed(chat)
+    table = pa.table(
+        {
+            "author": pa.array(
+                [{"id": 5, "name": entry.display} for entry in chat], pa.struct({"id": "i8", "name": "str"})
+            ),
+            "text": pa.array([entry.text for entry in chat], pa.large_string()),
+            "time": pa.array([entry.when.timestamp() for entry in chat], pa.float64()),
+        }
+    )
+    with new(file, table.schema) as output:
+        output.write_table(table, max_chunksize=4)
+    return file.getvalue()
+
+
+def feather(chat):
+    return arrow(chat, pa.ipc.new_file)
+
+
+def object_lines(chat):
+    def write(entry):
+        return {"timestamp": stamp(entry, "123"), "username": entry.login, "message": entry.text}
+
+    return lines(json.dumps(write(entry), ensure_ascii=False) for entry in typed(chat))
+
+
+def object_array(chat):
+    def write(entry):
+        user = {"id": 5, "login": entry.login, "name": entry.display}
+        return {"time": int(entry.when.timestamp()), "user": user, "channel": {"name": CHANNEL}, "content": entry.text}
+
+    return json.dumps([write(entry) for entry in typed(chat)])
+
+
+def discord_entries(chat):
+    for number, entry in enumerate(chat):
+        if entry.kind in ("message", "sub"):
+            kind = ["Default", "Reply"][number % 2] if entry.kind == "message" else "GuildMemberJoin"
+            yield number, entry, kind, entry.text if entry.kind == "message" else "Joined the server."
+
+
+def discord_json(chat):
+    def write(number, entry, kind, text):
+        author = {"id": "1", "name": entry.login, "discriminator": "0000", "nickname": entry.display, "isBot": False}
+        edited = {"timestampEdited": None, "callEndedTimestamp": None, "isPinned": False}
+        local = entry.when.astimezone(BERLIN)
+        when = f"{local:%Y-%m-%dT%H:%M:%S}.{number:03}+01:00"
+        return {"id": f"{number}", "type": kind, "timestamp": when} | edited | {"content": text, "author": author}
+
+    document = {
+        "guild": {"id": "1", "name": "A Server"},
+        "channel": {"id": "2", "type": "GuildTextChat", "category": "Text Channels", "name": CHANNEL, "topic": None},
+        "messages": [write(*each) for each in discord_entries(chat)],
+    }
+    return json.dumps(document | {"messageCount": len(document["messages"])}, ensure_ascii=False)
+
+
+def discord_csv(chat):
+    file = io.StringIO()
+    rows = csv.writer(file, quoting=csv.QUOTE_ALL)
+    file.write("AuthorID,Author,Date,Content,Attachments,Reactions\r\n")
+    for number, entry, _, text in discord_entries(chat):
+        name = f"{entry.login}#1234" if number % 2 else entry.login
+        rows.writerow(["1", name, f"{entry.when:%Y-%m-%dT%H:%M:%S}.1230000+00:00", text, "", ""])
+    return file.getvalue()
+
+
+def yt_dlp(chat):
+    """Write two actions a line, with the offset inside as in replays, or beside as in recordings of live chat."""
+
+    def write(entry):
+        name = {"authorName": {"simpleText": entry.display}, "timestampUsec": f"{int(entry.when.timestamp())}123456"}
+        if entry.kind != "message":
+            item = {"liveChatMembershipItemRenderer": name | {"headerSubtext": {"simpleText": "Welcome"}}}
+            return {"addChatItemAction": {"item": item}}
+        first, _, second = entry.text.partition("👋🏽")
+        runs = [{"text": first}] * bool(first)
+        if "👋🏽" in entry.text:
+            runs += [{"emoji": {"emojiId": "👋🏽", "shortcuts": [":wave:"]}}, *([{"text": second}] * bool(second))]
+        return {"addChatItemAction": {"item": {"liveChatTextMessageRenderer": name | {"message": {"runs": runs}}}}}
+
+    chat, written = [entry for entry in chat if entry.kind in ("message", "sub")], []
+    for first in range(0, len(chat), 2):
+        actions, offset = (
+            [*map(write, chat[first : first + 2])],
+            {"videoOffsetTimeMsec": str(chat[first].seconds * 1000)},
+        )
+        if first % 4:
+            written.append({"replayChatItemAction": {"actions": actions}} | offset | {"isLive": True})
+        else:
+            written.append({"replayChatItemAction": {"actions": actions} | offset})
+    return lines(json.dumps(each, ensure_ascii=False) for each in written)
+
+
+def kick(chat):
+    def write(entry):
+        sender = {"id": 5, "slug": entry.login.replace("_", "-"), "username": entry.login, "identity": {"badges": []}}
+        kind = "message" if entry.kind == "message" else "celebration"
+        where = {"id": "a", "chat_id": 7, "created_at": f"{entry.when:%Y-%m-%dT%H:%M:%SZ}"}
+        return where | {"content": entry.text, "type": kind, "metadata": None, "sender": sender}
+
+    messages = [write(entry) for entry in chat if entry.kind in ("message", "sub")]
+    return json.dumps({"status": {"error": False}, "data": {"messages": messages, "cursor": "1"}}, ensure_ascii=False)
+
+
+def recent_messages(chat):
+    received = "@historical=1;rm-received-ts=1709845509999;"
+    messages = [raw_line(entry).replace("@", received, 1) for entry in chat]
+    return json.dumps({"messages": messages, "error": None, "error_code": None}, ensure_ascii=False)
+
+
+def irssi(chat):
+    written, day = [], None
+    for number, entry in enumerate(typed(chat)):
+        local = entry.when.astimezone(BERLIN)
+        if day is None:
+            written.append(f"--- Log opened {local:%a %b %d %H:%M:%S %Y}")
+            written.append(f"{local:%H:%M} -!- tiny_duck [tiny_duck@tiny_duck.tmi.twitch.tv] has joined #{CHANNEL}")
+        elif day != local.date():
+            written.append(f"--- Day changed {local:%a %b %d %Y}")
+        day = local.date()
+        written.append(f"{local:%H:%M} <{' @+'[number % 3]}{entry.login}> {entry.text}")
+    return lines(written)
+
+
+def weechat(chat):
+    written = [
+        f"{entry.when.astimezone(BERLIN):%Y-%m-%d %H:%M:%S}\t{'@' * (number % 2)}{entry.login}\t{entry.text}"
+        for number, entry in enumerate(typed(chat))
+    ]
+    joined = f"{START.astimezone(BERLIN):%Y-%m-%d %H:%M:%S}\t-->\ttiny_duck (tiny_duck@tmi.twitch.tv) has joined"
+    return lines([joined] * bool(chat) + written)
+
+
+def bot_console(chat):
+    return lines(
+        f"[{CHANNEL}] - [{entry.when.astimezone(BERLIN):%I:%M:%S %p}] {entry.login}: {entry.text}"
+        for entry in typed(chat)
+        if entry.seconds < EVENING
+    )
+
+
+def tcd_with_milliseconds(chat):
+    return "".join(f"{line.replace('] ', '.721] ', 1)}\n" for line in tcd(chat).split("\n")[:-1])
+
+
 LOGIN, DISPLAY = attrgetter("login"), attrgetter("display")
 
 
@@ -412,8 +594,9 @@ class Writer:
     """What the file of a program says."""
 
     file: str  # its name, which may say more than its lines
+    # the chat -> its content, as text or as bytes
     write: Callable
-    format_name: str  # a key of LINE_FORMATS or JSON_FORMATS, or CSV
+    format_name: str  # a key of LINE_FORMATS, JSON_FORMATS or TABLE_FORMATS, or what its reader reads
     when: str  # "UTC", "+0100" for the time of the writer, "offset" into the video, or "" for nothing
     name: Callable = LOGIN  # of the user of an entry
     channel: str = CHANNEL  # what it says of it
@@ -421,6 +604,15 @@ class Writer:
     moderation: bool = False  # whether it has timeouts and bans
     within: int = 1 << 20  # the file ends so many seconds after START
     clock: str = "%H:%M:%S"
+
+    def content(self, chat):
+        """Return the bytes of the file."""
+        written = self.write(chat)
+        return written.encode() if isinstance(written, str) else written
+
+    @property
+    def is_binary(self):
+        return isinstance(self.write([]), bytes)
 
 
 WRITERS = {
@@ -476,6 +668,23 @@ WRITERS = {
         subs=True,
         moderation=True,
     ),
+    "tcd with milliseconds": Writer(
+        f"{CHANNEL}-{START:%Y-%m-%dT%H%M%SZ}.tcd", tcd_with_milliseconds, "tcd", "UTC", DISPLAY
+    ),
+    "irssi": Writer(f"#{CHANNEL}.log", irssi, "irssi", "+0100", clock="%H:%M:00"),
+    "WeeChat": Writer(f"irc.twitch.#{CHANNEL}.weechatlog", weechat, "WeeChat", "+0100"),
+    "bots' consoles": Writer("bot-2024-03-07.log", bot_console, "bots' consoles", "+0100", within=EVENING),
+    "DiscordChatExporter JSON": Writer("log.json", discord_json, "DiscordChatExporter JSON", "UTC"),
+    "yt-dlp": Writer(f"{CHANNEL}-2024-03-07.json", yt_dlp, "yt-dlp's live_chat.json", "UTC", DISPLAY),
+    "Kick": Writer(f"{CHANNEL}-2024-03-07.json", kick, "Kick JSON", "UTC"),
+    "recent-messages": Writer("log.json", recent_messages, "recent-messages", "UTC", subs=True, moderation=True),
+    "JSON lines": Writer("log.jsonl", object_lines, "JSON objects", "UTC", channel=""),
+    "JSON array": Writer("log.json", object_array, "JSON objects", "UTC"),
+    "DiscordChatExporter CSV": Writer("log.csv", discord_csv, "DiscordChatExporter CSV", "UTC", channel=""),
+    "Parquet": Writer("log.parquet", parquet, "Parquet, Arrow and Feather", "UTC", channel=""),
+    "Parquet with lists": Writer("log.parquet", streams, "Parquet, Arrow and Feather", "UTC"),
+    "Arrow": Writer("log.arrow", arrow, "Parquet, Arrow and Feather", "UTC", DISPLAY, channel=""),
+    "Feather": Writer("log.feather", feather, "Parquet, Arrow and Feather", "UTC", DISPLAY, channel=""),
     "CSV": Writer("log.csv", table, "CSV", "UTC", channel=""),
     "TSV": Writer("log.tsv", tsv, "CSV", "UTC", channel=""),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from chatter.logs.batch import FIELDS
+from chatter.logs.batch import FIELDS, SESSION
 
 ROW = re.compile(r'("?)(?:\d{4}-\d\d-\d\d)?\1,("?)(?:\d\d:\d\d:\d\d)?\2,')  # how a row begins: a date and a time, or ""
 NAMES = re.compile(r"#?\w*,\S+")  # the channel and the user of a row without a date and a time
@@ -24,7 +24,7 @@ class CsvRows:
         if begins or len(self.begun) == MAX_LINES:
             self.begun = []
         if not begins and not self.begun:
-            return [] if split_row(line.removeprefix("\ufeff")) == FIELDS else None
+            return [] if split_row(line.removeprefix("\ufeff")) in (FIELDS, [*FIELDS, SESSION]) else None
         text = "\n".join([*self.begun, line])
         row = split_row(text)
         goes_on = is_ours(row) and text.count('"') % 2 == 1
@@ -44,6 +44,8 @@ def split_row(text: str) -> list[str]:
 
 def is_ours(row: list[str]) -> bool:
     """Return whether these values, which begin with a date and a time or with blanks, are a row of parse_logs.py."""
+    if len(row) == len(FIELDS) + 1 and row[-1].isdecimal():  # the number of a stream
+        row = row[:-1]
     if len(row) != len(FIELDS) or not row[3]:
         return False
     return any(row[:2]) or NAMES.fullmatch(",".join(row[2:4])) is not None

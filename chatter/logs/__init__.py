@@ -9,6 +9,8 @@ shared_chat     messages of other channels in a shared chat
 format          LineFormat and JsonFormat, and how a line is matched
 formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row
+unpacking       compressed files, and how much they may unpack to
+archives        archives of logs, read like folders
 folders         which files are logs, and which CSVs they become
 copies          logs that are copies of other logs
 long_lines      lines that contain a whole chat
@@ -16,12 +18,20 @@ sessions        dates and times that the lines lack
 json_documents  JSON documents in a file: where each begins, and what it contains
 json_reader     readers of JSON documents
 text_reader     lines of text or of JSON
+json_lines      lines of JSON objects with several entries each
 columns         which column of a table holds the messages, their users, ...
-table_syntax    delimiter, quotes and backslashes of a table
 table_times     dates and times in the cells of tables
-tables          CSVs and TSVs of any program, row by row or by column
 table_reader    tables of messages
+columnar        Parquet, Arrow and Feather files
+columnar_reader messages in these files
+table_syntax    delimiter, quotes and backslashes of a CSV
+tables          CSVs and TSVs of any program, row by row or by column
+copies          logs that are copies of other logs
+csv_reader      messages in CSVs and TSVs
+object_reader   JSON objects with the names of tables
+headers         the names of the columns of a file
 find_reader     which reader a file needs
+unknown         what a file in no known format resembles
 readers         the readers of all logs, and the logs that cannot be used
 moderation      timeouts, bans and deletions, and the messages that led to them
 filters         which messages are left out

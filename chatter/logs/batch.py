@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     import polars as pl
 
 FIELDS = ["date", "time", "channel", "username", "message"]  # the columns of the CSVs
+# A sixth column, if a log says where a stream ends: the number of the stream that a message belongs to.
+SESSION = "session"
+# A column that is not written: the other name of a user, by which filters find them as well.
+NICKNAME = "nickname"
 # Clients append a blank and one of these invisible characters, as Twitch rejects repetitions.
 INVISIBLE_SUFFIXES = "\U000e0000\u034f"
 # Kinds of entries that are not written to the CSVs.
 UNNAMED = "entries without a user"
 EMPTY = "entries without text"
 SHARED = "from shared chats"  # sent in another channel of a shared chat, whose own log has them
+BOTS = "written by bots"
 MODERATION = ("timeouts", "bans", "deletions")
 ROW_KINDS = ("messages", SHARED, *MODERATION)  # kinds of entries that have a row
 # The number of an entry in its file, its kind, and its FIELDS.
@@ -31,7 +36,7 @@ Row = tuple[int, str, str, str, str, str, str]
 class Batch:
     """Consecutive entries of a file, numbered from 0. In most files an entry is a line."""
 
-    messages: pl.DataFrame  # columns `entry` (UInt32) and FIELDS, in order
+    messages: pl.DataFrame  # columns `entry` (UInt32) and FIELDS, in order, and perhaps SESSION and NICKNAME
     num_entries: int
     counts: Counter[str] = field(default_factory=Counter)  # of entries of each kind
     # Timeouts, bans and deletions whose user is known. The message of a deletion is the deleted text or, if the reader
@@ -48,6 +53,7 @@ class Reader(ABC):
     has_moderation: bool  # whether the format has timeouts and bans
     has_users: bool = True  # whether entries name their users
     has_logins: bool  # whether users are named by their logins, not by display names
+    has_sessions: bool = False  # whether messages have a SESSION
     is_known: bool = True  # whether the file is in a known format
     deletes_by_id: bool = False  # whether deletions name the id of a message, not its text
 

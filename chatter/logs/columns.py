@@ -6,11 +6,22 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 
-# Field -> the names of columns that contain it, in lower case. The first that a table has is taken.
+MESSAGES = ("message", "text", "body", "contents", "content", "msg")
+USERS = ("login", "username", "user", "user_name", "author", "author_name")
+SHORT_USERS = ("name", "nick", "display_name")
+# Field -> the names of columns that contain it, in lower case. The first that a table has is taken. `author.name` is a
+# value in a nested object or column.
 COLUMNS = {
-    "message": ("message", "text", "body", "contents", "content", "msg"),
-    "username": ("login", "username", "user", "user_name", "author", "author_name", "name", "nick", "display_name"),
-    "channel": ("channel", "channel_name", "streamer"),
+    "message": (*MESSAGES, *(f"message.{name}" for name in MESSAGES)),
+    "username": (
+        *USERS,
+        *(f"{parent}.{name}" for name in (*USERS, *SHORT_USERS) for parent in ("user", "author", "sender", "chatter")),
+        *SHORT_USERS,
+    ),
+    "channel": (
+        *("channel", "channel_name", "streamer", "streamer_name", "broadcaster", "streamer_id"),
+        *(f"{parent}.{name}" for parent in ("channel", "streamer", "broadcaster") for name in ("login", "name")),
+    ),
     "date": ("date", "day"),
     "time": ("timestamp", "created_at", "datetime", "time", "time_in_seconds", "time_text"),
 }

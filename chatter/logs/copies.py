@@ -8,8 +8,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 
+from chatter.logs.archives import open_file
 from chatter.logs.file_names import parse_file_name
-from chatter.logs.reading import UnreadableLog, open_log
+from chatter.logs.reading import CHUNK_BYTES, open_log
+from chatter.logs.tables import is_table
+from chatter.logs.unpacking import GZIPPED, ZSTANDARD, UnreadableLog
 
 ISIZE_BYTES = 4  # the last bytes of a gzipped file: the size of its content, modulo 2**32
 
@@ -17,8 +20,9 @@ ISIZE_BYTES = 4  # the last bytes of a gzipped file: the size of its content, mo
 def find_copies(logs: Iterable[Path]) -> dict[Path, Path]:
     """Map each log that is a copy of an earlier one to that log.
 
-    A copy has the same content, gzipped or not, and its name says the same about the channel, the day and the format.
-    Only files whose content has the same size are read. Empty logs, and logs that cannot be read, are not copies.
+    A copy has the same content, compressed or not, and its name says the same about the channel, the day and the
+    format. Only files whose content has the same size are read. Empty logs, and logs that cannot be read, are not
+    copies.
     """
     by_size = defaultdict(list)
     for log in logs:
@@ -36,8 +40,7 @@ def find_copies(logs: Iterable[Path]) -> dict[Path, Path]:
 
 def facts_of_name(log: Path) -> tuple[Hashable, ...]:
     """Return what the name of a log says about its content: the facts of `parse_file_name`, and if it is a table."""
-    suffixes = {suffix.lower() for suffix in log.suffixes[-2:]}
-    return parse_file_name(log), bool(suffixes & {".csv", ".tsv"})
+    return parse_file_name(log), is_table(log)
 
 
 def unpacked_size(log: Path) -> int:
@@ -45,17 +48,16 @@ def unpacked_size(log: Path) -> int:
 
     Return 0 if the log cannot be read.
     """
-    try:
-        file = log.open("rb")
-    except OSError:
-        return 0
-    with file:
-        is_gzipped = file.read(2) == b"\x1f\x8b"
-        size = file.seek(0, 2)
-        if is_gzipped and size >= ISIZE_BYTES:
+    with contextlib.suppress(OSError, UnreadableLog), open_file(log) as (file, size):
+        head = file.read(len(ZSTANDARD))
+        if head == ZSTANDARD or (head.startswith(GZIPPED) and not log.is_file()):
+            with open_log(log) as (_, content):  # in an archive, the end of a file is not found any faster
+                size = sum(map(len, iter(lambda: content.read(CHUNK_BYTES), b"")))
+        elif head.startswith(GZIPPED) and size >= ISIZE_BYTES:
             file.seek(-ISIZE_BYTES, 2)
             size = int.from_bytes(file.read(ISIZE_BYTES), "little")
-    return size % 2**32
+        return size % 2**32
+    return 0
 
 
 def content_hash(log: Path) -> bytes:

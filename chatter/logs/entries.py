@@ -32,11 +32,7 @@ def parse_line(
 
 def find_json_format(entry: Any) -> JsonFormat | None:
     """Return the format of a JSON value, or None if it is in no known format."""
-    if isinstance(entry, dict):
-        for json_format in JSON_FORMATS.values():
-            if not json_format.keys.isdisjoint(entry):
-                return json_format
-    return None
+    return next((each for each in JSON_FORMATS.values() if each.matches(entry)), None)
 
 
 def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[str] | None]:
@@ -69,9 +65,17 @@ def gather_facts(document: Mapping[str, Any], first_entries: Sequence[Any], chan
     `channel` is used if neither the keys nor the entries name one.
     """
     entries = [entry for entry in first_entries if isinstance(entry, dict)]
-    streamer, video = (value if isinstance(value := document.get(key), dict) else {} for key in ("streamer", "video"))
+    around = (document.get(key) for key in ("streamer", "video", "channel"))
+    streamer, video, place = (value if isinstance(value, dict) else {} for value in around)
     broadcasters = map(find_broadcaster, entries)
-    names = [streamer.get("login"), streamer.get("name"), video.get("user_name"), *broadcasters, channel]
+    names = [
+        streamer.get("login"),
+        streamer.get("name"),
+        video.get("user_name"),
+        *broadcasters,
+        place.get("name"),
+        channel,
+    ]
     channel = next((str(name).lower() for name in names if name), "")
     try:
         start = datetime.fromisoformat(" ".join(iso_time(str(video.get("created_at") or ""))))

@@ -16,6 +16,8 @@ FILE_NAMES = [
     # tcd: the number of the video, its title, and when it began; or the latter alone, perhaps with a channel
     rf"[0-9]+ - .*\({DAY}T(?P<start>[0-9]{{6}})Z\).*",
     rf"(?:#?(?P<channel>\w+)-)?{DAY}T(?P<start>[0-9]{{6}})Z.*",
+    # WeeChat: irc.twitch.#channel, perhaps with a date
+    rf"irc\.[^.#]+\.#(?P<channel>\w+)(?:[-_.]{DAY})?(?:\.[a-z]+)?",
     # Chatty: #channel, or 2021-03-05_#channel
     rf"(?:{DAY}_)?#(?P<channel>\w+).*",
     # Chatterino, and names that people choose: channel-2021-03-05

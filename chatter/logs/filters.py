@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, option_of, positive_int
 from chatter.files import read_text
-from chatter.logs.batch import INVISIBLE_SUFFIXES
+from chatter.logs.batch import INVISIBLE_SUFFIXES, NICKNAME
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +37,7 @@ DOMAINS = (
 )
 LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
 MENTION, MENTIONS = r"\B@\w+", re.compile(r"(?<!\w)(?:@\w+)+")  # the latter for @several@users
+BEFORE_COMMENT, NAME = re.compile(r'(?:"[^"]*"|[^"#])*'), re.compile(r'(?:"[^"]*"|[^,"])+')  # in a list of users
 MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
@@ -72,24 +73,30 @@ class UnionAction(argparse.Action):
 def read_users(name_or_file: str) -> frozenset[str]:
     """Return the user names, in lower case, in an argument: names separated by commas, or a file of names.
 
-    A file has names on separate lines or between commas; # begins a comment. Raises InputError for an invalid name.
+    A file has names on separate lines or between commas; # begins a comment. A name with blanks or punctuation, as
+    other places than Twitch allow, is in double quotes. Raises InputError for an invalid name.
     """
     path = Path(name_or_file)
     refuse_ambiguous(name_or_file)
     if path.is_file():
         lines = {f"{path}:{number}": line for number, line in enumerate(read_text(path).splitlines(), 1)}
-    elif re.fullmatch(r"[@\w,]+", name_or_file):
+    elif re.fullmatch(r'(?:[@\w,]|"[^"]+")+', name_or_file):
         lines = {"the option": name_or_file}
     else:
         raise InputError(f"{name_or_file} is neither a file nor a user name. Check the spelling.")
     users = set()
     for place, line in lines.items():
-        for name in filter(None, (name.strip().removeprefix("@") for name in line.split("#")[0].split(","))):
-            if not re.fullmatch(r"\w+", name):
+        names = BEFORE_COMMENT.match(line)[0]
+        rest = line[len(names) :]  # begins with a comment, or with a quote that is never closed
+        for item in [*NAME.findall(names), *([rest] if rest.startswith('"') else [])]:
+            quoted = re.fullmatch(r'"([^"]+)"', item.strip())
+            name = quoted[1] if quoted else item.strip().removeprefix("@")
+            if name and not quoted and not re.fullmatch(r"\w+", name):
                 raise InputError(
-                    f"{name!r} in {place} is not a user name. Write one name a line, without quotes or blanks."
+                    f"{name!r} in {place} is not a user name. Write one name a line, and double quotes around a name "
+                    "with blanks or punctuation."
                 )
-            users.add(name.lower())
+            users |= {name.lower()} if name else set()
     if not users:
         raise InputError(f"{name_or_file!r} contains no user name. Write one name a line; a # begins a comment.")
     return frozenset(users)
@@ -102,25 +109,39 @@ def refuse_ambiguous(names: str) -> None:
             raise InputError(f"{name} may be a user or a file. Write @{name} for the user, or ./{file} for the file.")
 
 
+def are_named(messages: pl.DataFrame, names: Collection[str]) -> pl.Series:
+    """Return for each message whether its user has one of these names, or has one of them as the nickname."""
+    is_named = messages["user"].is_in(names)
+    if NICKNAME in messages.columns:
+        is_named |= messages[NICKNAME].fill_null("").str.to_lowercase().is_in(names)
+    return is_named
+
+
+def names_of_users(messages: pl.DataFrame) -> set[str]:
+    """Return the names and the nicknames of all users, in lower case."""
+    columns = [messages[name].unique() for name in ("username", NICKNAME) if name in messages.columns]
+    return {name.lower() for column in columns for name in column if name}
+
+
 # Option (with _ for -) -> filter. A message that several filters leave out is counted by the first of them.
 FILTERS = {
     "exclude_users": Filter(
         "from excluded users",
         "messages of these users, or of the users in a file: one a line or separated by commas, with # comments; if a "
         "name is also the name of a file, write @name or ./name",
-        lambda users, messages, _facts: messages["user"].is_in(users),
+        lambda users, messages, _facts: are_named(messages, users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "only_users": Filter(
         "from other users",
         "messages of all but these users, given in the same way",
-        lambda users, messages, log: ~messages["user"].is_in(users),
+        lambda users, messages, log: ~are_named(messages, users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "exclude_bots": Filter(
         "from bots",
         "messages of well-known bots: nightbot, streamelements, moobot, ...",
-        lambda _, messages, _facts: messages["user"].is_in(BOTS),
+        lambda _, messages, _facts: are_named(messages, BOTS),
     ),
     "drop_commands": Filter(
         "commands",

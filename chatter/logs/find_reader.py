@@ -9,13 +9,17 @@ from itertools import islice
 from pathlib import Path
 
 from chatter.logs.batch import Reader
+from chatter.logs.csv_reader import find_csv_reader
 from chatter.logs.entries import find_json_format, gather_facts, load_json
 from chatter.logs.file_names import parse_file_name
 from chatter.logs.format import LineFormat
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
+from chatter.logs.headers import no_messages
+from chatter.logs.json_lines import SplitReader
 from chatter.logs.json_reader import find_json_reader
-from chatter.logs.reading import read_head
-from chatter.logs.table_reader import find_table_reader, is_table
+from chatter.logs.object_reader import find_object_reader
+from chatter.logs.reading import UnreadableLog, read_head
+from chatter.logs.tables import is_columnar, is_table
 from chatter.logs.text_reader import TextReader
 from chatter.logs.times import DATE
 
@@ -31,18 +35,31 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
 
     `format_name` is a key of LINE_FORMATS, or "auto"; `columns` maps fields to names of columns of tables.
     """
-    names, head = parse_file_name(path), read_head(path)
+    names, columns = parse_file_name(path), columns or {}
+    if is_columnar(path):
+        from chatter.logs.columnar_reader import find_columnar_reader
+
+        if reader := find_columnar_reader(path, names, columns):
+            return reader
+        raise UnreadableLog(no_messages(path))
+    head = read_head(path)
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
-    if is_table(path) and (reader := find_table_reader(path, names, columns or {})):
+    if is_table(path) and (reader := find_csv_reader(path, names, columns)):
         return reader
     may_have_json = not text.lstrip().startswith("[") and ("\n{" in text or text.startswith("{"))
-    entries = [load_json(line) for line in text.split("\n") if line.startswith("{")] if may_have_json else []
-    entries = [entry for entry in entries if find_json_format(entry)]
+    objects = [load_json(line) for line in text.split("\n") if line.startswith("{")] if may_have_json else []
+    entries = [entry for entry in objects if find_json_format(entry)]
     if JSON_BEGIN.match(text) and not entries:
-        return find_json_reader(path, names)
+        if reader := find_object_reader(objects, names, columns, in_lines=True):
+            return reader
+        reader = find_json_reader(path, names)
+        others = next((each.others for each in reader.documents.values() if each.others), [])
+        return (not reader.is_known and find_object_reader(others, names, columns, in_lines=False)) or reader
     if format_name != "auto":
         return TextReader(order_formats(LINE_FORMATS[format_name]), names)
     facts = gather_facts({}, entries, names.channel)
+    if entries and (json_format := find_json_format(entries[0])).split:
+        return SplitReader(json_format, facts)
     formats = choose_formats(line.rstrip("\r") for line in text.split("\n"))
     return TextReader(formats or STAND_ALONE, names, facts, bool(formats or entries), entries)
 

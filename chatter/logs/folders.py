@@ -10,20 +10,24 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.files import MANIFEST, atomic_output
-from chatter.logs.batch import FIELDS
+from chatter.files import DATASET_MARKER, MANIFEST, atomic_output
+from chatter.logs.archives import OTHER_NAME, is_archive, is_gone, read_archive
+from chatter.logs.batch import FIELDS, SESSION
+from chatter.logs.unpacking import UnreadableLog
 
 MAX_HEADER = 1 << 16  # bytes
-SUFFIXES = ("txt", "log", "tcd", "json", "jsonl", "ndjson", "csv", "tsv")
-LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+HEADERS = (",".join(FIELDS), ",".join([*FIELDS, SESSION]))  # of our CSVs
+SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", "csv", "tsv", "parquet", "arrow", "feather")
+LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
+TABLE_NAME = re.compile(r"\.(?:csv|parquet|arrow|feather)$", re.IGNORECASE)  # what tokenize_logs.py reads
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 
 
-def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, str]]:
+def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[list[Path], dict[Path, str]]:
     """Return the logs below a folder, sorted, and why each other file or folder was skipped.
 
     CSVs that parse_logs.py wrote to `output_dir` are skipped. Links are followed last, so that no file is read twice.
-    Raises InputError if there are no logs.
+    Raises InputError if there are no logs, or if `strict` and an archive cannot be read.
     """
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
@@ -44,13 +48,41 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
             walk(path)
         elif not path.is_file():
             skipped[path] = "not a regular file"
+        elif is_archive(path):
+            seen.add(real)
+            visit_archive(path)
+        elif OTHER_NAME.search(path.name):
+            skipped[path] = "an archive of this kind is not read: unpack it, or pack the files again as .zip"
         elif not LOG_NAME.fullmatch(path.name):
             skipped[path] = "not named like a log"
+        elif is_derived(path):
+            skipped[path] = "written by the library datasets beside its data"
         elif path.suffix == ".csv" and output in Path(real).parents and is_ours(path):
             skipped[path] = "written by parse_logs.py"
         else:
             seen.add(real)
             logs.append(path)
+
+    def visit_archive(path: Path) -> None:
+        try:
+            archive = read_archive(path)
+        except UnreadableLog as error:
+            if strict:
+                raise
+            skipped[path] = str(error)
+            return
+        except OSError as error:
+            skipped[path] = error.strerror or str(error)
+            return
+        for name, reason in archive.skipped.items():
+            skipped[Path(f"{path}/{name}")] = reason
+        for name in archive.members:
+            member = path / name
+            if LOG_NAME.fullmatch(member.name) and not is_derived(member):
+                logs.append(member)
+            else:
+                is_packed = is_archive(member) or OTHER_NAME.search(member.name)
+                skipped[member] = "an archive in an archive" if is_packed else "not named like a log"
 
     def walk(top: Path) -> None:
         for folder, subfolders, names in os.walk(top, onerror=skip):
@@ -60,15 +92,27 @@ def find_logs(logs_dir: Path, output_dir: Path) -> tuple[list[Path], dict[Path, 
                     links.append(path)
                 elif path.name in names or path.name[0] == ".":
                     visit(path)
-            subfolders[:] = [name for name in subfolders if name[0] != "."]
+            subfolders[:] = [name for name in subfolders if name[0] != "." and not is_dataset(Path(folder, name))]
 
     walk(logs_dir)
     while links:
         visit(links.pop(0))
     if not logs:
         reasons = "".join(f" {path}: {reason}." for path, reason in [*skipped.items()][:5])
-        raise InputError(f"no {LISTED} file, gzipped or not, in {logs_dir}. Put your logs there.{reasons}")
+        raise InputError(f"no {LISTED} file, compressed or not, in {logs_dir}. Put your logs there.{reasons}")
     return sorted(logs), dict(sorted(skipped.items()))
+
+
+def is_dataset(folder: Path) -> bool:
+    """Return whether tokenize_logs.py wrote a folder, whose Arrow files have tokens."""
+    return all(os.path.exists(folder / name) for name in (MANIFEST, DATASET_MARKER))  # False if it cannot be read
+
+
+def is_derived(path: Path) -> bool:
+    """Return whether a file is a cache of the library datasets, or describes the Arrow files of a folder of it."""
+    if re.fullmatch(r"cache-[0-9a-f]+\.arrow", path.name) or path.name == "dataset_dict.json":
+        return True
+    return path.name in ("dataset_info.json", "state.json") and any(path.parent.glob("*.arrow"))
 
 
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
@@ -98,9 +142,9 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
 
 
 def find_tables(folder: Path) -> list[Path]:
-    """Return the .csv files below a folder, sorted, without hidden ones. Links are followed.
+    """Return the CSVs and the Parquet, Arrow and Feather files below a folder, sorted, without hidden ones.
 
-    Raises OSError if a folder cannot be read.
+    Links are followed. Raises OSError if a folder cannot be read.
     """
     paths, seen = [], set()
 
@@ -110,17 +154,18 @@ def find_tables(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         is_new = os.path.realpath(parent) not in seen
         seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if name[0] != ".") if is_new else []
+        folders[:] = sorted(name for name in folders if name[0] != "." and not is_dataset(Path(parent, name)))
+        folders[:] = folders if is_new else []
         if is_new:
-            files = [Path(parent, name) for name in names if name[0] != "." and name.lower().endswith(".csv")]
-            paths += [path for path in files if path.is_file()]
+            files = [Path(parent, name) for name in names if name[0] != "." and TABLE_NAME.search(name)]
+            paths += [path for path in files if path.is_file() and not is_derived(path)]
     return sorted(paths)
 
 
 def is_ours(csv_path: Path) -> bool:
     """Return whether a file can be read and has the header that parse_logs.py writes."""
     with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
-        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") == ",".join(FIELDS)
+        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") in HEADERS
     return False
 
 
@@ -138,8 +183,7 @@ def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collect
     stale = []
     for name, source in log_of_csv.items():
         log = Path(source)
-        is_gone = not os.path.lexists(log) and not unread & {log, *log.parents}
-        if is_gone and (output_dir / name).is_file():
+        if not unread & {log, *log.parents} and is_gone(log) and (output_dir / name).is_file():
             stale.append(output_dir / name)
     return sorted(stale)
 

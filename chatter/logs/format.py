@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -48,6 +48,7 @@ class LineFormat:
     clock: str = "UTC"  # or "local", or "offset" into the video
     # The line that begins a session, with the groups `date` and `zone` (+0100; may be unmatched).
     session_start: str | None = None
+    read_date: Callable[[str], str] = padded_date  # of `session_start` -> yyyy-mm-dd
     # The line that ends a session, with the groups `date` and `time`.
     session_end: str | None = None
     # Whether a session goes on after midnight without a line about the new day.
@@ -96,13 +97,35 @@ NO_FACTS = DocumentFacts()
 class JsonFormat:
     """A format of JSON objects."""
 
-    keys: frozenset[str]  # each object has at least one of these
-    # Returns the kind and the CSV row. The row is None unless the entry is a message or a moderation of a named user.
-    parse: Callable[[Mapping[str, Any], DocumentFacts], tuple[str, list[str] | None]]
+    matches: Callable[[Any], bool]  # whether a JSON value is an entry in this format
+    # Returns the kind and the CSV row, which may end with the user's nickname. The row is None unless the entry is a
+    # message or a moderation of a named user.
+    parse: Callable[[Any, DocumentFacts], tuple[str, list[str] | None]]
+    # For formats with several entries in an object: returns them.
+    split: Callable[[Mapping[str, Any]], list[Any]] | None = None
     has_moderation: bool = True
     has_login: Callable[[Mapping[str, Any]], bool] = lambda entry: True  # whether an entry has its user's login
     # Returns the id of a message and, for a deletion, the id of the deleted message. Either may be None or "".
     ids: Callable[[Mapping[str, Any]], tuple[str | None, str | None]] = lambda entry: ("", "")
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """A format of CSVs with a known header."""
+
+    header: Sequence[str]
+    columns: Mapping[str, str]  # field -> the name of its column
+    notice: str  # matches messages that the program wrote, for polars
+    after_name: str  # matches what follows the name of a user
+
+    def matches(self, header: Sequence[str]) -> bool:
+        return [name.strip().lower() for name in header] == [name.lower() for name in self.header]
+
+
+def has_keys(any_of: Collection[str], required: Collection[str] = ()) -> Callable[[Any], bool]:
+    """Return a function that tells objects that have one of the keys `any_of`, and all `required` keys."""
+    any_of, required = frozenset(any_of), frozenset(required)
+    return lambda entry: isinstance(entry, dict) and not any_of.isdisjoint(entry) and required <= entry.keys()
 
 
 # Parts of patterns.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,9 +13,10 @@ import ijson
 from chatter.logs.entries import find_json_format, gather_facts, load_json
 from chatter.logs.format import NO_FACTS, DocumentFacts
 
-CONTAINERS = ("comments", "messages")  # keys whose value may be the array of entries
-AROUND = ("streamer", "video")  # keys beside them
+CONTAINERS = ("comments", "messages", "data", "data.messages", "chat")  # keys whose value may be the array of entries
+AROUND = ("streamer", "video", "channel")  # keys beside them
 EXPORT_KEYS = {*CONTAINERS, *AROUND, "FileInfo", "clipper", "embeddedData", "emotes", "video_comments"}
+EXPORT_KEYS |= {"guild", "dateRange", "exportedAt", "messageCount", "error", "error_code"}
 FIRST_ENTRIES = 1000  # of a document, from which its facts are gathered
 MAX_HEAD = 1 << 26  # bytes in which these are looked for: bounds memory
 MAX_EMPTY = 1 << 20  # bytes of an export without entries
@@ -34,11 +35,13 @@ Block = tuple[bytes, int]  # a part of a file in UTF-8, and the number of places
 class Document:
     """What the first entries of a JSON document and the keys around them tell about it."""
 
-    prefix: str = ""  # of the entries, as ijson names them; "" if the document has none
+    prefix: str = ""  # of the entries in a known format, as ijson names them; "" if the document has none
     is_known: bool = False  # whether it has entries in a known format, or is an export without entries
     facts: DocumentFacts = NO_FACTS
     has_moderation: bool = True
     has_logins: bool = True
+    other_prefix: str = ""  # of the entries in no known format, and the first of them
+    others: Sequence[Any] = ()
 
 
 def split_documents(blocks: Iterable[Block]) -> Iterator[Iterator[Block]]:
@@ -106,7 +109,7 @@ def read_document(blocks: Iterator[Block], channel: str) -> tuple[Document, list
     entries = found[prefix][:FIRST_ENTRIES] if prefix else []
     if not any(map(find_json_format, entries)):
         is_empty = size <= MAX_EMPTY and is_empty_export(load_json(b"".join(part for part, _ in head)))
-        return Document(is_known=is_empty), head
+        return Document(is_known=is_empty, other_prefix=prefix, others=entries), head
     around = {key: found[key][0] for key in AROUND if found[key]}
     return Document(prefix, True, gather_facts(around, entries, channel), *moderation_and_logins(entries)), head
 

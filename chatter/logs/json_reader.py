@@ -12,7 +12,7 @@ from typing import Any
 import ijson
 import polars as pl
 
-from chatter.logs.batch import FIELDS, MODERATION, Batch, Reader
+from chatter.logs.batch import FIELDS, MODERATION, NICKNAME, Batch, Reader
 from chatter.logs.entries import parse_json
 from chatter.logs.file_names import NameFacts
 from chatter.logs.format import DocumentFacts
@@ -84,7 +84,10 @@ def parse_entries(entries: Iterable[tuple[int, Any]], facts: DocumentFacts) -> B
             unreadable[number] = ""
         elif kind in MODERATION and row:
             events.append((number, kind, *row))
-    messages = pl.DataFrame(rows, SCHEMA, orient="row")
+    messages = pl.DataFrame([row[: len(SCHEMA)] for row in rows], SCHEMA, orient="row")
+    if any(len(row) > len(SCHEMA) for row in rows):
+        nicknames = [row[len(SCHEMA)] if len(row) > len(SCHEMA) else "" for row in rows]
+        messages = messages.with_columns(pl.Series(NICKNAME, nicknames, pl.String))
     notes = {OFFSETS} if rows and facts.by_offset and not facts.start else set()
     return Batch(messages, counts.total(), counts, events, unreadable, notes=notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from chatter.cli import InputError
 from chatter.logs.batch import Reader
 from chatter.logs.columns import plain_name
 from chatter.logs.find_reader import find_reader
+from chatter.logs.headers import read_header
 from chatter.logs.reading import UnreadableLog
-from chatter.logs.table_reader import is_table, read_columns_of
+from chatter.logs.tables import is_columnar, is_table
 
 
 class NamelessLog(UnreadableLog):
@@ -38,11 +40,10 @@ def find_missing_columns(logs: Iterable[Path], columns: Mapping[str, str]) -> di
     Raises InputError if no table has one of them.
     """
     headers = {}
-    for log in filter(is_table, logs) if columns else ():
-        try:
-            headers[log] = read_columns_of(log)
-        except UnreadableLog:  # which `open_reader` reports
-            continue
+    for log in logs if columns else ():
+        with contextlib.suppress(UnreadableLog):  # which `open_reader` reports
+            if (header := read_header(log)) or is_table(log) or is_columnar(log):
+                headers[log] = header
     missing = {
         log: [name for name in columns.values() if plain_name(name) not in header] for log, header in headers.items()
     }

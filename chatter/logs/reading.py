@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from chatter.cli import InputError
 from chatter.files import text_encoding
+from chatter.logs.archives import open_file
+from chatter.logs.unpacking import UnreadableLog, unpack
 
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster
@@ -21,10 +21,6 @@ LINE_BYTES = 4 << 20  # bounds memory; no message is nearly as long
 PART_BYTES = 8 << 20  # of a log that several processes parse: smaller ones cost more, larger ones are left for the end
 BLOCK_BYTES = 1 << 16  # of JSON: larger ones take longer to read
 CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a UTF-8 character after its first one
-
-
-class UnreadableLog(InputError):
-    """An error with one log, which does not stop the work on the others."""
 
 
 class FromUtf16(io.RawIOBase):
@@ -50,26 +46,23 @@ class FromUtf16(io.RawIOBase):
 
 @contextlib.contextmanager
 def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Open a log, gzipped or not, whatever its name is. Yield the file, and its unpacked content in UTF-8.
+    """Open a log, compressed or not, whatever its name is. Yield the file, and its unpacked content in UTF-8.
 
     UTF-16 with a byte order mark is converted; other bytes stay as they are. Raises UnreadableLog if the file cannot be
-    read or a .gz file is damaged, also later while it is read.
+    read or a compressed file is damaged, also later while it is read.
     """
     try:
-        with log_path.open("rb") as file:
-            is_gzipped = file.read(3) == b"\x1f\x8b\x08" or log_path.name.lower().endswith(".gz")
-            file.seek(0)
-            log = gzip.GzipFile(fileobj=file) if is_gzipped else file
-            is_utf16 = text_encoding(log.read(2)) == "utf-16"
-            log.seek(0)
+        with open_file(log_path) as (file, size):
+            log = unpack(file, log_path, size)
+            is_utf16 = text_encoding(log.peek(2)[:2]) == "utf-16"
             yield file, io.BufferedReader(FromUtf16(log)) if is_utf16 else log
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UnreadableLog(
+                f"{log_path} cannot be read: {error.strerror or error}. Make it readable, or move it away."
+            ) from error
         raise UnreadableLog(
             f"{log_path} is damaged ({error}). Unpack as much of it as possible by hand, or remove it."
-        ) from error
-    except OSError as error:
-        raise UnreadableLog(
-            f"{log_path} cannot be read: {error.strerror or error}. Make it readable, or move it away."
         ) from error
 
 
@@ -91,7 +84,7 @@ class Part:
 def divide(log_path: Path) -> list[Part]:
     """Return parts of about PART_BYTES in order; one part if the log is gzipped or in UTF-16."""
     with open_log(log_path) as (file, log):
-        if log is not file:
+        if log is not file or not log_path.is_file():  # or in an archive, where seeking is slow
             return [Part(log_path)]
         begins, size = [0], file.seek(0, io.SEEK_END)
         for place in range(PART_BYTES, size, PART_BYTES):

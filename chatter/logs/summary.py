@@ -10,11 +10,10 @@ from pathlib import Path
 from chatter.cli import one_line
 from chatter.logs.batch import Batch
 from chatter.logs.filters import MAX_BYTES
-from chatter.logs.formats import FORMAT_NAMES, KINDS
-from chatter.logs.reading import read_head
+from chatter.logs.formats import KINDS
 
 LAST = ("messages written", "lines with invalid UTF-8", "invisible suffixes removed", "messages cut")
-SHOWN, MAX_SHOWN = 5, 80  # lines, files or names that are listed; characters of a line that are shown
+SHOWN = 5  # lines, files or names that are listed
 
 
 @dataclass
@@ -30,6 +29,7 @@ class LogResult:
     users: set[str] = field(default_factory=set)  # users of the log whom USER_FILTERS name
     notes: set[str] = field(default_factory=set)  # warnings for the summary
     is_known: bool = True  # whether the log is in a known format
+    unknown: str = ""  # a sentence about a log in an unknown format
 
     def add_batch(self, batch: Batch, cut: list[int], num_suffixes: int) -> None:
         """Add a batch, the entries whose messages were cut, and the number of invisible suffixes that were removed."""
@@ -52,11 +52,6 @@ class LogResult:
         self.users |= part.users
         self.notes |= part.notes
         self.is_known &= part.is_known
-
-
-def first_line(log: Path) -> str:
-    """Return the beginning of the first line of a log, in quotes."""
-    return repr(read_head(log).decode(errors="replace").strip().split("\n", 1)[0][:MAX_SHOWN].strip())
 
 
 def in_order(counts: Counter) -> list[tuple[str, int]]:
@@ -85,12 +80,11 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
     print_some("unreadable", unreadable, total["unreadable lines"], verbose)
     cut = [f"{log}:{number + 1}" for log, result in results.items() for number in result.cut]
     print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
-    unknown = [
-        f"{log} ({first_line(log)})"
-        for log, result in results.items()
-        if not result.is_known and result.counts["unreadable lines"]
-    ]
-    print_some(f"in none of the known formats ({', '.join(FORMAT_NAMES)})", unknown, len(unknown), verbose)
+    unknown = [result.unknown for result in results.values() if result.unknown]
+    for sentence in unknown if verbose else unknown[:SHOWN]:
+        print(f"in no known format: {one_line(sentence)}", file=sys.stderr)
+    if len(unknown) > SHOWN and not verbose:
+        print(f"in no known format: {len(unknown) - SHOWN} more, which --verbose lists", file=sys.stderr)
     for note in sorted({note for result in results.values() for note in result.notes}):
         noted = [str(log) for log, result in results.items() if note in result.notes]
         print_some(note, noted, len(noted), verbose)

@@ -1,99 +1,92 @@
-"""Tables with a header, one entry a row."""
+"""Tables of messages, one entry a row. Readers of CSVs, of columns and of JSON objects give the cells of their rows."""
 
 from __future__ import annotations
 
-import re
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from chatter.logs.batch import UNNAMED, Batch, Reader
-from chatter.logs.columns import LOGIN, find_fields, login_of, plain_name
+from chatter.logs.batch import FIELDS, SESSION, UNNAMED, Batch, Reader
+from chatter.logs.columns import login_of
 from chatter.logs.file_names import NameFacts
-from chatter.logs.json_reader import SCHEMA
-from chatter.logs.table_syntax import TableHead, read_table_head
 from chatter.logs.table_times import TableTimes, find_order, order_of
-from chatter.logs.tables import read_rows
 
 ACTION = "(?s)^\x01ACTION (.*?)\x01?$"  # /me, as loggers fed by IRC keep it
+LOGIN = "^[a-z0-9_]+$"
+# Times that are taken apart by the column. Others are parsed one by one.
+PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC|[+]00:?00)?$"
 
 
 @dataclass
-class TableReader(Reader):
-    """Reads a CSV or TSV."""
+class Rows:
+    """Consecutive rows of a table."""
 
-    head: TableHead
-    columns: Mapping[str, int]  # field -> its place in a row
+    cells: pl.DataFrame  # columns `entry` (UInt32) and, as text, the fields that the table has; perhaps SESSION
+    num_entries: int
+    counts: Counter[str] = field(default_factory=Counter)  # of the entries that have no row in `cells`
+    unreadable: dict[int, str] = field(default_factory=dict)  # entry -> line
+    num_invalid: int = 0
+
+
+class TableReader(Reader):
+    """Reads a table. A subclass sets `names`, the facts in the name of the file, and `has_users` and `has_logins`."""
+
     names: NameFacts
-    has_moderation: bool = False
+    has_moderation = False
     order: str | None = None  # of the numbers in dates, once the whole column has been read
 
-    def __post_init__(self) -> None:
-        self.has_users = "username" in self.columns
-        users = [login_of(row[self.columns["username"]]) for row in self.head.rows] if self.has_users else []
-        self.has_logins = all(map(LOGIN.fullmatch, filter(None, users)))
+    @abstractmethod
+    def read_rows(self, path: Path, progress: Callable[[int], None]) -> Iterator[Rows]:
+        """Yield all rows of a file; call `progress` with the bytes that they took."""
 
     def read(self, path: Path, progress: Callable[[int], None]) -> Iterator[Batch]:
-        times, width = TableTimes(self.names), len(self.head.header)
-        for numbers, rows in read_rows(path, self.head, progress):
-            num_rows, counts, unreadable = len(rows), Counter(), {}
-            if {*map(len, rows)} != {width}:
-                numbered = [*zip(numbers, rows, strict=True)]
-                unreadable = {number: "" for number, row in numbered if row and len(row) != width}
-                counts |= {"unreadable lines": len(unreadable), "blank lines": sum(not row for row in rows)}
-                numbers = [number for number, row in numbered if len(row) == width]
-                rows = [row for row in rows if len(row) == width]
-            columns = [*zip(*rows, strict=True)] or [()] * width
-            cells = {field: columns[place] for field, place in self.columns.items()}
-            blank = [""] * len(rows)
-            stamps = [*zip(cells.get("date", blank), cells.get("time", blank), strict=True)]
-            if self.order is None and any(order_of(cell) for stamp in {*stamps} for cell in stamp):
-                self.order = self.find_order(path)
-            times.order = self.order or ""
-            known = {stamp: times.read(*stamp) for stamp in {*stamps}}
-            users = cells.get("username", blank)
-            logins = {user: login_of(user) for user in {*users}}
-            self.has_logins &= all(map(LOGIN.fullmatch, filter(None, logins.values())))
-            channels = [channel if channel.strip() else self.names.channel for channel in cells.get("channel", blank)]
-            dates, clocks = zip(*[known[stamp] for stamp in stamps], strict=True) if stamps else ((), ())
-            columns = [[*numbers], dates, clocks, channels, [logins[user] for user in users], cells["message"]]
-            table = pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)), SCHEMA)
+        times = TableTimes(self.names)
+        for rows in self.read_rows(path, progress):
+            cells, counts = rows.cells, Counter(rows.counts)
+            blank = [pl.lit("").alias(name) for name in FIELDS if name not in cells.columns]
+            table = self.with_times(cells.with_columns(blank), path, times)
+            logins = {user: login_of(user) for user in table["username"].unique()} if self.has_users else {}
+            channel = pl.col("channel")
+            table = table.with_columns(
+                pl.col("message").str.replace(ACTION, "$1"),
+                channel=pl.when(channel.str.strip_chars() == "").then(pl.lit(self.names.channel)).otherwise(channel),
+                username=table["username"].replace({name: login for name, login in logins.items() if name != login}),
+            )
             if self.has_users:
-                table = table.filter(pl.col("username") != "")
-                counts[UNNAMED] = len(rows) - len(table)
-            counts["messages"] = len(table)
-            table = table.with_columns(pl.col("message").str.replace(ACTION, "$1"))
-            yield Batch(table, num_rows, counts, unreadable=unreadable, notes=times.notes)
+                named = table.filter(pl.col("username") != "")
+                self.has_logins &= bool(named["username"].str.contains(LOGIN).all())
+                counts[UNNAMED] += len(table) - len(named)
+                table = named
+            counts["messages"] += len(table)
+            table = table.select("entry", *FIELDS, *([SESSION] if SESSION in table.columns else []))
+            yield Batch(table, rows.num_entries, counts, [], rows.unreadable, rows.num_invalid, times.notes)
 
-    def find_order(self, path: Path) -> str:
-        """Return the order of the numbers in the dates of the whole table; "" if they do not show it."""
-        places = [self.columns[field] for field in ("date", "time") if field in self.columns]
-        batches = read_rows(path, self.head, lambda num_bytes: None)
-        return find_order(
-            cell
-            for _, rows in batches
-            for cell in {row[place] for row in rows if len(row) == len(self.head.header) for place in places}
+    def with_times(self, table: pl.DataFrame, path: Path, times: TableTimes) -> pl.DataFrame:
+        """Return a table with complete dates and times, as `times` reads them."""
+        stamp = pl.concat_str("date", "time")
+        parsed = stamp.str.slice(0, 19).str.replace("T", " ").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+        is_plain = pl.any_horizontal(pl.col("date", "time") == "") & stamp.str.contains(PLAIN_TIME)
+        table = table.with_columns(when=pl.when(is_plain).then(parsed))
+        rest = table.filter(pl.col("when").is_null()).select("date", "time").unique()
+        stamps = [*rest.iter_rows()]
+        if self.order is None and any(order_of(cell) for stamp in stamps for cell in stamp):
+            self.order = find_order(self.read_dates(path))
+        times.order = self.order or ""
+        known = [times.read(*stamp) for stamp in stamps]
+        dates, clocks = zip(*known, strict=True) if known else ((), ())
+        rest = rest.with_columns(pl.Series("other_date", dates, pl.String), pl.Series("other_time", clocks, pl.String))
+        table = table.join(rest, on=["date", "time"], how="left", maintain_order="left")
+        return table.with_columns(
+            date=pl.coalesce(pl.col("when").dt.to_string("%Y-%m-%d"), "other_date"),
+            time=pl.coalesce(pl.col("when").dt.to_string("%H:%M:%S"), "other_time"),
         )
 
-
-def find_table_reader(path: Path, names: NameFacts, columns: Mapping[str, str]) -> TableReader | None:
-    """Return the reader of a table, or None if it has no column of messages.
-
-    `columns` maps fields to the names of columns that the user gave.
-    """
-    head = read_table_head(path)
-    found = find_fields(head.header, head.rows, columns)
-    return TableReader(head, found, names) if "message" in found else None
-
-
-def is_table(path: Path) -> bool:
-    """Return whether a file is a table by its name."""
-    return re.search(r"\.[ct]sv(?:\.gz)?$", path.name, re.IGNORECASE) is not None
-
-
-def read_columns_of(path: Path) -> list[str]:
-    """Return the names of the columns of a table, in lower case."""
-    return [plain_name(name) for name in read_table_head(path).header]
+    def read_dates(self, path: Path) -> Iterable[str]:
+        """Yield the different cells with dates or times of each part of the whole table."""
+        for rows in self.read_rows(path, lambda num_bytes: None):
+            for name in {"date", "time"} & {*rows.cells.columns}:
+                yield from rows.cells[name].unique()

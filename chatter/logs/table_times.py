@@ -19,7 +19,7 @@ MAX_LENGTH = 64  # characters of a cell
 NUMBERS = r"(?P<first>\d{1,4})(?P<separator>[-/.])(?P<second>\d{1,2})(?P=separator)(?P<third>\d{1,4})"
 # 15 Jun 2021, June 15, 2021
 NAMED = (
-    r"(?:[A-Za-z]{3,9},? )?(?:(?P<day>\d{1,2})[ -](?P<month>[A-Za-z]{3,9})\.?,?[ -](?P<year>\d{4})"
+    r"(?:[A-Za-z]{3,9},? )?(?:(?P<day>\d{1,2})[ -](?P<month>[A-Za-z]{3,9})\.?,?[ -](?P<year>\d{4}|\d{2})"
     r"|(?P<month_first>[A-Za-z]{3,9})\.? (?P<day_second>\d{1,2}),? (?P<year_last>\d{4}))"
 )
 CLOCK = r"(?P<hour>\d{1,4}):(?P<minute>[0-5]\d)(?::(?P<seconds>[0-5]\d)(?:[.,]\d+)?)?(?:\s?(?P<half>[AaPp])\.?[Mm]\.?)?"
@@ -111,7 +111,8 @@ class TableTimes:
         if not found["first"]:
             name, day = found["month"] or found["month_first"], found["day"] or found["day_second"]
             months = [number for number in range(1, 13) if calendar.month_name[number].lower().startswith(name.lower())]
-            parts = [int(found["year"] or found["year_last"]), months[0] if months else 0, int(day)]
+            year = int(found["year"] or found["year_last"])
+            parts = [year + 2000 * (year < 100), months[0] if months else 0, int(day)]
         else:
             order = "ymd" if len(found["first"]) == 4 else self.order
             if not order:

@@ -1,4 +1,4 @@
-"""CSVs and TSVs: all values row by row, or some columns fast."""
+"""CSVs and TSVs: all values row by row, or some columns fast; and the chats in them and in Parquet files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError
-from chatter.logs.batch import FIELDS, channel_name
+from chatter.logs.batch import FIELDS, SESSION, channel_name
 from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.reading import UnreadableLog, open_log, read_chunks
 from chatter.logs.table_syntax import TableHead, TableSyntax, num_swallowed, read_table_head
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
 READ_ROWS = 10_000  # at a time
 OUR_ROW = re.compile(r"\d{4}-\d\d-\d\d,\d\d:\d\d:\d\d,")
+
+
+def is_columnar(path: Path) -> bool:
+    """Return whether a file is a Parquet, Arrow or Feather file by its name."""
+    return re.search(r"\.(?:parquet|arrow|feather)(?:\.gz|\.zst)?$", path.name, re.IGNORECASE) is not None
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file is a CSV or TSV by its name."""
+    return re.search(r"\.[ct]sv(?:\.gz|\.zst)?$", path.name, re.IGNORECASE) is not None
 
 
 def read_rows(
@@ -103,39 +113,67 @@ def unclosed_quote(csv_path: Path, line: int, num_lines: str) -> UnreadableLog:
     )
 
 
-def read_chats(csv_path: Path, by_channel: bool = False) -> Iterator[tuple[str, list[str]]]:
-    """Yield the messages of a CSV in lists of about ten thousand, in order, each list with its channel.
+def read_chats(path: Path, by_channel: bool = False) -> Iterator[tuple[str | None, list[str]]]:
+    """Yield the messages of a file in order and some at a time, as `read_columns` and `split_chats` do."""
+    last = None
+    for columns in read_columns(path, by_channel):
+        yield from split_chats(columns, path, by_channel, last)
+        last = last_session(columns, last)
 
-    `by_channel` and errors are as in `read_columns` and `chats_of`.
-    """
-    for columns in read_columns(csv_path, by_channel):
-        yield from chats_of(columns, csv_path, by_channel).items()
 
+def split_chats(
+    columns: Mapping[str, pyarrow.Array], path: Path, by_channel: bool, last: Any = None
+) -> Iterator[tuple[str | None, list[str]]]:
+    """Yield the messages in some rows, in order. Each list has messages of one channel, which comes first.
 
-def chats_of(columns: Mapping[str, pyarrow.Array], csv_path: Path, by_channel: bool) -> dict[str, list[str]]:
-    """Return the messages in columns of a CSV for each channel; unless `by_channel`, the channel is always "".
-
-    Raises InputError if `by_channel` and a message has no channel.
+    Unless `by_channel`, it is always "". Where one stream ends and another begins, as the column SESSION tells,
+    (None, []) comes between them; `last` is the session of the row before, or None. Raises InputError if `by_channel`
+    and a message has no channel.
     """
     messages = columns["message"].to_pylist()
-    if not by_channel:
-        return {"": messages}
     channels = columns["channel"].to_pylist() if "channel" in columns else [""] * len(messages)
     names = {channel: channel_name(channel) for channel in dict.fromkeys(channels)}
-    if "" in names.values():
+    if by_channel and "" in names.values():
         raise InputError(
-            f"{csv_path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
+            f"{path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
         )
-    chats = {name: [] for name in names.values()}
-    for channel, message in zip(channels, messages, strict=True):
-        chats[names[channel]].append(message)
-    return chats
+    first = 0
+    for session, group in groupby(columns[SESSION].to_pylist() if SESSION in columns else [last] * len(messages)):
+        end = first + len([*group])
+        if last not in (None, session):
+            yield None, []
+        chats = {name: [] for name in names.values()} if by_channel else {"": messages[first:end]}
+        if by_channel:
+            for channel, message in zip(channels[first:end], messages[first:end], strict=True):
+                chats[names[channel]].append(message)
+        yield from chats.items()
+        first, last = end, session
+
+
+def last_session(columns: Mapping[str, pyarrow.Array], last: Any) -> Any:
+    """Return the session of the last row, or `last` if there are no rows or no sessions."""
+    return columns[SESSION][-1].as_py() if SESSION in columns and len(columns[SESSION]) else last
 
 
 def read_columns(
-    csv_path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
+    path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
 ) -> Iterator[dict[str, pyarrow.Array]]:
-    """Yield the column `message` of a table and, if `by_channel` and it has one, `channel`, many rows at a time.
+    """Yield columns of a CSV, or of a Parquet, Arrow or Feather file, many rows at a time: `message`, SESSION if the
+    file has it, and, if `by_channel` and it has one, `channel`.
+
+    Calls `progress` with the bytes that were read. Raises InputError if there is no column for messages, or if the file
+    is not valid.
+    """
+    from chatter.logs.columnar_reader import read_texts
+
+    wanted = {"message": ["message"], SESSION: [SESSION]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
+    yield from (read_csv if is_table(path) else read_texts)(path, wanted, progress)
+
+
+def read_csv(
+    csv_path: Path, wanted: Mapping[str, Sequence[str]], progress: Callable[[int], None]
+) -> Iterator[dict[str, pyarrow.Array]]:
+    """Yield the wanted columns of a table, many rows at a time; `wanted` is as in `find_columns`.
 
     A table has a header and values separated by commas, semicolons or tabs. It is in UTF-8, or UTF-16 with a BOM.
     Calls `progress` with the bytes that were read. Raises InputError if there is no column for messages, or if the
@@ -147,7 +185,6 @@ def read_columns(
     head = read_table_head(csv_path)
     if not head.header:
         return
-    wanted = {"message": ["message"]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
     columns = {key: head.header[place] for key, place in find_columns(head.header, wanted).items()}
     if "message" not in columns:
         raise InputError(
@@ -157,7 +194,7 @@ def read_columns(
     position, checked = 0, False
     try:
         with open_log(csv_path) as (file, table):
-            if table is file and str(csv_path).isascii():  # pyarrow reads such files faster
+            if table is file and csv_path.is_file() and str(csv_path).isascii():  # pyarrow reads such files faster
                 table = file = pyarrow.OSFile(str(csv_path))
             batches = pyarrow.csv.open_csv(
                 table,

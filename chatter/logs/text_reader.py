@@ -126,7 +126,7 @@ class LineParser:
             elif end := line_format and line_format.match_end(text):
                 matches[line_format].ends.append((number, padded_date(end["date"]), end["time"]))
             elif start := line_format and line_format.match_start(text):
-                matches[line_format].starts.append((number, padded_date(start["date"]), start["zone"] or ""))
+                matches[line_format].starts.append((number, line_format.read_date(start["date"]), start["zone"] or ""))
         for line_format, found in matches.items():
             if len(found.plain) or found.rows or found.starts or found.ends:
                 messages, events = self.complete(line_format, found)
@@ -210,7 +210,7 @@ def add_json_lines(batch: Batch, facts: DocumentFacts) -> Batch:
         return batch
     found = parse_entries(entries.items(), facts)
     unreadable = {number: line for number, line in batch.unreadable.items() if number not in entries}
-    batch.messages = batch.messages.vstack(found.messages).sort("entry")
+    batch.messages = pl.concat([batch.messages, found.messages], how="diagonal").sort("entry")
     batch.counts["unreadable lines"] -= found.num_entries
     batch.counts += found.counts
     batch.events = sorted(batch.events + found.events)

@@ -102,7 +102,7 @@ class BlockWriter:
         self.write(packer.add(ids))
 
     def finish_file(self) -> None:
-        """Write the last blocks of a CSV, so that no block contains messages of two CSVs."""
+        """Write the last blocks of a CSV or of a stream in it, so that no block contains messages of two of them."""
         for packer in self.packers.values():
             self.write(packer.finish())
         self.packers = {}

@@ -68,9 +68,15 @@ def test_lines_of_every_format_are_read_and_those_of_unknown_formats_ignored(cap
     ]
     assert [*read_typed(typed)] == typed
     assert capsys.readouterr().err == ""
-    unknown = ["2021-06-15 18:55:59,873\tbob: hi", "18:55 < bob> hi", "(18:55:01) bob> hi"]
+    unknown = ["2021-06-15 18:55:59,873\tbob: hi", "18:55 -> bob: hi", "(18:55:01) bob> hi"]
     assert [*read_typed(unknown)] == [""] * 3
     assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {unknown[0]!r}\n"
+
+
+def test_rows_with_the_number_of_a_stream_and_entries_with_a_nickname():
+    discord = {"type": "Default", "isPinned": False, "content": "two", "author": {"name": "u", "nickname": "U"}}
+    lines = ["date,time,channel,username,message,session", "2024-03-07,21:05:09,c,u,one,7", json.dumps(discord)]
+    assert [*read_typed(lines)] == ["", "one", "two"]
 
 
 def csv_of(rows, write):

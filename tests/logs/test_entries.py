@@ -180,7 +180,9 @@ def test_an_infinite_number_is_no_time():
 keys = st.sampled_from(
     "commenter name login display_name message body fragments text user_badges _id created_at channel_id timestamp "
     "content_offset_seconds raw displayName username tags type channel system-msg systemText author message_type "
-    "banned_user ban_duration time_in_seconds streamer video user_name".split()
+    "banned_user ban_duration time_in_seconds streamer video user_name content sender slug isPinned nickname isBot "
+    "replayChatItemAction addChatItemAction item liveChatTextMessageRenderer runs authorName simpleText "
+    "timestampUsec".split()
 )
 values = st.recursive(
     st.none()
@@ -192,12 +194,19 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
     max_leaves=5,
 )
+
+
+def messages_of(document):
+    return document.get("messages") or document["data"]["messages"]
+
+
 ENTRIES = [
     entry
     for writer in WRITERS.values()
     if writer.format_name in JSON_FORMATS and writer.write([])[:1] in ("{", "[")
     for document in [json.loads(writer.write(CHAT))]
-    for entry in (document if isinstance(document, list) else document.get("comments") or document["messages"])
+    for entry in (document if isinstance(document, list) else document.get("comments") or messages_of(document))
+    if isinstance(entry, dict)
 ]
 
 
@@ -218,7 +227,7 @@ def test_offsets_of_other_types_tell_nothing():
 
 def test_entries_are_told_apart():
     assert find_json_format(logged()) is find_json_format(basic()) is JSON_FORMATS["justlog and rustlog JSON"]
-    assert find_json_format(item()) is find_json_format({"author": "a"}) is JSON_FORMATS["chat-downloader JSON"]
+    assert find_json_format(item()) is find_json_format({"time_in_seconds": 1}) is JSON_FORMATS["chat-downloader JSON"]
     assert find_json_format({"commenter": None}) is JSON_FORMATS["TwitchDownloader JSON"]
     assert [find_json_format(other) for other in ({"a": 1}, [], "commenter", None)] == [None] * 4
 

@@ -1,5 +1,6 @@
 """chatter.logs.filters: what each option leaves out, line by line."""
 
+import json
 import re
 
 import polars
@@ -111,6 +112,49 @@ def test_a_line_that_is_not_a_name_is_refused_with_its_number(tmp_path):
     (tmp_path / "users.txt").write_text("ann\nuser0 user1\n")
     with pytest.raises(InputError, match=r"'user0 user1' in .*users\.txt:2 is not a user name"):
         read_users(str(tmp_path / "users.txt"))
+
+
+def test_names_with_blanks_or_punctuation_are_in_quotes(tmp_path):
+    """As Discord and YouTube allow them. A comment may have quotes, too."""
+    (tmp_path / "users.txt").write_text('# the "bob" asked\n"Ann B.", cat  # "dan"\n')
+    assert read_users(str(tmp_path / "users.txt")) == {"ann b.", "cat"}
+    assert read_users('"John Smith",ann') == {"john smith", "ann"}
+    for line in ('ann"', '"ann', "a.b", '""'):
+        (tmp_path / "users.txt").write_text(line)
+        with pytest.raises(InputError, match="name"):
+            read_users(str(tmp_path / "users.txt"))
+
+
+DISCORD = {"channel": {"name": "general"}, "messages": []}
+
+
+def discord_message(name, nickname, text):
+    author = {"id": "1", "name": name, "nickname": nickname, "isBot": False}
+    return {"type": "Default", "timestamp": "2024-03-07T21:05:09+00:00", "isPinned": False} | {
+        "content": text,
+        "author": author,
+    }
+
+
+@pytest.mark.parametrize(
+    ("filters", "left"),
+    [
+        ({"exclude_users": {"ann b."}}, ["two", "three"]),
+        ({"exclude_users": {"ann"}}, ["two", "three"]),
+        ({"exclude_users": {"carl"}}, ["one", "two"]),
+        ({"only_users": {"carl", "bob"}}, ["two", "three"]),
+        ({"exclude_bots": True}, ["one", "three"]),
+    ],
+)
+def test_filters_compare_names_and_nicknames(filters, left, tmp_path):
+    messages = [("ann", "Ann B.", "one"), ("bob", "Nightbot", "two"), ("cat", "Carl", "three")]
+    document = DISCORD | {"messages": [discord_message(*each) for each in messages]}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    results, _, _ = parse_logs(tmp_path, tmp_path / "raw", 1, filters)
+    rows = (tmp_path / "raw/a.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[-1] for row in rows] == left
+    named = filters.get("exclude_users") or filters.get("only_users") or set()
+    assert results[tmp_path / "a.json"].users == named
 
 
 @pytest.mark.parametrize("name", ["nobody.txt", "two words", "no/where"])

@@ -1,6 +1,7 @@
 """chatter.logs.formats: every line is read for what it is."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from conftest import GOLDEN, SHARED, needs_shared, parse
@@ -104,21 +105,91 @@ GOLDEN_COUNTS = {
         "entries without a user": 1,
     },
 }
+GOLDEN_COUNTS |= {
+    "#other_channel.log": {
+        "messages": 5,
+        "other IRC commands": 2,
+        "lines of the program": 3,
+        "blank lines": 1,
+        "unreadable lines": 1,
+    },
+    "irc.twitch.#weechat_channel.weechatlog": {"messages": 5, "other IRC commands": 3, "unreadable lines": 1},
+    "bot_console-2024-03-07.log": {"messages": 3, "notices": 1, "unreadable lines": 1},
+    "discord.json": {
+        "messages": 2,
+        "notices": 2,
+        "written by bots": 1,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "unreadable lines": 1,
+    },
+    "discord_table.csv": {
+        "messages": 3,
+        "notices": 2,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "unreadable lines": 1,
+    },
+    "some_channel-2024-03-08.live_chat.json": {
+        "messages": 4,
+        "bans": 1,
+        "notices": 5,
+        "deletions": 1,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "blank lines": 1,
+        "unreadable lines": 3,
+    },
+    "kick.json": {
+        "messages": 2,
+        "notices": 1,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "unreadable lines": 1,
+    },
+    "recent_messages.json": {
+        "messages": 3,
+        "timeouts": 1,
+        "deletions": 1,
+        "other IRC commands": 2,
+        "unreadable lines": 1,
+    },
+    "objects.jsonl": {
+        "messages": 3,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "blank lines": 1,
+        "unreadable lines": 3,
+    },
+    "objects_array.json": {
+        "messages": 2,
+        "entries without a user": 1,
+        "entries without text": 1,
+        "unreadable lines": 1,
+    },
+    "table.parquet": {"messages": 3, "entries without a user": 1, "entries without text": 1},
+    "streams.parquet": {"messages": 3, "entries without text": 1, "unreadable lines": 2},
+    "some_channel-2024-03-07T210500Z.arrow": {"messages": 2},
+}
 ON_REQUEST = {"bare.txt": "bare"}
+
+
+def csv_of(log):
+    return f"{log}.csv" if log.endswith(".csv") else Path(log).with_suffix(".csv").name
 
 
 @pytest.mark.parametrize("log", GOLDEN_COUNTS)
 def test_golden_files(log, tmp_path):
     counts, unreadable = parse(GOLDEN / log, tmp_path / "out.csv", format_name=ON_REQUEST.get(log, "auto"))
-    assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / log).with_suffix(".csv").read_bytes()
+    assert (tmp_path / "out.csv").read_bytes() == (GOLDEN / csv_of(log)).read_bytes()
     assert +counts == Counter({"messages written": counts["messages"]} | GOLDEN_COUNTS[log])
     assert len(unreadable) == counts["unreadable lines"]
 
 
 def test_every_format_and_every_kind_of_line_is_in_the_golden_files():
     assert {kind for counts in GOLDEN_COUNTS.values() for kind in counts} >= {*KINDS}
-    assert len(GOLDEN_COUNTS) >= len(LINE_FORMATS) + 2 * len(JSON_FORMATS)
-    assert {path.name for path in GOLDEN.iterdir() if path.suffix != ".csv"} == {*GOLDEN_COUNTS}
+    assert len(GOLDEN_COUNTS) >= len(LINE_FORMATS) + len(JSON_FORMATS) + 5
+    assert {path.name for path in GOLDEN.iterdir()} == {*GOLDEN_COUNTS, *map(csv_of, GOLDEN_COUNTS)}
 
 
 @pytest.mark.parametrize(
@@ -316,6 +387,29 @@ def test_kinds_of_text_lines(event, kind):
         ("ZNC", "[21:05:09] -tmi.twitch.tv- This room is now in slow mode.", "other IRC commands", None),
         ("ZNC", "[21:05:09] Connected to IRC (irc.chat.twitch.tv +6697)", "lines of the program", None),
         ("ZNC", "[0:05:09] <ann> hello", "unreadable lines", None),
+        ("tcd", "[0:02:00.721] <User> hi", "messages", "User|hi"),
+        ("irssi", "21:05 < ann> hello: <you>", "messages", "ann|hello: <you>"),
+        ("irssi", "21:05:09 <@ann> ", "messages", "ann|"),
+        ("irssi", "21:05 <ann> hello", "messages", "ann|hello"),
+        ("irssi", "21:05  * ann waves", "messages", "ann|waves"),
+        ("irssi", "21:05 -!- ann [ann@ann.tmi.twitch.tv] has quit [x]", "other IRC commands", None),
+        ("irssi", "21:05 -ann:#chan- a notice", "other IRC commands", None),
+        ("irssi", "--- Day changed Fri Mar 08 2024", "lines of the program", None),
+        ("irssi", "21:05 ann: hello", "unreadable lines", None),
+        ("irssi", "25:05 < ann> hello", "unreadable lines", None),
+        ("WeeChat", "2024-03-07 21:05:09\tann\thi\tyou", "messages", "ann|hi\tyou"),
+        ("WeeChat", "2024-03-07 21:05:09,873\t@Ann\thi", "messages", "Ann|hi"),
+        ("WeeChat", "2024-03-07 21:05:09\t *\tann waves", "messages", "ann|waves"),
+        ("WeeChat", "2024-03-07 21:05:09\tann\t\1ACTION waves\1", "messages", "ann|waves"),
+        ("WeeChat", "2024-03-07 21:05:09\tann\t", "messages", "ann|"),
+        ("WeeChat", "2024-03-07 21:05:09\t<--\tann has quit", "other IRC commands", None),
+        ("WeeChat", "2024-03-07 21:05:09\t--\tMode #chan [+o ann]", "other IRC commands", None),
+        ("WeeChat", "2024-03-07 21:05:09 ann hi", "unreadable lines", None),
+        ("bots' consoles", "[chan] - [9:05:11 PM] Ann: hi: you", "messages", "Ann|hi: you"),
+        ("bots' consoles", "[#chan] - [21:05:11.123] ann:", "messages", "ann|"),
+        ("bots' consoles", "[chan] - [9:05:11 PM] Ann: Ann subscribed with Prime.", "notices", None),
+        ("bots' consoles", "[chan] - [9:05:11 PM] two words: hi", "unreadable lines", None),
+        ("bots' consoles", "[two words] - [9:05:11 PM] ann: hi", "unreadable lines", None),
         ("bare", "User: hi: you", "messages", "User|hi: you"),
         ("bare", "User: User subscribed with Prime.", "notices", None),
         ("bare", "two words: hi", "unreadable lines", None),

@@ -30,6 +30,7 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
     """Return the kind and the row of an item. Its author has been an object since 2021, and was a name before."""
     kind, author = entry.get("message_type") or "text_message", entry.get("author") or {}
     name = author if isinstance(author, str) else author.get("name") or author.get("display_name") or ""
+    name = name.removeprefix("@")  # of YouTube's names
     if facts.by_offset or not entry.get("timestamp"):
         when = offset_time(read_offset(entry), facts.start)
     else:
@@ -49,8 +50,16 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
     return ("messages", [*when, facts.channel, name, text]) if text else (EMPTY, None)
 
 
+def is_item(entry: Any) -> bool:
+    """Return whether a JSON value is an item. Other programs write an author and a message, too, and times as text."""
+    if not isinstance(entry, dict) or not entry.keys().isdisjoint({"message_type", "time_in_seconds"}):
+        return isinstance(entry, dict)
+    is_old = {"author", "message"} <= entry.keys() <= {"author", "message", "timestamp", "emotes", "time_text"}
+    return is_old and isinstance(entry["author"], str) and not isinstance(entry.get("timestamp"), str)
+
+
 JSON = JsonFormat(
-    keys=frozenset({"author", "message_type", "time_in_seconds"}),
+    matches=is_item,
     parse=parse_item,
     has_login=lambda entry: False,
     ids=lambda entry: (entry.get("message_id"), entry.get("target_message_id")),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chatter.logs.batch import SHARED, UNNAMED
-from chatter.logs.format import CLOCK, NAME, DocumentFacts, JsonFormat, LineFormat, fill_row, match_line
+from chatter.logs.format import CLOCK, NAME, DocumentFacts, JsonFormat, LineFormat, fill_row, has_keys, match_line
 from chatter.logs.formats import irc
 from chatter.logs.notices import ANY_NOTICE, OWN_NAME, OWN_NOTICE, PERHAPS_NOTICE, is_notice
 from chatter.logs.shared_chat import is_shared
@@ -105,7 +105,7 @@ def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
 
 
 JSON = JsonFormat(
-    keys=frozenset({"raw", "displayName", "tags"}),
+    matches=has_keys({"raw", "displayName", "tags"}, {"text"}),
     parse=parse_logged,
     has_login=lambda entry: bool(entry.get("raw") or entry.get("username")),
     ids=lambda entry: (entry.get("id"), (entry.get("tags") or {}).get("target-msg-id")),

@@ -9,7 +9,7 @@ from chatter.logs.format import MARKED_NAME, LineFormat
 from chatter.logs.notices import OWN_NOTICE, PERHAPS_NOTICE
 
 STAMP = (
-    r"\[(?P<time>(?:[1-9][0-9]{0,3} days?, )?(?:(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9]|"
+    r"\[(?P<time>(?:[1-9][0-9]{0,3} days?, )?(?:(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?|"
     r"[0-9]{1,4}:[0-5][0-9]:[0-5][0-9],[0-9]{1,3}))\] "
 )
 

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from chatter.logs.batch import EMPTY, UNNAMED
-from chatter.logs.format import UTC_STAMP, DocumentFacts, JsonFormat, LineFormat, read_offset, user_message_lines
+from chatter.logs.format import (
+    UTC_STAMP,
+    DocumentFacts,
+    JsonFormat,
+    LineFormat,
+    has_keys,
+    read_offset,
+    user_message_lines,
+)
 from chatter.logs.notices import is_notice
 from chatter.logs.times import iso_time, offset_time
 
@@ -48,7 +56,7 @@ def find_broadcaster(entry: Mapping[str, Any]) -> str | None:
 
 
 JSON = JsonFormat(
-    keys=frozenset({"commenter", "content_offset_seconds", "contentOffsetSeconds"}),
+    matches=has_keys({"commenter", "content_offset_seconds", "contentOffsetSeconds"}),
     parse=parse_comment,
     has_moderation=False,
     ids=lambda entry: (entry.get("_id") or entry.get("id"), ""),

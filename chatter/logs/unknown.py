@@ -1,0 +1,94 @@
+"""What a file in no known format begins with, which formats are the nearest, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from chatter.logs.entries import parse_line
+from chatter.logs.formats import LINE_FORMATS
+from chatter.logs.headers import read_header
+from chatter.logs.reading import read_head
+from chatter.logs.tables import is_table
+
+NEAREST, MAX_SHOWN = 3, 80  # formats, and characters of a line
+JSON_BEGIN = re.compile(r'\{|\[\s*[\[{"\]]')
+# A line of each format, or the beginning of a JSON document.
+EXAMPLES = {
+    "justlog and rustlog": "[2024-03-07 21:05:09] #channel user: message",
+    "raw IRC": "@tmi-sent-ts=1709845509000 :user!user@user.tmi.twitch.tv PRIVMSG #channel :message",
+    "OverRustle": "[2024-03-07 21:05:09 UTC] user: message",
+    "TwitchDownloader (UTC)": "[2024-03-07 21:05:09 UTC] User: message",
+    "TwitchDownloader (relative)": "[0:05:09] User: message",
+    "ZNC": "[21:05:09] <user> message",
+    "Chatty": "[2024-03-07 21:05:09] <@User> message",
+    "tcd": "[0:05:09] <User> message",
+    "tmi.js": "[21:05] info: [#channel] <user>: message",
+    "irssi": "21:05 < user> message",
+    "WeeChat": "2024-03-07 21:05:09\tuser\tmessage",
+    "bots' consoles": "[channel] - [9:05:09 PM] user: message",
+    "chat-downloader": "5:09 | User: message",
+    "Chatterino": "[21:05:09] user: message",
+    "TwitchDownloader JSON": '{"comments": [{"created_at": "", "commenter": {"name": ""}, "message": {"body": ""}}]}',
+    "justlog and rustlog JSON": '{"messages": [{"text": "", "displayName": "", "timestamp": "", "tags": {}}]}',
+    "chat-downloader JSON": '{"message": "", "message_type": "", "timestamp": 0, "author": {"name": ""}}',
+    "DiscordChatExporter JSON": '{"guild": {}, "channel": {}, "messages": [{"type": "", "content": "", "author": {}}]}',
+    "yt-dlp's live_chat.json": '{"replayChatItemAction": {"actions": [], "videoOffsetTimeMsec": "0"}}',
+    "Kick JSON": '{"data": {"messages": [{"content": "", "type": "", "sender": {"username": "", "slug": ""}}]}}',
+    "recent-messages": '{"messages": ["@historical=1 :user!user@user.tmi.twitch.tv PRIVMSG #channel :message"]}',
+    "JSON objects": '{"timestamp": "2024-03-07T21:05:09Z", "username": "user", "message": "message"}',
+    "DiscordChatExporter CSV": "AuthorID,Author,Date,Content,Attachments,Reactions",
+    "CSV": "timestamp,username,message",
+}
+
+
+def describe_unknown(path: Path) -> str:
+    """Return a sentence about a file in no known format, with the formats that its first line resembles."""
+    line = first_line(path)
+    nearest = "; ".join(f"{name}: {EXAMPLES[name]}" for name in find_nearest(line))
+    return f"{path} begins {line[:MAX_SHOWN]!r}. The nearest formats are {nearest}. {advise(path, line)}"
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a file that is not blank."""
+    return read_head(path).decode(errors="replace").strip("\ufeff \t\r\n").split("\n", 1)[0].rstrip("\r")
+
+
+def find_nearest(line: str) -> list[str]:
+    """Return the names of the formats whose examples a line resembles most, the nearest first."""
+    keys = keys_of(line)
+    is_json = JSON_BEGIN.match(line) is not None
+    scores = {}
+    for name, example in EXAMPLES.items():
+        if is_json and keys and example.startswith("{"):
+            others = keys_of(example)
+            scores[name] = len(keys & others) / len(keys | others)
+        else:
+            scores[name] = SequenceMatcher(None, shape_of(line), shape_of(example), autojunk=False).ratio()
+            scores[name] -= is_json != example.startswith("{")
+    return sorted(scores, key=scores.get, reverse=True)[:NEAREST]
+
+
+def shape_of(line: str) -> str:
+    """Return the beginning of a line with a letter for each word, and a digit for each number.
+
+    >>> shape_of("[21:05:09] <ann_1> hello chat")
+    '[0:0:0] <a> a a'
+    """
+    return re.sub(r"[0-9]+", "0", re.sub(r"[^\W\d]\w*", "a", line[:MAX_SHOWN]))
+
+
+def keys_of(line: str) -> set[str]:
+    """Return the keys in the beginning of a JSON document, which may be cut short."""
+    return set(re.findall(r'"(\w+)"\s*:', line[: 100 * MAX_SHOWN]))
+
+
+def advise(path: Path, line: str) -> str:
+    """Return what to do with a file."""
+    names = read_header(path)
+    if is_table(path) or names:
+        return f"If one of {', '.join(names[:20])} contains messages, pass its name with --columns message=NAME."
+    if parse_line(line, [LINE_FORMATS["bare"]])[0] == "messages":
+        return "If its lines are `user: message`, pass --format bare."
+    return "Convert it to one of these, or to a CSV with the columns time, username and message."
