@@ -1,5 +1,7 @@
 """Logs of chat -> rows, for parse_logs.py. Each module imports only those above it in this list.
 
+unpacking       compressed files, and how much they may unpack to
+archives        archives of logs, read like folders
 reading         files in chunks, and in parts that can be shared among processes
 batch           the columns, a row, a batch: what every reader yields
 times           stamps, offsets and epoch times -> a date and a time
@@ -9,10 +11,7 @@ shared_chat     messages of other channels in a shared chat
 format          LineFormat and JsonFormat, and how a line is matched
 formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row
-unpacking       compressed files, and how much they may unpack to
-archives        archives of logs, read like folders
 folders         which files are logs, and which CSVs they become
-copies          logs that are copies of other logs
 long_lines      lines that contain a whole chat
 sessions        dates and times that the lines lack
 json_documents  JSON documents in a file: where each begins, and what it contains
