@@ -131,7 +131,7 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
     if is_small:
         executor = ThreadPoolExecutor(jobs)
     else:
-        os.environ |= ONE_THREAD  # which the processes inherit
+        os.environ |= ONE_THREAD  # which the processes inherit: polars reads it on import
         if context.get_start_method() == "forkserver":
             from multiprocessing import forkserver
 
@@ -152,6 +152,7 @@ def join_pool(shared: Pool) -> None:
     """Prepare a process for the calls of a pool."""
     global pool
     pool = shared
+    os.environ |= ONE_THREAD  # if a process that forks these was started before
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one hears Ctrl-C, and ends it
     threading.Thread(target=end_with_parent, daemon=True).start()
 

@@ -28,6 +28,7 @@ UNTESTED = {
     "is not installed. Run pip": "pip",
     "not enough memory": "a machine with little memory",
     "Please report it": "a bug",
+    "a process was killed": "a machine with little memory",
     "is a mount point": "another disk",
     "in use by another run": "tests/test_files.py",
     "files. Unpack it by hand": "tests/logs/test_archives.py",
