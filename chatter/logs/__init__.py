@@ -1,7 +1,7 @@
 """Logs of chat -> rows, for parse_logs.py. Each module imports only those above it in this list.
 
-reading         files in chunks, and in parts that can be shared among processes
 batch           the columns, a row, a batch: what every reader yields
+reading         files in chunks, and in parts that can be shared among processes
 times           stamps, offsets and epoch times -> a date and a time
 file_names      channel, day and start of the video, from the name of a log
 notices         what Twitch writes about users: subscriptions, gifts, raids

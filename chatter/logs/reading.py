@@ -8,12 +8,12 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from chatter.cli import InputError
 from chatter.files import text_encoding
+from chatter.logs.batch import Part
 
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster
@@ -77,15 +77,6 @@ def read_head(log_path: Path, num_bytes: int = HEAD_BYTES) -> bytes:
     """Return the first bytes of a log, in UTF-8."""
     with open_log(log_path) as (_, log):
         return log.read(num_bytes)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Whole lines of a log: the bytes from `begin` to `end`, or to the end of the file. Mostly the whole log."""
-
-    log: Path
-    begin: int = 0
-    end: int | None = None
 
 
 def divide(log_path: Path) -> list[Part]:
