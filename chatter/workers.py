@@ -113,12 +113,12 @@ class Workers:
 def held_signals() -> Iterator[None]:
     """Let Ctrl-C and the signals that end a script wait for the end of a block."""
     is_main = threading.current_thread() is threading.main_thread()  # the only one that hears signals
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *stop_signals()) if is_main}
+    numbers = (signal.SIGINT, *stop_signals()) if is_main else ()
+    before = {number: signal.getsignal(number) for number in numbers if callable(signal.getsignal(number))}
     caught = []
     try:
-        for number, handler in before.items():
-            if callable(handler):  # neither ignored nor left to the system
-                signal.signal(number, lambda number, _: caught.append(number))
+        for number in before:  # neither ignored nor left to the system
+            signal.signal(number, lambda number, _: caught.append(number))
         yield
     finally:
         for number, handler in before.items():
@@ -156,10 +156,11 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
     else:
         os.environ |= ONE_THREAD  # which the processes inherit: polars reads it on import
         if context.get_start_method() == "forkserver":
-            from multiprocessing import forkserver
+            from multiprocessing import forkserver, resource_tracker
 
             context.set_forkserver_preload([*modules])
-            with ignored_interrupts():  # which the processes inherit: this one hears Ctrl-C, and ends them
+            resource_tracker.ensure_running()  # which would end the blocking if the next lines did it
+            with held_signals(), blocked_interrupts():
                 forkserver.ensure_running()  # it imports the modules while this process goes on
         executor = ProcessPoolExecutor(jobs, context, join_pool, (pool,))
     try:
@@ -173,16 +174,13 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
 
 
 @contextlib.contextmanager
-def ignored_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C, if this is the main thread, the only one that can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def blocked_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that start in a block: the one that starts them hears it, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def join_pool(shared: Pool) -> None:
