@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 from chatter.cli import InputError, make_parser, option_of, plain_errors, positive_int
 from chatter.files import LOCK, append, locked, staged_files
 from chatter.logs.archives import file_size
-from chatter.logs.batch import FIELDS, SESSION, Reader
+from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
@@ -62,7 +62,7 @@ from chatter.logs.folders import (
     write_log_of_csv,
 )
 from chatter.logs.formats import ON_REQUEST
-from chatter.logs.reading import PART_BYTES, Part, UnreadableLog
+from chatter.logs.reading import PART_BYTES, UnreadableLog
 from chatter.logs.summary import LogResult, print_some, print_summary
 from chatter.workers import Workers, open_workers, report, usable_cores
 

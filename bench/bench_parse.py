@@ -19,7 +19,6 @@ from harness import (
     find_chats,
     growth_table,
     parse_args,
-    repeat_logs,
     sample_logs,
     save,
     table,
@@ -82,10 +81,7 @@ def main() -> None:
     figures = {}
     with sample_logs(num_messages) as logs, tempfile.TemporaryDirectory() as scratch:
         parse = [sys.executable, "parse_logs.py", "--output-dir", f"{scratch}/raw", "--logs-dir"]
-        for name, logs_dir in find_chats(logs, args).items():
-            if name == "real" and not args.quick:
-                repeat_logs(logs_dir, Path(scratch, "real"), 200_000_000)
-                logs_dir = Path(scratch, "real")
+        for name, logs_dir in find_chats(logs, args, Path(scratch, "real"), 200_000_000).items():
             texts = [log.read_bytes() for log in logs_dir.iterdir()]
             units = {"MB": sum(map(len, texts)) / 1e6, "lines": sum(text.count(b"\n") for text in texts)}
             del texts

@@ -23,7 +23,6 @@ from harness import (
     find_chats,
     growth_table,
     parse_args,
-    repeat_logs,
     run,
     sample_logs,
     save,
@@ -110,11 +109,9 @@ def main() -> None:
         os.environ["HF_HOME"] = str(scratch / "cache")  # where datasets keeps copies of what it reads
         model = find_model(scratch / "gpt2")
         tokenize = [sys.executable, "tokenize_logs.py", "--output-dir", scratch / "ours", "--model", model]
-        for name, logs_dir in find_chats(logs, args).items():
+        chats = find_chats(logs, args, scratch / "logs", 170_000_000)  # 2.5 million messages
+        for name, logs_dir in chats.items():
             raw = scratch / name
-            if name == "real" and not args.quick:
-                repeat_logs(logs_dir, scratch / "logs", 170_000_000)  # 2.5 million messages
-                logs_dir = scratch / "logs"
             units = parse_and_measure(logs_dir, raw)
             run([*tokenize, "--input-dir", raw])
             units["tokens"] = json.loads((scratch / "ours" / DATA_SUMMARY).read_text())["tokens"]

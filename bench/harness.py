@@ -245,9 +245,20 @@ def sample_logs(num_messages: int) -> Iterator[Path]:
         yield logs
 
 
-def find_chats(sample: Path, args: argparse.Namespace) -> dict[str, Path]:
-    """Return folders of logs: the made-up ones in `sample`, and the real ones of --logs-dir."""
-    return {"sample": sample} | ({"real": args.logs_dir.resolve()} if args.logs_dir else {})
+def find_chats(
+    sample: Path, args: argparse.Namespace, repeated: Path | None = None, num_bytes: int = 0
+) -> dict[str, Path]:
+    """Return folders of logs: the made-up ones in `sample`, and the real ones of --logs-dir.
+
+    Without --quick, the real ones are copied to the folder `repeated`, if it is given, until they have `num_bytes`.
+    """
+    if not args.logs_dir:
+        return {"sample": sample}
+    real = args.logs_dir.resolve()
+    if repeated and not args.quick:
+        repeat_logs(real, repeated, num_bytes)
+        real = repeated
+    return {"sample": sample, "real": real}
 
 
 def repeat_logs(logs_dir: Path, folder: Path, num_bytes: int) -> None:

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from chatter.cli import InputError, Terminated
+from chatter.cli import InputError, Terminated, stop_signals
 
 SMALL = 20_000_000  # bytes of input: starting processes takes longer than they would save
 BAR_SECONDS = 0.1  # between two updates of the progress bar
@@ -95,13 +95,36 @@ class Workers:
 
             try:
                 some = islice(calls, ahead and ahead * self.jobs)
-                waiting.extend(self.executor.submit(call, function, each, yielded) for each in some)
+                waiting.extend(self.submit(call, function, each, yielded) for each in some)
                 while waiting:
                     result = finish(waiting.popleft())
-                    waiting.extend(self.executor.submit(call, function, each, yielded) for each in islice(calls, 1))
+                    waiting.extend(self.submit(call, function, each, yielded) for each in islice(calls, 1))
                     yield result
             except BrokenProcessPool:
                 raise InputError("a process was killed, probably for lack of memory. Pass a lower --jobs.") from None
+
+    def submit(self, *arguments: Any) -> Future:
+        """Submit a call to the executor, which may start a process. If that were interrupted, nobody would end it."""
+        with held_signals():
+            return self.executor.submit(*arguments)
+
+
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Let Ctrl-C and the signals that end a script wait for the end of a block."""
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that hears signals
+    numbers = (signal.SIGINT, *stop_signals()) if is_main else ()
+    before = {number: signal.getsignal(number) for number in numbers if callable(signal.getsignal(number))}
+    caught = []
+    try:
+        for number in before:  # neither ignored nor left to the system
+            signal.signal(number, lambda number, _: caught.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in caught[:1]:
+            signal.raise_signal(number)
 
 
 def call(function: Callable, arguments: tuple, yielded: tuple[type[Exception], ...]) -> Any:
@@ -133,10 +156,12 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
     else:
         os.environ |= ONE_THREAD  # which the processes inherit: polars reads it on import
         if context.get_start_method() == "forkserver":
-            from multiprocessing import forkserver
+            from multiprocessing import forkserver, resource_tracker
 
             context.set_forkserver_preload([*modules])
-            forkserver.ensure_running()  # it imports the modules while this process goes on
+            resource_tracker.ensure_running()  # which would end the blocking if the next lines did it
+            with held_signals(), blocked_interrupts():
+                forkserver.ensure_running()  # it imports the modules while this process goes on
         executor = ProcessPoolExecutor(jobs, context, join_pool, (pool,))
     try:
         yield Workers(executor, jobs)
@@ -148,12 +173,22 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
+@contextlib.contextmanager
+def blocked_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that start in a block: the one that starts them hears it, and ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def join_pool(shared: Pool) -> None:
     """Prepare a process for the calls of a pool."""
     global pool
     pool = shared
     os.environ |= ONE_THREAD  # if a process that forks these was started before
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one hears Ctrl-C, and ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

@@ -259,6 +259,20 @@ def test_a_stopped_run_ends_its_processes_and_leaves_nothing(number, options, la
     assert process.returncode == code and not any((tmp_path / "out").iterdir())
 
 
+def test_ctrl_c_at_any_moment_is_one_line(large_logs, tmp_path):
+    """Also while processes start."""
+    for delay in range(4, 13):
+        command = ["parse_logs.py", "--logs-dir", large_logs, "--output-dir", tmp_path / "out"]
+        process = start(*command, start_new_session=True)
+        time.sleep(delay / 20)
+        if process.poll() is not None:  # a fast machine
+            break
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60)[1] in (b"parse_logs.py: interrupted\n", b"")
+        assert process.returncode in (130, -signal.SIGINT)  # the latter before its first line
+    assert delay > 4
+
+
 def test_a_killed_process_ends_the_run_in_one_line(large_logs, tmp_path):
     process = start("parse_logs.py", "--logs-dir", large_logs, "--output-dir", tmp_path / "out")
     wait_for(lambda: [path for path in (tmp_path / "out").rglob("*.csv") if path.stat().st_size], process)

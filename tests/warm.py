@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 STREAMS = ["stdin", "stdout", "stderr"]
+own_servers = set()  # process ids
 
 
 def run_warm(command, cwd, stdin, env, timeout):
@@ -23,11 +24,14 @@ def run_warm(command, cwd, stdin, env, timeout):
 
     Not on a machine with a GPU, which the libraries would look for before train.py has chosen one.
     """
-    server = multiprocessing.get_context("forkserver")
+    server, running = multiprocessing.get_context("forkserver"), forkserver._forkserver
     server.set_forkserver_preload(["libraries"])
+    if running._forkserver_pid not in own_servers:  # started by a pool of another test, without the libraries
+        running._stop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the server does not take over sys.path
         forkserver.ensure_running()
+    own_servers.add(running._forkserver_pid)
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in STREAMS]
         paths[0].write_text(stdin)

@@ -2,8 +2,8 @@
 
 unpacking       compressed files, and how much they may unpack to
 archives        archives of logs, read like folders
-reading         files in chunks, and in parts that can be shared among processes
 batch           the columns, a row, a batch: what every reader yields
+reading         files in chunks, and in parts that can be shared among processes
 times           stamps, offsets and epoch times -> a date and a time
 file_names      channel, day and start of the video, from the name of a log
 notices         what Twitch writes about users: subscriptions, gifts, raids

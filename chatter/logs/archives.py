@@ -66,8 +66,8 @@ class Archive:
             raise UnreadableLog(f"{self.path} contains more than {MAX_FILES:,} files. Unpack it by hand.")
 
 
-class Part(io.RawIOBase):
-    """A part of a file, from the byte `start` on."""
+class Section(io.RawIOBase):
+    """A section of a file, from the byte `start` on."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self.file, self.start, self.size, self.position = file, start, size, 0
@@ -159,7 +159,7 @@ def load_tar(path: Path) -> Archive:
             reason = "a link" if is_link else "not a regular file" if not info.isreg() or info.issparse() else ""
 
             def open_member(start: int = info.offset_data, size: int = info.size) -> IO[bytes]:
-                return io.BufferedReader(Part(open_content(), start, size))
+                return io.BufferedReader(Section(open_content(), start, size))
 
             if not info.isdir():
                 archive.add(info.name, reason, 0 if reason else info.size, open_member)

@@ -1,4 +1,4 @@
-"""What every reader of logs yields: batches of rows with the same columns."""
+"""What every reader of logs reads and yields: parts of files, and batches of rows with the same columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from chatter.logs.reading import Part
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,6 +28,15 @@ MODERATION = ("timeouts", "bans", "deletions")
 ROW_KINDS = ("messages", SHARED, *MODERATION)  # kinds of entries that have a row
 # The number of an entry in its file, its kind, and its FIELDS.
 Row = tuple[int, str, str, str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Whole lines of a log: the bytes from `begin` to `end`, or to the end of the file. Mostly the whole log."""
+
+    log: Path
+    begin: int = 0
+    end: int | None = None
 
 
 @dataclass

@@ -135,7 +135,7 @@ FILTERS = {
     "only_users": Filter(
         "from other users",
         "messages of all but these users, given in the same way",
-        lambda users, messages, log: ~are_named(messages, users),
+        lambda users, messages, _facts: ~are_named(messages, users),
         {"nargs": "+", "action": UnionAction, "type": read_users, "metavar": "NAME|FILE"},
     ),
     "exclude_bots": Filter(
@@ -189,8 +189,8 @@ def filter_messages(
 
     Return the messages that are kept, and how many each filter left out, by its `count`.
     """
-    chosen = {entry: filters[name] for name, entry in FILTERS.items() if filters.get(name)}
-    chosen = {entry: value for entry, value in chosen.items() if entry.of_whole_logs == bool(facts)}
+    of_kind = {name: entry for name, entry in FILTERS.items() if entry.of_whole_logs == bool(facts)}
+    chosen = {entry: filters[name] for name, entry in of_kind.items() if filters.get(name)}
     if chosen and not facts:
         lower = {name: name.lower() for name in messages["username"].unique() if not name.islower()}  # each name once
         messages = messages.with_columns(user=messages["username"].replace(lower))

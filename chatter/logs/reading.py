@@ -7,12 +7,12 @@ import contextlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from chatter.files import text_encoding
 from chatter.logs.archives import open_file
+from chatter.logs.batch import Part
 from chatter.logs.unpacking import UnreadableLog, unpack
 
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
@@ -70,15 +70,6 @@ def read_head(log_path: Path, num_bytes: int = HEAD_BYTES) -> bytes:
     """Return the first bytes of a log, in UTF-8."""
     with open_log(log_path) as (_, log):
         return log.read(num_bytes)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Whole lines of a log: the bytes from `begin` to `end`, or to the end of the file. Mostly the whole log."""
-
-    log: Path
-    begin: int = 0
-    end: int | None = None
 
 
 def divide(log_path: Path) -> list[Part]:

@@ -45,9 +45,8 @@ class LogResult:
     def add(self, part: LogResult) -> None:
         """Add what became of the next part."""
         self.counts.update(part.counts)
-        for name in ("unreadable", "cut"):
-            numbers = [*getattr(self, name), *(number + self.num_entries for number in getattr(part, name))]
-            setattr(self, name, numbers[:SHOWN])
+        self.unreadable = [*self.unreadable, *(number + self.num_entries for number in part.unreadable)][:SHOWN]
+        self.cut = [*self.cut, *(number + self.num_entries for number in part.cut)][:SHOWN]
         self.num_entries += part.num_entries
         self.users |= part.users
         self.notes |= part.notes

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from chatter.logs.batch import FIELDS, SHARED, Batch, Reader, Row
+from chatter.logs.batch import FIELDS, SHARED, Batch, Part, Reader, Row
 from chatter.logs.entries import load_json
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
@@ -19,7 +19,7 @@ from chatter.logs.formats.irc import DELETED_ID, MESSAGE_ID
 from chatter.logs.json_documents import moderation_and_logins
 from chatter.logs.json_reader import SCHEMA, parse_entries
 from chatter.logs.long_lines import split_long_lines
-from chatter.logs.reading import Part, divide, read_chunks
+from chatter.logs.reading import divide, read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 

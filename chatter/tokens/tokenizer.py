@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from chatter.cli import InputError, log
 from chatter.hub import fetch_model
-from chatter.tokens.chat import clean, newline_id
-from chatter.tokens.encoder import Encoder, SavedEncoder, encode_each, encode_joined, encode_slowly
+from chatter.tokens.chat import clean, encode, newline_id
+from chatter.tokens.encoder import Encoder, SavedEncoder, encode_each, encode_joined, encode_slowly, join_ids
 
 START_TOKEN = "<|endoftext|>"
 PAD_TOKEN = "[PAD]"
@@ -66,7 +66,7 @@ def choose_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str, int], E
     text, newline = tokenizer.backend_tokenizer.to_str(), newline_id(tokenizer)
     some = tokenizer.backend_tokenizer.decode_batch([[token] for token in range(0, len(tokenizer), 10)], False)
     words = [*filter(None, map(clean, some)), *(f"hi{mark}" for mark in ENDS)]
-    expected = encode_slowly(text, newline)(words)
+    expected = join_ids(encode(tokenizer, words), newline)
     merges = any(MERGED.search(token) for token in tokenizer.get_vocab())
     try:
         for make in (encode_each,) if merges else (encode_joined, encode_each):

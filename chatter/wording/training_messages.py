@@ -30,7 +30,7 @@ def hash_messages(messages: Iterable[str]) -> np.ndarray:
     """Return the hashes of the messages of at least NUM_WORDS words, (num_hashes,) uint64, sorted and unique."""
     import numpy as np
 
-    different = {text for text in messages if len(text.split()) >= NUM_WORDS}  # many messages repeat
+    different = {text for text in messages if len(text.split()) >= NUM_WORDS}  # many repeat; a call for each is slow
     joined = [text for text in different if len(text) <= MAX_CHARACTERS and "\n" not in text]
     hashes = [hash_message(text) for text in different.difference(joined)]
     for is_ascii in (True, False):  # folding ASCII is faster

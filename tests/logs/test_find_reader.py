@@ -271,7 +271,7 @@ def test_a_file_that_is_cut_short_keeps_what_is_before(name, draw):
         assert rows == expected[: len(rows)] or len(rows) < 2  # too few to tell the channel
         return
     else:
-        assert total == (1 if data == BOM else num_lines(data.removeprefix(BOM)))
+        assert total == (num_lines(data.removeprefix(BOM)) or 1)  # a byte order mark alone is a blank line
     if num_lines(data) > 3:
         assert rows[:-1] == expected[: len(rows) - 1] or name in ("relative", "chat-downloader")
 

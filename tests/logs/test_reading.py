@@ -12,8 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chatter.cli import InputError
+from chatter.logs.batch import Part
 from chatter.logs.formats import KINDS
-from chatter.logs.reading import CHUNK_BYTES, LINE_BYTES, Part, divide, open_log, read_chunks
+from chatter.logs.reading import CHUNK_BYTES, LINE_BYTES, divide, open_log, read_chunks
 from chatter.logs.text_reader import split_lines
 
 BOM = b"\xef\xbb\xbf"
