@@ -65,8 +65,9 @@ def tokenize_logs(
 
     import numpy as np
 
-    from chatter.tokens.dataset import save_dataset, write_data_report
+    from chatter.tokens.dataset import BYTES, BYTES_BY_CHANNEL, save_dataset, write_data_report
     from chatter.tokens.packing import BlockWriter
+    from chatter.tokens.text_size import count_text
     from chatter.tokens.tokenizer import load_tokenizer, save_encoder
     from chatter.wording.training_messages import HASHES, write_hashes
 
@@ -102,6 +103,10 @@ def tokenize_logs(
         summary = {"tokenizer of": model, "block size": block_size, "test size": test_size, "seed": seed}
         summary |= {"channels": [*writer.begins]} if with_channel else {}
         summary |= {f"{name} blocks": len(split) for name, split in dataset.items()}
+        text = count_text(dataset["test"], tokenizer, summary.get("channels", ()))
+        summary |= {BYTES: text.total.bytes}
+        if with_channel:
+            summary[BYTES_BY_CHANNEL] = {channel: size.bytes for channel, size in text.by_channel.items()}
         summary |= counts | {"padding": padding(counts, block_size), "versions": versions()}
         write_data_report(partial, summary)
     return counts

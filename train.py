@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from chatter.training.placement import FirstSteps
     from chatter.training.run import TrainingRun
 
-HIGH_LEARNING_RATE = 5e-4  # at this rate, most models other than GPT-2 forget what they knew
-
 
 def train(args: argparse.Namespace, output_dir: Path) -> int:
     """Fine-tune, evaluate after each epoch, and save the model in `output_dir`.
@@ -96,13 +94,14 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     from chatter.hub import fetched_folder
     from chatter.tokens.chat import ChatFormat, known_channels
     from chatter.tokens.dataset import load_blocks, read_data_summary
+    from chatter.tokens.text_size import count_text
     from chatter.training.base import digest_weights
     from chatter.training.model import add_adapters, fuse_gelu, load_model
     from chatter.training.placement import choose_placement
-    from chatter.training.resume import describe_run
+    from chatter.training.resume import describe_run, recorded_learning_rate
     from chatter.training.run import TrainingRun
     from chatter.training.saving import folders_with_training_messages
-    from chatter.training.settings import choose_precision, count_steps, training_arguments
+    from chatter.training.settings import choose_precision, count_steps, default_learning_rate, training_arguments
     from chatter.training.zero import complete_config, read_config
 
     blocks, tokenizer = load_blocks(args.dataset_dir)
@@ -110,8 +109,6 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     block_size = len(blocks["train"][0]["input_ids"])
     set_seed(args.seed)
     model = fuse_gelu(load_model(args.model, tokenizer, block_size))
-    if model.config.model_type != "gpt2" and args.learning_rate >= HIGH_LEARNING_RATE and not args.lora_rank:
-        log(f"a learning rate of {args.learning_rate:g} is high for most models but GPT-2: 1e-5 to 1e-4 is usual")
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
     base = fetched_folder(args.model)
@@ -124,6 +121,8 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     steps_per_epoch = count_steps(len(blocks["train"]), args.batch_size)
     base_digest = digest_weights(base) if args.lora_rank else None  # adapters fit no other weights
     checkpoints = checkpoints_beside(args.output_dir)
+    recorded = recorded_learning_rate(checkpoints) if args.resume else None
+    args.learning_rate = args.learning_rate or recorded or default_learning_rate(model.config.model_type)
     settings = training_arguments(args, placement, config, steps_per_epoch, checkpoints, precision)
     return TrainingRun(
         args=args,
@@ -131,6 +130,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
         checkpoints=checkpoints,
         blocks=blocks,
         data_summary=data,
+        test_text=count_text(blocks["test"], tokenizer, data.get("channels", ())),
         tokenizer=tokenizer,
         chat_format=ChatFormat.of(tokenizer, block_size, known_channels(data, base)),
         model=model,
@@ -167,7 +167,7 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
         eval_dataset=blocks["test"],
         processing_class=run.tokenizer,
         preprocess_logits_for_metrics=sum_token_losses,
-        compute_metrics=MeanTokenLoss(),
+        compute_metrics=MeanTokenLoss(run.test_text),
     )
     trainer.remove_callback(PrinterCallback)
     training_messages = TrainingMessages.open(*run.message_folders) if run.message_folders else ()
@@ -237,7 +237,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="blocks per process in one forward pass; default: as many as fit on the GPU, or up to 8 on a CPU",
     )
-    add("--learning-rate", type=above_0, default=1e-3, help="peak learning rate, at the end of the warm-up")
+    add("--learning-rate", type=above_0, help="after the warm-up; default: 1e-3 for GPT-2, 3e-4 for other models")
     add(
         "--warmup-epochs",
         type=bounded(float, at_least=0, at_most=1e6),

@@ -166,9 +166,7 @@ def compare_models(
         evaluate(name, seconds, model.bits, texts, end, sampled)
 
     history = json.loads((chatter / METRICS).read_text())["history"]
-    tokens_per_byte = sum(map(len, ids["test"])) / sizes.sum()
-    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]  # in nats per token
-    by_epoch = [loss / math.log(2) * tokens_per_byte for loss in losses]
+    by_epoch = [entry["eval_bits_per_byte"] for entry in history if "eval_loss" in entry]
     setting = (
         f"{sum(map(len, messages['train'])):,} training messages, {len(test_messages):,} test messages; "
         f"{1 - is_new.mean():.0%} of the test messages also occur in the training data"

@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import load_weights
 from chatter.tokens.chat import ChatFormat, channel_header, newline_id
 from chatter.tokens.dataset import DATA_SUMMARY, load_blocks
+from chatter.tokens.text_size import count_text
 from chatter.wording.training_messages import HASHES
 from generate import generate
 
@@ -91,19 +93,18 @@ def without_headers(dataset: Path, output: Path) -> None:
     (output / DATA_SUMMARY).write_text("{}")
 
 
-def bits_per_byte(dataset: Path, chatter: Path, has_headers: bool) -> float:
-    """Return the bits per byte of the messages in the test blocks; the header is not predicted."""
+def bits_per_byte(dataset: Path, chatter: Path, channels: Sequence[str]) -> float:
+    """Return the bits per byte of the messages in the test blocks; unlike in train.py, the header is not predicted."""
     blocks, tokenizer = load_blocks(dataset)
-    network, newline = load_weights(chatter, "cpu"), newline_id(tokenizer)
-    bits, size = 0.0, 0
+    network, text = load_weights(chatter, "cpu"), count_text(blocks["test"], tokenizer, channels)
+    bits = 0.0
     for row in blocks["test"]:
         ids = row["input_ids"][row["input_ids"] != tokenizer.pad_token_id].astype(np.int64)
-        first = len(split_header(ids, newline)[0]) if has_headers else 1
+        [first] = text.headers.find(ids[None])[1]
         with torch.inference_mode():
             logits = network(torch.from_numpy(ids)[None]).logits[0, first - 1 : -1]  # (num_tokens, vocab_size)
             bits += F.cross_entropy(logits, torch.from_numpy(ids[first:]), reduction="sum").item() / math.log(2)
-        size += len(tokenizer.decode(ids[first:]).encode())
-    return bits / size
+    return bits / text.total.bytes
 
 
 def chats_of(dataset: Path, split: str) -> dict[str, list[str]]:
@@ -147,7 +148,7 @@ def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_sampl
         rows.append(
             {
                 "#channel": name,
-                "bits per byte": bits_per_byte(folder, chatter, bool(channels)),
+                "bits per byte": bits_per_byte(folder, chatter, channels),
                 "messages with another channel's words": foreign_share(chats, words),
             }
         )

@@ -380,7 +380,7 @@ def placement_and_settings_of(args, num_blocks, checkpoints=Path("checkpoints"))
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from chatter.training.placement import choose_placement
-    from chatter.training.settings import choose_precision, count_steps, training_arguments
+    from chatter.training.settings import choose_precision, count_steps, default_learning_rate, training_arguments
     from chatter.training.zero import complete_config, read_config
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=BLOCK_SIZE, n_embd=8, n_layer=1, n_head=1))
@@ -389,6 +389,7 @@ def placement_and_settings_of(args, num_blocks, checkpoints=Path("checkpoints"))
     placement = choose_placement(args, model, BLOCK_SIZE, precision != "fp32", config)
     config = config and complete_config(config, model, placement.mode)
     steps = count_steps(num_blocks, args.batch_size)
+    args.learning_rate = args.learning_rate or default_learning_rate(model.config.model_type)
     return placement, training_arguments(args, placement, config, steps, checkpoints, precision)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -78,6 +79,18 @@ def test_each_block_begins_with_its_channel(several, with_headers):
 def test_the_channels_are_recorded_with_the_dataset(with_headers):
     assert json.loads((with_headers / "summary.json").read_text())["channels"] == ["beta", "alpha"]
     assert "| channels | beta, alpha |" in (with_headers / "README.md").read_text()
+
+
+def test_the_bytes_of_each_channels_test_blocks_are_recorded(with_headers):
+    """Of messages, not of headers; the data card shows their sum."""
+    tokenizer, sizes = AutoTokenizer.from_pretrained(with_headers / "tokenizer"), Counter()
+    for ids in DatasetDict.load_from_disk(with_headers)["test"]["input_ids"]:
+        header, *messages = tokenizer.decode([t for t in ids[1:] if t != tokenizer.pad_token_id]).split("\n")[:-1]
+        sizes[header.removeprefix("#")] += sum(len(f"{text}\n".encode()) for text in messages)
+    summary = json.loads((with_headers / "summary.json").read_text())
+    assert summary["test bytes by channel"] == sizes and summary["test bytes"] == sizes.total()
+    card = (with_headers / "README.md").read_text()
+    assert f"| test bytes | {sizes.total():,} |" in card and "by channel" not in card
 
 
 def test_the_same_bytes_again_and_without_the_option_no_header(several, with_headers, tmp_path):
@@ -157,6 +170,10 @@ def test_from_logs_to_a_message(several, with_headers, small_model, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     run("train.py", "--model", small_model, "--dataset-dir", with_headers, "--output-dir", first, *options)
     assert ChatFormat.load(first).channels == ("beta", "alpha")
+    test = json.loads((first / "metrics.json").read_text())["test"]
+    assert test["bits per byte by channel"].keys() == {"alpha", "beta"}
+    lowest, highest = sorted(test["bits per byte by channel"].values())
+    assert lowest < test["bits per byte"] < highest and "\nBy channel:\n" in (first / "README.md").read_text()
     write_rows(tmp_path / "raw/c.csv", [("gamma", f"a longer message of gamma {n}") for n in range(100)])
     tokenize(tmp_path / "raw", tmp_path / "dataset")
     done = run("train.py", "--model", first, "--dataset-dir", tmp_path / "dataset", "--output-dir", second, *options)

@@ -1,12 +1,14 @@
 """Any causal language model of the hub goes the whole way: tokenized exactly, trained, saved, and it speaks."""
 
 import json
+import re
 
 import ctranslate2
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, error_of, run, write_csv
+from datasets import DatasetDict
 from families import FAMILIES, make_family, sample_lines
 from metadata import assert_true_metadata
 from safetensors.torch import load_file
@@ -17,6 +19,7 @@ from chatter.tokens.chat import ChatFormat, clean, decode_message, encode
 from chatter.tokens.encoder import encode_each, encode_joined
 from chatter.tokens.tokenizer import choose_encoder, load_encoder, load_tokenizer
 from chatter.training.model import load_model
+from chatter.training.settings import OTHER_LEARNING_RATE, describe_learning_rate
 
 TRICKY = [
     "hi!",
@@ -150,11 +153,24 @@ def chatters(folders, tmp_path_factory):
     return make
 
 
+def bits_of(folder):
+    """The bits per byte of the best model on its test blocks, by transformers and decoding alone."""
+    tokenizer = AutoTokenizer.from_pretrained(folder / "data/tokenizer")
+    network = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    nats = size = 0
+    for ids in DatasetDict.load_from_disk(folder / "data")["test"]["input_ids"]:
+        ids = torch.tensor([[token for token in ids if token != tokenizer.pad_token_id]])
+        with torch.inference_mode():
+            nats += network(ids, labels=ids).loss.item() * (ids.numel() - 1)
+        size += len(tokenizer.decode(ids[0, 1:]).encode())
+    return nats / np.log(2) / size
+
+
 @pytest.mark.slow
 @each_family
 def test_from_a_csv_to_a_message(name, chatters):
     folder, errors = chatters(name, *([] if name == "llama" else ["--no-deepspeed"]))
-    assert "a learning rate of 0.001 is high for most models" in errors
+    assert re.search("^learning rate +1e-3, which is high for models other than GPT-2$", errors, re.MULTILINE)
     done = run("generate.py", "hello chat", "--model", folder / "model", "--seed", 1)
     assert done.stdout.strip() and len(done.stdout.splitlines()) == 1
     assert done.stderr.count("converting the weights") == 1
@@ -164,6 +180,7 @@ def test_from_a_csv_to_a_message(name, chatters):
     history = json.loads((folder / "model/metrics.json").read_text())["history"]
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert losses[-1] < losses[0]
+    assert f"perplexity {np.exp(losses[-1]):.2f}, {bits_of(folder):.3f} bits per byte\n" in errors
     assert_true_metadata(folder / "model")
 
 
@@ -211,6 +228,23 @@ def test_llama_resumes_where_it_was(chatters, folders, tmp_path):
     found, expected = (load_file(each / "model.safetensors") for each in (tmp_path / "model", folder / "model"))
     # The first of the two runs had another schedule, so the weights are near, not equal.
     assert max((found[name] - expected[name]).abs().max() for name in found) < 5e-3
+
+
+@pytest.mark.slow
+def test_without_a_learning_rate_the_familys_is_used_and_a_resumed_run_keeps_its_own(chatters, folders, tmp_path):
+    """Also if the run is from a version with another default."""
+    data, output = chatters("qwen2", "--no-deepspeed")[0] / "data", tmp_path / "model"
+    basics = ["--model", folders("qwen2"), "--dataset-dir", data, "--output-dir", output, "--no-deepspeed"]
+    done = run("train.py", *basics, "--max-steps", 1)
+    rate = describe_learning_rate(OTHER_LEARNING_RATE, "qwen2", False)
+    assert f"\nlearning rate      {rate}\n" in done.stderr
+    marker = tmp_path / "model-checkpoints/checkpoint-1/run.json"
+    recorded = json.loads(marker.read_text())
+    assert recorded["--learning-rate"] == OTHER_LEARNING_RATE
+    marker.write_text(json.dumps(recorded | {"--learning-rate": 7e-4}))
+    done = run("train.py", *basics, "--max-steps", 2, "--resume")
+    assert "\nlearning rate      7e-4, which is high" in done.stderr and "--learning-rate was" not in done.stderr
+    assert json.loads((output / "metrics.json").read_text())["run"]["--learning-rate"] == 7e-4
 
 
 def test_another_models_dataset_is_refused(folders, tmp_path):

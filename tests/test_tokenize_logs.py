@@ -186,6 +186,7 @@ def test_the_counts_on_stderr(made):
 def test_the_summary_has_what_was_done_and_counted(made):
     blocks, masks = read_blocks(made[0])
     dataset = DatasetDict.load_from_disk(made[0])
+    tokenizer, test = AutoTokenizer.from_pretrained(made[0] / "tokenizer"), dataset["test"]["input_ids"]
     summary = json.loads((made[0] / "summary.json").read_text())
     assert "datasets " in summary.pop("versions")
     assert summary.pop("padding") == pytest.approx((masks == 0).mean())
@@ -196,6 +197,7 @@ def test_the_summary_has_what_was_done_and_counted(made):
         "seed": 42,
         "train blocks": len(dataset["train"]),
         "test blocks": len(dataset["test"]),
+        "test bytes": sum(len(f"{text}\n".encode()) for row in test for text in messages_of(row, tokenizer)),
         "files": 4,
         "messages": 2106,
         "empty messages skipped": 3,

@@ -19,6 +19,7 @@ from chatter.tokens.packing import block_dtype
 
 TAGS = ["twitch", "chat"]  # of models and datasets, for the hub
 DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
+BYTES, BYTES_BY_CHANNEL = "test bytes", "test bytes by channel"  # in the summary: of the text in the test split
 SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
 
 
@@ -118,7 +119,7 @@ newline, and padding. The rows are shuffled.
 
 These are other people's words. Do not publish them without their consent.
 
-{markdown_table(summary)}
+{summary_table(summary)}
 """
     write_card(folder, metadata, text)
 
@@ -132,6 +133,12 @@ def read_data_summary(dataset_dir: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}). Run tokenize_logs.py again, or delete the file.") from error
+
+
+def summary_table(summary: dict[str, Any]) -> str:
+    """Return the summary of a dataset as a Markdown table, without the list of each channel's bytes."""
+    shown = {name: value for name, value in summary.items() if name != BYTES_BY_CHANNEL}
+    return markdown_table(shown | ({BYTES: "unknown"} if BYTES in shown and shown[BYTES] is None else {}))
 
 
 def write_card(folder: Path, metadata: Any, text: str) -> None:

@@ -98,7 +98,11 @@ class Progress(ProgressCallback):
         started = time.perf_counter()
         loss = metrics["eval_loss"]
         check_finite(loss, precision_of(args))
-        log(f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}")
+        bits = metrics["eval_bits_per_byte"]
+        log(
+            f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}, "
+            f"{'unknown' if bits is None else f'{bits:.3f}'} bits per byte"
+        )
         seed, tokenizer = args.seed, kwargs["processing_class"]
         samples = sample_messages(kwargs["model"], tokenizer, self.format, seed, self.header, self.training_messages)
         state.log_history[-1]["samples"] = samples

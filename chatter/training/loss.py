@@ -1,18 +1,18 @@
-"""The loss: which tokens count, and its mean over all of them."""
+"""The loss: which tokens count, its mean over all of them, and bits per byte."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import EvalPrediction
 
 from chatter.cli import InputError
+from chatter.tokens.text_size import SplitText, TextSize
 
-COUNTED_BLOCKS = 2000  # whose text is decoded, to count its bytes
 IGNORED_LABEL = -100  # the label that PyTorch's cross-entropy leaves out
 
 
@@ -41,19 +41,32 @@ class MeanTokenLoss:
     """The mean loss over all tokens of an evaluation, for the Trainer's `compute_metrics`.
 
     The Trainer's own is a mean over batches, which gives tokens in padded batches more weight, and is wrong on
-    several processes whose last batches differ in size.
+    several processes whose last batches differ in size. `text` is the text of the evaluated blocks.
     """
 
-    def __init__(self) -> None:
-        self.sums = 0
+    def __init__(self, text: SplitText) -> None:
+        self.text = text
+        self.sums: dict[str, np.ndarray] = {}  # channel -> (2,) float64, the sum of losses and the number of tokens
 
-    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, float]:
-        """Add a batch of `sum_token_losses`; at the end of the evaluation return the mean and start over."""
-        self.sums = self.sums + batch.predictions.sum(0)
+    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, Any]:
+        """Add a batch of `sum_token_losses`; at the end of the evaluation return its results and start over.
+
+        The results are the mean loss and, if they are known, the bits per byte, of all and by channel.
+        """
+        sums, labels = batch.predictions.cpu().numpy(), batch.label_ids.cpu().numpy()  # both of all processes
+        for channel, some in zip(self.text.headers.find(labels)[0], sums, strict=True):
+            self.sums[channel] = self.sums.get(channel, 0) + some
         if not compute_result:
             return {}
-        (loss, tokens), self.sums = self.sums.tolist(), 0
-        return {"loss": loss / tokens}
+        by_channel, self.sums = self.sums, {}
+        loss, tokens = sum(by_channel.values()).tolist()
+        results = {"loss": loss / tokens, "bits_per_byte": bits_per_byte(loss / tokens, self.text.total)}
+        if self.text.headers.channels:
+            results["bits_per_byte_by_channel"] = {
+                channel: bits_per_byte(by_channel[channel][0] / by_channel[channel][1], size)
+                for channel, size in self.text.by_channel.items()
+            }
+        return results
 
 
 def perplexity(loss: float) -> float:
@@ -61,16 +74,12 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def tokens_per_byte(blocks: Dataset, tokenizer: PreTrainedTokenizerBase) -> float:
-    """Return how many tokens the model predicts for a byte of UTF-8, in up to COUNTED_BLOCKS evenly spaced blocks.
+def bits_per_byte(loss: float, size: TextSize) -> float | None:
+    """Return the mean loss in nats per token of a text in bits per byte, or None if its bytes are not known.
 
-    With it, a loss in nats per token becomes bits per byte, which can be compared between tokenizers. Newlines and
-    headers count, the start token and padding do not.
+    The tokens of headers cost bits, and have no bytes.
     """
-    rows = np.linspace(0, len(blocks) - 1, min(len(blocks), COUNTED_BLOCKS)).astype(int)
-    predicted = [ids[1:][ids[1:] != tokenizer.pad_token_id].tolist() for ids in blocks.select(rows)["input_ids"]]
-    texts = tokenizer.backend_tokenizer.decode_batch(predicted, skip_special_tokens=False)
-    return sum(map(len, predicted)) / max(sum(len(text.encode()) for text in texts), 1)
+    return loss / math.log(2) * size.tokens / size.bytes if size.bytes else None
 
 
 def check_finite(loss: float, precision: str) -> None:

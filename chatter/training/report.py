@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from matplotlib.figure import Figure
 
-from chatter.tokens.dataset import TAGS, markdown_table, write_card
+from chatter.tokens.dataset import TAGS, markdown_table, summary_table, write_card
+from chatter.tokens.text_size import SplitText
 from chatter.training.checkpoints import RUN_ID, find_lowest
-from chatter.training.loss import perplexity
+from chatter.training.loss import bits_per_byte, perplexity
 from chatter.training.outputs import METRICS
+
+SHOWN_CHANNELS = 20  # in the model card, those with the most text
 
 
 def write_model_report(
@@ -24,17 +26,18 @@ def write_model_report(
     data: dict[str, Any],
     run_id: str | None,
     name: str = "chatter",
-    tokens_per_byte: float | None = None,
+    text: SplitText | None = None,
 ) -> None:
     """Write the metrics of a run as JSON, its learning curve, and a model card, README.md, that shows both and samples.
 
     `history` is the Trainer's log, `best` its evaluation of the saved model, `data` the summary of the dataset. By
-    `run_id`, --resume recognizes the model of its run. `name` is the model's.
+    `run_id`, --resume recognizes the model of its run. `name` is the model's, `text` is what the test split contains.
     """
-    values = measure(best["eval_loss"], tokens_per_byte)
+    values = measure(best["eval_loss"], text)
+    by_channel = best.get("eval_bits_per_byte_by_channel", {})
     metrics = {RUN_ID: run_id, "run": run, "best": best, "history": history, "data": data}
-    if tokens_per_byte:
-        metrics["test"] = values
+    if text:
+        metrics["test"] = values | ({"bits per byte by channel": by_channel} if by_channel else {})
     (folder / METRICS).write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     draw_learning_curve(history, best, folder / "learning_curve.png")
 
@@ -57,10 +60,13 @@ def write_model_report(
                 "text-generation", "twitch-chat", "the test split of the dataset", metric, value, dataset_split="test"
             )
             for metric, value in values.items()
+            if value is not None
         ],
     )
     samples = "\n".join(f"    {text}" for text in best.get("samples", []))
-    text = f"""\
+    first = {f"{metric} before training": value for metric, value in measure(tests[0]["eval_loss"], text).items()}
+    shown = {metric: "unknown" if value is None else value for metric, value in (values | first).items()}
+    card = f"""\
 # A chatter
 
 {Path(model).name}, fine-tuned on Twitch chat by train.py. Its perplexity on the test split was {before:.2f} before
@@ -99,25 +105,40 @@ as fit into its positions. See docs/elsewhere.md of gpt2-twitch-chatter for what
 
 ## Evaluation
 
-{markdown_table(values)}
+{markdown_table(shown)}
 
-All are of the test split and of the saved model. Bits per byte can be compared between tokenizers.
-
+All are of the test split. Bits per byte can be compared between tokenizers, and with other kinds of models.
+{channel_table(by_channel, text)}
 ## Training
 
 {markdown_table(run | {"--model": Path(model).name})}
 
 ## Data
 
-{markdown_table(data)}
+{summary_table(data)}
 """
-    write_card(folder, metadata, text)
+    write_card(folder, metadata, card)
 
 
-def measure(loss: float, tokens_per_byte: float | None) -> dict[str, float]:
+def measure(loss: float, text: SplitText | None) -> dict[str, float | None]:
     """Return the names and values of what the model card shows of a mean loss in nats per token."""
     values = {"loss": loss, "perplexity": perplexity(loss)}
-    return values | ({"bits per byte": loss / math.log(2) * tokens_per_byte} if tokens_per_byte else {})
+    return values | ({"bits per byte": bits_per_byte(loss, text.total)} if text else {})
+
+
+def channel_table(by_channel: dict[str, float | None], text: SplitText | None) -> str:
+    """Return a Markdown table of the bits per byte of the largest channels, or "" if no channels are known."""
+    if not by_channel or not text:
+        return ""
+    sizes = {channel: text.by_channel[channel].bytes for channel in by_channel}
+    largest = sorted(sizes, key=lambda channel: sizes[channel] or 0, reverse=True)[:SHOWN_CHANNELS]
+    shown = f", the {SHOWN_CHANNELS} largest of {len(sizes)}" * (len(sizes) > SHOWN_CHANNELS)
+    rows = [f"| {name} | {known(by_channel[name], '.4g')} | {known(sizes[name], ',')} |" for name in largest]
+    return "\n".join(["", f"By channel{shown}:", "", "| channel | bits per byte | bytes |", "|---|--:|--:|", *rows, ""])
+
+
+def known(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)
 
 
 def draw_learning_curve(history: list[dict], best: dict[str, Any], path: Path) -> None:

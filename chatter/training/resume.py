@@ -129,6 +129,12 @@ def check_base(checkpoint: Path, theirs: dict[str, Any], ours: dict[str, Any]) -
     )
 
 
+def recorded_learning_rate(checkpoints: Path) -> float | None:
+    """Return the --learning-rate of the newest complete checkpoint, or None."""
+    complete = complete_checkpoints(checkpoints)
+    return read_json(complete[-1] / MARKER).get("--learning-rate") if complete else None
+
+
 def is_finished(checkpoint: Path, max_steps: int, longer: str) -> bool:
     """Return whether a checkpoint is from the last step. Raises InputError if it is from a later one.
 

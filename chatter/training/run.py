@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
     from chatter.tokens.chat import ChatFormat
+    from chatter.tokens.text_size import SplitText
     from chatter.training.placement import Placement
 
 
@@ -25,6 +26,7 @@ class TrainingRun:
     checkpoints: Path  # the folder of all checkpoints
     blocks: DatasetDict  # column `input_ids`, NumPy arrays (block_size,) uint16 or int32
     data_summary: dict[str, Any]  # the summary of the dataset
+    test_text: SplitText  # how much text the test blocks contain
     tokenizer: PreTrainedTokenizerBase
     chat_format: ChatFormat
     model: PreTrainedModel | PeftModel

@@ -21,7 +21,6 @@ from chatter.training.checkpoints import (
     read_state,
     set_aside_damaged,
 )
-from chatter.training.loss import tokens_per_byte
 from chatter.training.metadata import write_metadata
 from chatter.training.model import load_model, merge_adapters
 from chatter.training.outputs import METRICS
@@ -61,7 +60,7 @@ def save_model(run: TrainingRun) -> None:
             run.data_summary,
             run_id,
             name=run.args.output_dir.resolve().name,
-            tokens_per_byte=tokens_per_byte(run.blocks["test"], run.tokenizer),
+            text=run.test_text,
         )
         if run.message_folders:
             unite_hashes(run.message_folders, folder / HASHES)

@@ -1,4 +1,4 @@
-"""The settings of a run: TrainingArguments, precision, optimizer."""
+"""The settings of a run: TrainingArguments, learning rate, precision, optimizer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainingArguments
 
 from chatter.cli import InputError, log
 from chatter.gpu import is_ampere
 from chatter.training.placement import Placement
+
+GPT2_LEARNING_RATE = 1e-3  # the default of --learning-rate for GPT-2
+OTHER_LEARNING_RATE = 3e-4  # and for all other models
+HIGH_LEARNING_RATE = 5e-4  # at this rate, most models other than GPT-2 forget what they knew
 
 
 def count_steps(num_blocks: int, batch_size: int) -> int:
@@ -75,6 +80,20 @@ def training_arguments(
         log_level_replica="error",  # as in the first process, see train.py
         seed=args.seed,
     )
+
+
+def default_learning_rate(model_type: str) -> float:
+    return GPT2_LEARNING_RATE if model_type == "gpt2" else OTHER_LEARNING_RATE
+
+
+def describe_learning_rate(rate: float, model_type: str, adapters: bool) -> str:
+    """Return a learning rate as the plan shows it: whether it is the default, or high. Adapters stand high ones."""
+    text = np.format_float_scientific(rate, trim="-", exp_digits=1)
+    if rate == default_learning_rate(model_type):
+        return f"{text}, the default for {'GPT-2' if model_type == 'gpt2' else 'models other than GPT-2'}"
+    if model_type != "gpt2" and rate >= HIGH_LEARNING_RATE and not adapters:
+        return f"{text}, which is high for models other than GPT-2"
+    return text
 
 
 def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None) -> str:

@@ -62,9 +62,10 @@ def test_each_evaluation_shows_samples(zero3):
 def test_each_evaluation_logs_a_line(zero3):
     """Before training and after each epoch."""
     folder, errors = zero3
-    losses = read_history(folder, "eval_loss")
+    losses, bits = read_history(folder, "eval_loss"), read_history(folder, "eval_bits_per_byte")
     assert [line for line in errors.splitlines() if line.startswith("epoch ")] == [
-        f"epoch {epoch:.2f}: test loss {loss:.4f}, perplexity {math.exp(loss):.2f}" for epoch, loss in enumerate(losses)
+        f"epoch {epoch:.2f}: test loss {loss:.4f}, perplexity {math.exp(loss):.2f}, {bits[epoch]:.3f} bits per byte"
+        for epoch, loss in enumerate(losses)
     ]
 
 

@@ -39,6 +39,7 @@ from chatter.training.resume import (
     SCHEDULE,
     describe_run,
     find_checkpoint,
+    recorded_learning_rate,
 )
 from chatter.training.settings import choose_precision
 from chatter.training.zero import without_placement
@@ -130,6 +131,13 @@ def test_adapters_of_an_earlier_version_are_resumed_with_a_warning(checkpoints, 
 def test_the_schedule_may_change_and_that_is_said(name, value, said, checkpoints, capsys):
     assert find_checkpoint(checkpoints, RUN | {name: value}) == checkpoints / "checkpoint-12"
     assert capsys.readouterr().err.endswith(f"{said}: the schedule changes from here on\n")
+
+
+def test_the_learning_rate_of_the_newest_complete_checkpoint_is_recorded(checkpoints, tmp_path):
+    assert recorded_learning_rate(tmp_path / "nowhere") is None
+    assert recorded_learning_rate(checkpoints) == RUN["--learning-rate"]
+    mark_complete(checkpoints / "checkpoint-15", RUN | {"--learning-rate": 7e-4}, None)
+    assert recorded_learning_rate(checkpoints) == 7e-4
 
 
 def test_where_and_in_which_parts_a_step_is_computed_may_change_and_that_is_said(checkpoints, capsys):

@@ -3,12 +3,10 @@
 import json
 import math
 
-import numpy as np
 import pytest
-from datasets import Dataset
 from huggingface_hub import ModelCard
 
-from chatter.training.loss import tokens_per_byte
+from chatter.tokens.text_size import SplitText, TextSize
 from chatter.training.saving import describe_choice, write_model_report
 
 RUN = {"--model": "gpt2-medium", "--batch-size": 24, "--learning-rate": 1e-3, "number of processes": 1}
@@ -18,6 +16,7 @@ HISTORY = [
     {"epoch": 1, "step": 20, "eval_loss": 1.0, "samples": ["hi | chat", "LUL"]},
     {"epoch": 2, "step": 40, "eval_loss": 1.5, "samples": ["overfitted"]},
 ]
+TEXT = SplitText(None, {"alpha": TextSize(100, 400), "beta": TextSize(50, 200)})
 SUMMARY = {"tokenizer of": "gpt2-medium", "block size": 512, "messages": 12345, "padding": 0.0123456}
 
 
@@ -57,7 +56,7 @@ def test_a_model_in_a_folder_is_not_the_base_model(write_report, tmp_path):
 
 def test_the_hub_reads_the_evaluation(write_report):
     """As model-index: the loss of the saved model, its perplexity, and bits per byte if the bytes are known."""
-    data = ModelCard.load(write_report(tokens_per_byte=0.25, name="my-model") / "README.md").data
+    data = ModelCard.load(write_report(text=TEXT, name="my-model") / "README.md").data
     assert data.model_name == "my-model" and {each.task_type for each in data.eval_results} == {"text-generation"}
     values = {each.metric_type: each.metric_value for each in data.eval_results}
     expected = {"loss": 1.0, "perplexity": math.e, "bits per byte": 0.25 / math.log(2)}
@@ -65,13 +64,35 @@ def test_the_hub_reads_the_evaluation(write_report):
     assert {each.dataset_split for each in data.eval_results} == {"test"}
 
 
-def test_tokens_are_counted_without_the_start_and_padding(tokenizer):
-    rows = [f"<|endoftext|>{text}" for text in ("hi chat\n", "\u00e9t\u00e9 \U0001f602\nLUL\n")]
-    ids = [tokenizer(row)["input_ids"] for row in rows]
-    padded = [np.array([*row, *[tokenizer.pad_token_id] * (40 - len(row))]) for row in ids]
-    blocks = Dataset.from_dict({"input_ids": padded}).with_format("numpy")
-    num_bytes = sum(len(row.removeprefix("<|endoftext|>").encode()) for row in rows)
-    assert tokens_per_byte(blocks, tokenizer) == (sum(map(len, ids)) - 2) / num_bytes
+def test_the_card_shows_bits_per_byte_before_training_and_of_the_saved_model(write_report):
+    folder = write_report(text=TEXT)
+    text = ModelCard.load(folder / "README.md").text
+    assert f"| bits per byte | {0.25 / math.log(2):.4g} |\n" in text
+    assert f"| bits per byte before training | {0.5 / math.log(2):.4g} |\n" in text and "By channel" not in text
+    test = json.loads((folder / "metrics.json").read_text())["test"]
+    assert test == {"loss": 1.0, "perplexity": math.e, "bits per byte": pytest.approx(0.25 / math.log(2))}
+
+
+def test_bytes_that_are_not_known_are_shown_as_unknown(write_report):
+    folder = write_report(text=SplitText(None, {"alpha": TextSize(100, None)}))
+    card = ModelCard.load(folder / "README.md")
+    assert "| bits per byte | unknown |\n" in card.text
+    assert {each.metric_type for each in card.data.eval_results} == {"loss", "perplexity"}
+    assert json.loads((folder / "metrics.json").read_text())["test"]["bits per byte"] is None
+
+
+def test_bits_per_byte_of_each_channel_are_in_the_metrics_and_of_the_largest_in_the_card(write_report, monkeypatch):
+    sizes = {f"channel{number}": number * 1000 for number in range(1, 26)} | {"secret": None}
+    bits = {channel: size and size / 10_000 for channel, size in sizes.items()}
+    history = [entry | {"eval_bits_per_byte_by_channel": bits} for entry in HISTORY]
+    monkeypatch.setattr(f"{__name__}.HISTORY", history)
+    text = SplitText(None, {channel: TextSize(10, size) for channel, size in sizes.items()})
+    folder = write_report(text=text)
+    assert json.loads((folder / "metrics.json").read_text())["test"]["bits per byte by channel"] == bits
+    card = ModelCard.load(folder / "README.md").text
+    assert "\nBy channel, the 20 largest of 26:\n\n| channel | bits per byte | bytes |\n|---|--:|--:|\n" in card
+    assert "\n| channel25 | 2.5 | 25,000 |\n| channel24 | 2.4 | 24,000 |\n" in card
+    assert "| channel6 | 0.6 | 6,000 |\n\n## Training" in card and "channel5 " not in card and "secret" not in card
 
 
 def test_commands_in_the_card_name_the_model(write_report):

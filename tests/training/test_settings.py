@@ -1,12 +1,21 @@
-"""chatter.training.settings: fused kernels give the result of those that they replace."""
+"""chatter.training.settings: learning rates, and fused kernels, which give the result of those that they replace."""
+
+import re
 
 import pytest
 import torch
-from conftest import BLOCK_SIZE, assert_equals_plain_loop
+from conftest import BLOCK_SIZE, ROOT, assert_equals_plain_loop
 from transformers.activations import GELUTanh, NewGELUActivation
 
 from chatter.training.model import fuse_gelu, load_model
-from chatter.training.settings import choose_optimizer
+from chatter.training.settings import (
+    GPT2_LEARNING_RATE,
+    HIGH_LEARNING_RATE,
+    OTHER_LEARNING_RATE,
+    choose_optimizer,
+    default_learning_rate,
+    describe_learning_rate,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +63,31 @@ def test_what_is_saved_stays_what_it_was(models, tmp_path):
 )
 def test_which_adamw(precision, cuda, deepspeed, name):
     assert choose_optimizer(precision, cuda, deepspeed) == name
+
+
+def test_the_default_learning_rate_depends_on_the_family_and_the_plan_says_so():
+    assert default_learning_rate("gpt2") == GPT2_LEARNING_RATE == 1e-3
+    assert default_learning_rate("qwen2") == default_learning_rate("gpt_neox") == OTHER_LEARNING_RATE
+    for adapters in (False, True):
+        assert describe_learning_rate(GPT2_LEARNING_RATE, "gpt2", adapters) == "1e-3, the default for GPT-2"
+        other = describe_learning_rate(OTHER_LEARNING_RATE, "llama", adapters)
+        assert other.endswith(", the default for models other than GPT-2")
+        assert describe_learning_rate(5.5e-5, "llama", adapters) == "5.5e-5"
+
+
+def test_a_rate_at_which_a_model_forgets_is_called_high():
+    """Not for GPT-2, and not for adapters."""
+    assert describe_learning_rate(2e-3, "llama", False) == "2e-3, which is high for models other than GPT-2"
+    assert describe_learning_rate(2e-3, "llama", True) == describe_learning_rate(2e-3, "gpt2", False) == "2e-3"
+    assert OTHER_LEARNING_RATE < HIGH_LEARNING_RATE  # a default is not called high
+
+
+@pytest.mark.parametrize("page", ["train.py", "docs/training.md"])
+def test_the_default_learning_rates_are_documented(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for rate in (GPT2_LEARNING_RATE, OTHER_LEARNING_RATE):
+        number = describe_learning_rate(rate, "other", True).split(",")[0]
+        assert re.search(rf"\b{number}\b", text)
 
 
 @pytest.mark.slow
