@@ -186,7 +186,7 @@ def test_the_counts_on_stderr(made):
 def test_the_summary_has_what_was_done_and_counted(made):
     blocks, masks = read_blocks(made[0])
     dataset = DatasetDict.load_from_disk(made[0])
-    tokenizer, test = AutoTokenizer.from_pretrained(made[0] / "tokenizer"), dataset["test"]["input_ids"]
+    tokenizer, test = AutoTokenizer.from_pretrained(made[0] / "tokenizer"), map(np.array, dataset["test"]["input_ids"])
     summary = json.loads((made[0] / "summary.json").read_text())
     assert "datasets " in summary.pop("versions")
     assert summary.pop("padding") == pytest.approx((masks == 0).mean())

@@ -146,6 +146,7 @@ def test_train(args):
         except SystemExit as ended:
             assert ended.code == 2
             return
-    assert 0 < parsed.epochs <= 1e6 and 0 < parsed.learning_rate < float("inf") and parsed.warmup_epochs >= 0
+    assert parsed.learning_rate is None or 0 < parsed.learning_rate < float("inf")
+    assert 0 < parsed.epochs <= 1e6 and parsed.warmup_epochs >= 0
     assert min(parsed.batch_size, parsed.micro_batch_size or 1) >= 1 and (parsed.max_steps or 1) >= 1
     assert 0 <= parsed.seed < 2**32
