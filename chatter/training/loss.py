@@ -65,6 +65,7 @@ class MeanTokenLoss:
             results["bits_per_byte_by_channel"] = {
                 channel: bits_per_byte(by_channel[channel][0] / by_channel[channel][1], size)
                 for channel, size in self.text.by_channel.items()
+                if channel in by_channel  # it is found only if the header is among the labels
             }
         return results
 
