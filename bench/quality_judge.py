@@ -106,7 +106,7 @@ def compare_with_chat(
         low, high = wilson_interval(right, total)
         apart = differences(*(days if name == FLOOR else pairs[name]), train_messages)
         distances = {
-            measure: apart[measure] / spread[measure] if spread[measure] else float(apart[measure] > 0) * np.inf
+            measure: apart[measure] / spread[measure] if spread[measure] else np.inf if apart[measure] else 0.0
             for measure in apart
         }
         if name == FLOOR:  # most of its messages are in the training data
