@@ -4,6 +4,7 @@
 # make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
 # make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU;
 #                      bench-gguf: run chatters in llama.cpp
+# make blind-test   see whether you can tell generated messages from real ones; ARGS="--model folder -n 50" passes options
 # make bench LOGS=data/logs   also use your own chat
 # make gpu    test and measure a GPU in ten minutes; ROWS=speed a part; without a GPU, a dry run; RUN=python3 does not use .venv
 # make soak   kill the scripts, fill their disk and damage their input
@@ -15,7 +16,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test lint bench gpu soak notebook sample constraints clean
+.PHONY: demo test lint bench blind-test gpu soak notebook sample constraints clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -39,6 +40,9 @@ bench: bench-parse bench-tokenize bench-train bench-host bench-generate $(if $(Q
 
 bench-%: .venv/installed-tests
 	$(RUN) bench/bench_$*.py $(if $(QUICK),--quick) $(if $(LOGS),--logs-dir $(LOGS))
+
+blind-test: .venv/installed
+	$(RUN) bench/blind_test.py $(ARGS)
 
 gpu: $(if $(filter .venv/%,$(RUN)),.venv/installed)
 	$(RUN) bench/gpu.py $(if $(ROWS),--rows $(ROWS))

@@ -15,7 +15,7 @@ followed by a newline token, then padding up to the block size:
 With --with-channel, each block contains one channel, and the line `#channel` follows <|endoftext|>.
 
     python tokenize_logs.py
-    python tokenize_logs.py --model gpt2 --block-size 256 --test-size 0.05 --drop-duplicates 3
+    python tokenize_logs.py --model gpt2 --block-size 256 --test-size 0.05 --test-last --drop-duplicates 3
     python tokenize_logs.py --input-dir data/demo/raw --output-dir data/demo/tokenized_datasets --model models/tiny-gpt2
 """
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from chatter.tokens.packing import BlockWriter
 
 PRELOADED = ("pyarrow", "chatter.logs.tables", "chatter.tokens.encoder", "chatter.wording.training_messages")
+ORIGIN_FIELDS = ("channel", "date", "time")
 
 
 def tokenize_logs(
@@ -58,6 +59,7 @@ def tokenize_logs(
     seed: int = 42,
     max_duplicates: int | None = None,
     with_channel: bool = False,
+    test_last: bool = False,
     jobs: int = 1,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`, with `jobs` workers; return the counts."""
@@ -67,6 +69,7 @@ def tokenize_logs(
 
     from chatter.tokens.dataset import BYTES, BYTES_BY_CHANNEL, save_dataset, write_data_report
     from chatter.tokens.packing import BlockWriter
+    from chatter.tokens.splits import count_unknown
     from chatter.tokens.text_size import count_text
     from chatter.tokens.tokenizer import load_tokenizer, save_encoder
     from chatter.wording.training_messages import HASHES, write_hashes
@@ -87,7 +90,9 @@ def tokenize_logs(
         with (scratch / "blocks").open("wb") as blocks, (scratch / HASHES).open("wb") as hashes:
             writer = BlockWriter(blocks, tokenizer, block_size)
             encoder = save_encoder(tokenizer, scratch / "tokenizer.json")
-            counts = write_messages(csv_paths, writer, hashes, encoder, workers, max_duplicates, with_channel)
+            counts = write_messages(
+                csv_paths, writer, hashes, encoder, workers, max_duplicates, with_channel, test_last
+            )
         if counts["blocks"] < 2:
             missing = block_size + 1 - counts["tokens"]
             raise InputError(
@@ -96,11 +101,14 @@ def tokenize_logs(
                 "smaller --block-size."
             )
         shape = counts["blocks"], block_size
-        dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial)
+        origins = np.concatenate(writer.origins) if test_last else None
+        counts.update(count_unknown(origins) if test_last else {})
+        dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial, origins)
         write_hashes(np.fromfile(scratch / HASHES, "<u8"), partial / HASHES)
         delete(scratch)
         tokenizer.save_pretrained(partial / "tokenizer")
         summary = {"tokenizer of": model, "block size": block_size, "test size": test_size, "seed": seed}
+        summary |= {"test split": "the newest blocks of each channel" if test_last else "random blocks"}
         summary |= {"channels": [*writer.begins]} if with_channel else {}
         summary |= {f"{name} blocks": len(split) for name, split in dataset.items()}
         text = count_text(dataset["test"], tokenizer, summary.get("channels", ()))
@@ -132,11 +140,13 @@ def write_messages(
     workers: Workers,
     max_duplicates: int | None,
     with_channel: bool,
+    test_last: bool,
 ) -> Counter:
     """Write the messages of all files, in order, as blocks to `writer`, and their hashes (uint64) to `hashes`.
 
     At most `max_duplicates` identical messages of a file are kept (None: all). `with_channel` makes blocks of one
-    channel each, with the channel's header at the beginning. Return the counts.
+    channel each, with the channel's header at the beginning. `test_last` gives the writer the origins of the messages.
+    Return the counts.
     """
     from chatter.logs.tables import last_session, read_columns
 
@@ -144,15 +154,17 @@ def write_messages(
     if max_duplicates:
         counts["duplicate messages dropped"] = 0
 
+    fields = ORIGIN_FIELDS if test_last else ["channel"] * with_channel
+
     def batches() -> Iterator[tuple]:
         for csv_path in csv_paths:
             seen = Counter()
             last = None
-            for columns in read_columns(csv_path, with_channel, report):
+            for columns in read_columns(csv_path, fields, report):
                 if max_duplicates:
                     num_messages, columns = len(columns["message"]), drop_duplicates(columns, seen, max_duplicates)
                     counts["duplicate messages dropped"] += num_messages - len(columns["message"])
-                yield columns, csv_path, last, with_channel, encoder, writer.dtype
+                yield columns, csv_path, last, with_channel, test_last, encoder, writer.dtype
                 last = last_session(columns, last)
 
     current, size = csv_paths[0], sum(map(file_size, csv_paths))
@@ -160,11 +172,11 @@ def write_messages(
         if csv_path != current:
             writer.finish_file()
             current = csv_path
-        for channel, ids in chats:
+        for channel, ids, origins in chats:
             if channel is None:  # another stream begins
                 writer.finish_file()
             else:
-                writer.add(channel, ids)
+                writer.add(channel, ids, origins)
         hashes.write(some_hashes)
         counts.update(some_counts)
     writer.finish_file()
@@ -177,22 +189,29 @@ def tokenize(
     csv_path: Path,
     last: Any,
     with_channel: bool,
+    with_origins: bool,
     encoder: SavedEncoder,
     dtype: np.dtype,
-) -> tuple[Path, list[tuple[str | None, np.ndarray]], np.ndarray, Counter]:
+) -> tuple[Path, list[tuple[str | None, np.ndarray, np.ndarray | None]], np.ndarray, Counter]:
     """Tokenize some rows of a file. `last` is the session of the row before.
 
-    Return the path, the ids of each channel (None: another stream begins), the hashes of the messages, and counts.
+    Return the path; each channel (None: another stream begins) with its ids and, if `with_origins`, the origins of its
+    messages; the hashes of the messages; and counts.
     """
     from chatter.logs.tables import split_chats
     from chatter.tokens.chat import clean
+    from chatter.tokens.splits import split_origins
     from chatter.wording.training_messages import hash_messages
 
     chats = [*split_chats(columns, csv_path, with_channel, last)]
     texts = [(channel, [text for text in map(clean, messages) if text]) for channel, messages in chats]
     counts = Counter({"messages": sum(len(some) for _, some in texts)})
     counts["empty messages skipped"] = sum(len(messages) for _, messages in chats) - counts["messages"]
-    ids = [(channel, encoder.load()(some).astype(dtype)) for channel, some in texts]
+    origins = split_origins(columns, csv_path, with_channel, last) if with_origins else [None] * len(texts)
+    ids = [
+        (channel, encoder.load()(some).astype(dtype), sent)
+        for (channel, some), sent in zip(texts, origins, strict=True)
+    ]
     return csv_path, ids, hash_messages(chain.from_iterable(some for _, some in texts)), counts
 
 
@@ -245,6 +264,7 @@ def parse_args() -> argparse.Namespace:
     # The smallest block holds <|endoftext|>, one token and a newline.
     add("--block-size", type=bounded(int, at_least=3, at_most=1 << 20), default=512, help="tokens per block")
     add("--test-size", type=bounded(float, above=0, below=1), default=0.1, help="share of blocks for testing")
+    add("--test-last", action="store_true", help="test on the newest blocks of each channel, not on random ones")
     add("--seed", type=bounded(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")
     add("--drop-duplicates", type=positive_int, metavar="N", help="keep at most N of identical messages per file")
     add("--with-channel", action="store_true", help="begin each block with the line #channel")
@@ -269,6 +289,7 @@ def main() -> None:
             args.seed,
             args.drop_duplicates,
             args.with_channel,
+            args.test_last,
             args.jobs,
         )
         for name, count in counts.items():

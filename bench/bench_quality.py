@@ -1,9 +1,10 @@
-"""Compare a chatter with n-gram models: bits per byte of held-out chat, and how many of its messages are copies.
+"""Compare a chatter with n-gram models: bits per byte of held-out chat, how many of its messages are copies, and how
+well a classifier tells them from real ones.
 
 The chatter has the shape of models/tiny-gpt2, and train.py trains it from random weights. Its peers are Kneser-Ney
 n-grams of the same tokens, and a Markov chain of order 2 on words, which is smoothed in the same way and spells words
 that it has never seen. All of them learn from the same blocks, and predict the same messages, each after the messages
-before it in its block.
+before it in its block. The classifier needs scikit-learn, which is installed in ~/.cache.
 
     python bench/bench_quality.py
     python bench/bench_quality.py --quick
@@ -23,15 +24,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from harness import ROOT, find_chats, parse_args, run, save, table
 from peers.kneser_ney import KneserNey
+from quality_bits import decode_blocks, message_bits, token_bits
 from quality_channels import STEPS, compare_headers
-from quality_sampling import compare_sampling
-from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from quality_judge import compare_with_chat
+from quality_sampling import HELD_OUT, compare_sampling, cut_blocks, sampling_name
+from quality_splits import compare_splits
 
 from chatter.generation.choose_engine import load_engine
+from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import load_weights
 from chatter.tokens.chat import newline_id
 from chatter.tokens.dataset import load_blocks
@@ -40,15 +42,15 @@ from chatter.wording.training_messages import TrainingMessages, has_enough_words
 from generate import generate
 
 EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart
-HEADER_EPOCHS = {"sample": 3, "real": 4}  # of three models, to compare blocks with and without headers
+FEW_EPOCHS = {"sample": 3, "real": 4}  # of models that are compared with each other: headers, splits
 MAX_MESSAGES = 48_000  # of each chat: as many as the sample has
 NUM_SAMPLES = 500
 END = "\n"  # of a message, as a word
-
-
-def decode_blocks(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
-    """Return the messages of each block."""
-    return [text.split("\n")[:-1] for text in tokenizer.batch_decode(ids)]
+JUDGED = {  # name -> temperature
+    "generate.py": Sampling.temperature,
+    "generate.py --temperature 0.7": 0.7,
+    "generate.py --temperature 1.0": 1.0,
+}
 
 
 def split_words(messages: list[str]) -> list[str]:
@@ -67,21 +69,10 @@ def learn_words(blocks: list[list[str]]) -> KneserNey:
     return KneserNey(words, 3, lambda word: 2 ** -sum(letters.bits([*word.encode(), END])))
 
 
-def token_bits(network: PreTrainedModel, start: int, ids: list[int]) -> list[float]:
-    """Return the bits that each token of a block costs the chatter."""
-    with torch.inference_mode():
-        logits = network(torch.tensor([[start, *ids]])).logits[0, :-1]  # (num_tokens, vocab_size)
-        return (F.cross_entropy(logits, torch.tensor(ids), reduction="none") / math.log(2)).tolist()
-
-
-def message_bits(symbols: Sequence[Hashable], bits: Iterable[float], end: Hashable) -> list[float]:
-    """Add up the bits of the symbols of each message, including its `end`."""
-    sums = [0.0]
-    for symbol, cost in zip(symbols, bits, strict=True):
-        sums[-1] += cost
-        if symbol == end:
-            sums.append(0.0)
-    return sums[:-1]
+def first_messages(symbols: Sequence[Hashable], num_messages: int, end: Hashable) -> Sequence[Hashable]:
+    """Return the symbols of the first messages of a block, including the `end` of each."""
+    ends = [place for place, symbol in enumerate(symbols) if symbol == end]
+    return symbols[: ends[num_messages - 1] + 1]
 
 
 def share_of_copies(messages: list[str], train_messages: set[str]) -> dict[str, float]:
@@ -102,7 +93,7 @@ def train_chatter(raw: Path, epochs: int, dataset: Path, chatter: Path) -> float
 
 
 def compare_models(
-    raw: Path, epochs: int, header_epochs: int, scratch: Path, num_samples: int, quick: bool = False
+    raw: Path, epochs: int, few_epochs: int, scratch: Path, num_samples: int, quick: bool = False
 ) -> dict:
     """Train the chatter and its peers on the CSVs in `raw`, and evaluate them on the test blocks."""
     dataset, chatter = scratch / "dataset", scratch / "chatter"
@@ -157,6 +148,7 @@ def compare_models(
         for order in (3, 5)
     }
     words = [*map(split_words, messages["test"])]
+    cuts, answers = cut_blocks(messages["test"], num_samples), {}
     peers["Markov chain of order 2, words"] = partial(learn_words, messages["train"]), words, END, " ".join
     for name, (learn, texts, end, to_text) in peers.items():
         started = time.perf_counter()
@@ -164,6 +156,8 @@ def compare_models(
         seconds = time.perf_counter() - started
         sampled = [to_text(model.sample(end, rng)) for _ in range(num_samples)]
         evaluate(name, seconds, model.bits, texts, end, sampled)
+        chats = [first_messages(texts[number], place, end) for number, place in cuts]
+        answers[name] = [to_text(model.sample(end, rng, chat)) for chat in chats]
 
     history = json.loads((chatter / METRICS).read_text())["history"]
     by_epoch = [entry["eval_bits_per_byte"] for entry in history if "eval_loss" in entry]
@@ -171,14 +165,19 @@ def compare_models(
         f"{sum(map(len, messages['train'])):,} training messages, {len(test_messages):,} test messages; "
         f"{1 - is_new.mean():.0%} of the test messages also occur in the training data"
     )
-    sampling = compare_sampling(chatter, train_messages, messages["test"], num_samples, quick)
-    headers = compare_headers(raw, chatter.with_name(f"{chatter.name}-tiny"), header_epochs, scratch, num_samples)
+    sampling, said = compare_sampling(chatter, train_messages, messages["test"], num_samples, quick)
+    judged = {name: said[sampling_name(temperature, Sampling.top_p)] for name, temperature in JUDGED.items()} | answers
+    judge = compare_with_chat(judged, said[HELD_OUT], test_messages, train_messages, raw, scratch)
+    headers = compare_headers(raw, chatter.with_name(f"{chatter.name}-tiny"), few_epochs, scratch, num_samples)
+    splits = compare_splits(raw, chatter.with_name(f"{chatter.name}-tiny"), few_epochs, scratch)
     return {
         "setting": setting,
         "rows": rows,
         "bits per byte by epoch": by_epoch,
         "sampling": sampling,
+        "judge": judge,
         "headers": headers,
+        "splits": splits,
     }
 
 
@@ -206,12 +205,13 @@ def main() -> None:
             run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", scratch / "raw"])
             some = scratch / "some"
             copy_first_messages(scratch / "raw", 4_000 if args.quick else MAX_MESSAGES, some)
-            epochs = (1, 1) if args.quick else (EPOCHS[chat], HEADER_EPOCHS[chat])
+            epochs = (1, 1) if args.quick else (EPOCHS[chat], FEW_EPOCHS[chat])
             num_samples = 50 if args.quick else NUM_SAMPLES
             figures[chat] = compare_models(some, *epochs, scratch, num_samples, args.quick)
             print(f"{chat} chat: {figures[chat]['setting']}\n\n{table(figures[chat]['rows'])}\n")
             print(f"{table(figures[chat]['sampling'])}\n")
-            print(f"{figures[chat]['headers']['setting']}\n\n{table(figures[chat]['headers']['rows'])}\n")
+            for part in ("judge", "headers", "splits"):
+                print(f"{figures[chat][part]['setting']}\n\n{table(figures[chat][part]['rows'])}\n")
     save("quality", figures, args)
 
 

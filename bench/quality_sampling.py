@@ -12,6 +12,7 @@ from chatter.generation.choose_engine import load_engine
 from chatter.generation.engine import Sampling
 from generate import generate
 
+HELD_OUT = "held-out chat"
 TEMPERATURES, TOP_PS = (0.7, 0.9, 1.0, 1.2), (0.9, 0.95, 1.0)
 EMOTE = re.compile(r"\b(?:[a-z]+[A-Z]\w*|[A-Z]{3,}\w*|[A-Z][a-z]+[A-Z]\w*)\b")  # as in the notebook: pandaLove, LULW
 
@@ -36,21 +37,34 @@ def describe(name: str, messages: Sequence[str], train_messages: Collection[str]
     }
 
 
+def cut_blocks(blocks: Sequence[Sequence[str]], num_cuts: int) -> list[tuple[int, int]]:
+    """Return up to `num_cuts` places in blocks: the number of a block, and of the message that comes next in it.
+
+    At first they are in the middle of each block, and then after a quarter and three quarters of it.
+    """
+    cuts = [(number, int(len(block) * share)) for share in (1 / 2, 1 / 4, 3 / 4) for number, block in enumerate(blocks)]
+    return [cut for cut in dict.fromkeys(cuts) if cut[1]][:num_cuts]
+
+
+def sampling_name(temperature: float, top_p: float) -> str:
+    return f"temperature {temperature}, top-p {top_p}"
+
+
 def compare_sampling(
     chatter: Path, train_messages: Collection[str], test_blocks: list[list[str]], num_samples: int, quick: bool = False
-) -> list[dict]:
-    """Return rows of held-out messages, and of as many sampled ones for each temperature and top-p.
+) -> tuple[list[dict], dict[str, list[str]]]:
+    """Return rows of held-out messages, and of as many sampled ones for each temperature and top-p; and the messages.
 
-    Each continues the first half of a test block, and the held-out messages are the ones that really came next.
+    Each comes after the beginning of a test block, and the held-out messages are the ones that really came next.
     """
-    halves = [(block[: len(block) // 2], block[len(block) // 2]) for block in test_blocks if len(block) > 1]
-    halves = halves[:num_samples]
+    cuts = cut_blocks(test_blocks, num_samples)
     engine = load_engine(chatter, "cpu")
-    rows = [describe("held-out chat", [said for _, said in halves], train_messages)]
-    for temperature in TEMPERATURES[1:2] if quick else TEMPERATURES:
+    said = {HELD_OUT: [test_blocks[number][place] for number, place in cuts]}
+    for temperature in TEMPERATURES[:3] if quick else TEMPERATURES:
         for top_p in TOP_PS[1:2] if quick else TOP_PS:
             engine.seed(0)
             sampling = Sampling(temperature=temperature, top_p=top_p)
-            said = [generate(engine, chat, sampling=sampling)[0].text for chat, _ in halves]
-            rows.append(describe(f"temperature {temperature}, top-p {top_p}", said, train_messages))
-    return rows
+            chats = [test_blocks[number][:place] for number, place in cuts]
+            answers = [generate(engine, chat, sampling=sampling)[0].text for chat in chats]
+            said[sampling_name(temperature, top_p)] = answers
+    return [describe(name, messages, train_messages) for name, messages in said.items()], said

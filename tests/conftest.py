@@ -67,7 +67,7 @@ def error_of(script, *args, **kwargs):
     done = run(script, *args, check=False, **kwargs)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     *before, line = done.stderr.splitlines()
-    assert "Traceback" not in done.stderr and line.startswith(f"{script}: error: "), done.stderr
+    assert "Traceback" not in done.stderr and line.startswith(f"{Path(script).name}: error: "), done.stderr
     plan = "model|train, test|steps|learning rate|training|offloaded|a checkpoint|GPU memory|host memory|faster"
     logged = "no CUDA|converting the weights|loading DeepSpeed|.* no weights|epoch|    |getting |resuming from |--"
     assert not [text for text in before if not re.match(f"{logged}|({plan})  ", text)], done.stderr

@@ -194,6 +194,7 @@ def test_the_summary_has_what_was_done_and_counted(made):
         "tokenizer of": str(TINY),
         "block size": 512,
         "test size": 0.1,
+        "test split": "random blocks",
         "seed": 42,
         "train blocks": len(dataset["train"]),
         "test blocks": len(dataset["test"]),

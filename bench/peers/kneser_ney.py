@@ -52,13 +52,14 @@ class KneserNey:
         contexts = (symbols[place : place + self.order - 1] for place in range(len(text)))
         return [-math.log2(self.probability(*pair)) for pair in zip(contexts, text, strict=True)]
 
-    def sample(self, end: Hashable, rng: random.Random) -> list[Hashable]:
-        """Sample a text up to the symbol `end`, without it.
+    def sample(self, end: Hashable, rng: random.Random, before: Sequence[Hashable] = ()) -> list[Hashable]:
+        """Sample a text that comes after the symbols `before`, up to the symbol `end`, without it.
 
         Each symbol follows the longest known context, which is shortened with the probability of backing off.
         """
-        text = [BORDER] * (self.order - 1)
-        while text[-1] != end:
+        text = [*[BORDER] * (self.order - 1), *before]
+        first = len(text)
+        while len(text) == first or text[-1] != end:
             for length in range(self.order - 1, -1, -1):
                 context = tuple(text[len(text) - length :])
                 known = self.followers[length].get(context)
@@ -70,4 +71,4 @@ class KneserNey:
                     weights = [max(count - self.discounts[length], 1e-9) for count in known.values()]
                     text += rng.choices([*known], weights)
                     break
-        return text[self.order - 1 : -1]
+        return text[first:-1]

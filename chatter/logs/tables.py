@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ def unclosed_quote(csv_path: Path, line: int, num_lines: str) -> UnreadableLog:
 def read_chats(path: Path, by_channel: bool = False) -> Iterator[tuple[str | None, list[str]]]:
     """Yield the messages of a file in order and some at a time, as `read_columns` and `split_chats` do."""
     last = None
-    for columns in read_columns(path, by_channel):
+    for columns in read_columns(path, ["channel"] * by_channel):
         yield from split_chats(columns, path, by_channel, last)
         last = last_session(columns, last)
 
@@ -156,17 +156,17 @@ def last_session(columns: Mapping[str, pyarrow.Array], last: Any) -> Any:
 
 
 def read_columns(
-    path: Path, by_channel: bool = False, progress: Callable[[int], None] = lambda num_bytes: None
+    path: Path, more: Collection[str] = (), progress: Callable[[int], None] = lambda num_bytes: None
 ) -> Iterator[dict[str, pyarrow.Array]]:
-    """Yield columns of a CSV, or of a Parquet, Arrow or Feather file, many rows at a time: `message`, SESSION if the
-    file has it, and, if `by_channel` and it has one, `channel`.
+    """Yield columns of a CSV, or of a Parquet, Arrow or Feather file, many rows at a time: `message`, and SESSION and
+    the fields `more`, such as `channel`, if the file has them.
 
     Calls `progress` with the bytes that were read. Raises InputError if there is no column for messages, or if the file
     is not valid.
     """
     from chatter.logs.columnar_reader import read_texts
 
-    wanted = {"message": ["message"], SESSION: [SESSION]} | ({"channel": COLUMNS["channel"]} if by_channel else {})
+    wanted = {"message": ["message"], SESSION: [SESSION]} | {field: COLUMNS[field] for field in more}
     yield from (read_csv if is_table(path) else read_texts)(path, wanted, progress)
 
 

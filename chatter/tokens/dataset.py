@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from chatter.cli import InputError
 from chatter.tokens.packing import block_dtype
+from chatter.tokens.splits import split_blocks
 
 TAGS = ["twitch", "chat"]  # of models and datasets, for the hub
 DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
@@ -30,21 +31,20 @@ def save_dataset(
     test_size: float,
     seed: int,
     dataset_dir: Path,
+    origins: np.ndarray | None = None,
 ) -> DatasetDict:
-    """Shuffle the blocks of a file, split off the share `test_size` of them as `test`, and save both as a DatasetDict.
+    """Divide the blocks of a file into splits, as `split_blocks` does, and save them as a DatasetDict.
 
     `shape` is (num_blocks, block_size). SAVED_BLOCKS blocks at a time are in memory.
     """
     num_blocks, block_size = shape
     dtype = block_dtype(tokenizer)
-    order = np.random.default_rng(seed).permutation(num_blocks)
-    num_test = min(max(round(num_blocks * test_size), 1), num_blocks - 1)
     features = Features(
         input_ids=List(Value(dtype.name), length=block_size), attention_mask=List(Value("int8"), length=block_size)
     )
     scratch = blocks_path.parent
     splits = DatasetDict()
-    for name, rows in {"train": order[num_test:], "test": order[:num_test]}.items():
+    for name, rows in split_blocks(num_blocks, test_size, seed, origins).items():
         arrow_file = str(scratch / f"{name}.arrow")
         with ArrowWriter(path=arrow_file, features=features) as writer, blocks_path.open("rb") as file:
             for first in range(0, len(rows), SAVED_BLOCKS):

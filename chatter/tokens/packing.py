@@ -79,7 +79,8 @@ class Packer:
 class BlockWriter:
     """Writes tokenized messages as blocks. Each block has the messages of one CSV and one channel.
 
-    `counts` has the numbers of truncated messages, of blocks, and of tokens without padding.
+    `counts` has the numbers of truncated messages, of blocks, and of tokens without padding. `origins` has an entry for
+    each block, if the origins of messages are given.
     """
 
     def __init__(self, file: BinaryIO, tokenizer: PreTrainedTokenizerBase, block_size: int) -> None:
@@ -88,23 +89,28 @@ class BlockWriter:
         self.counts = Counter({"truncated messages": 0, "blocks": 0, "tokens": 0})
         self.begins: dict[str, list[int]] = {}  # channel -> the first tokens of its blocks
         self.packers: dict[str, Packer] = {}  # channel -> its packer, for the current CSV
+        self.waiting: dict[str, np.ndarray] = {}  # channel -> origins of the messages that are not in a block yet
+        self.origins: list[np.ndarray] = []  # of the first message of each block
 
-    def add(self, channel: str, ids: np.ndarray) -> None:
+    def add(self, channel: str, ids: np.ndarray, origins: np.ndarray | None = None) -> None:
         """Write the blocks that messages fill. If `channel` is not "", its header begins its blocks.
 
-        `ids` is (num_tokens,), in the type of the blocks: the ids of whole messages, each with its newline.
+        `ids` is (num_tokens,), in the type of the blocks: the ids of whole messages, each with its newline. `origins`
+        has an entry for each message; None if nobody needs them.
         """
         if channel not in self.packers:
             self.packers[channel] = self.make_packer(channel)
         packer = self.packers[channel]
         ids, num_truncated = truncate(ids, self.newline, packer.room)
         self.counts["truncated messages"] += num_truncated
-        self.write(packer.add(ids))
+        if origins is not None:
+            self.waiting[channel] = np.concatenate([self.waiting.get(channel, origins[:0]), origins])
+        self.write(channel, packer.add(ids))
 
     def finish_file(self) -> None:
         """Write the last blocks of a CSV or of a stream in it, so that no block contains messages of two of them."""
-        for packer in self.packers.values():
-            self.write(packer.finish())
+        for channel, packer in self.packers.items():
+            self.write(channel, packer.finish())
         self.packers = {}
 
     def make_packer(self, channel: str) -> Packer:
@@ -120,7 +126,14 @@ class BlockWriter:
             self.begins[channel] = begin
         return Packer(self.block_size, self.begins[channel], self.newline, self.tokenizer.pad_token_id)
 
-    def write(self, blocks: np.ndarray) -> None:
+    def write(self, channel: str, blocks: np.ndarray) -> None:
         self.file.write(blocks)
         self.counts["blocks"] += len(blocks)
         self.counts["tokens"] += int((blocks != self.tokenizer.pad_token_id).sum())
+        if channel in self.waiting:
+            sizes = (blocks == self.newline).sum(axis=1) - self.packers[channel].begin.count(
+                self.newline
+            )  # in messages
+            ends = sizes.cumsum()
+            self.origins.append(self.waiting[channel][ends - sizes])
+            self.waiting[channel] = self.waiting[channel][sizes.sum() :]

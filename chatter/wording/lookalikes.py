@@ -43,13 +43,13 @@ class LatinLetters(dict):
     """For str.translate: the ASCII letter or digit that a letter of another script, or a fancy one, looks like."""
 
     def __missing__(self, code: int) -> str:
-        character = chr(code)
-        self[code] = character
+        character = letter = chr(code)
         if fancy := FANCY.fullmatch(unicodedata.name(character, "")):
-            self[code] = fancy[1].lower()
+            letter = fancy[1].lower()
         elif code > 127 and character.isalpha():
-            self[code] = look_up(character) or look_up(character.upper()) or character
-        return self[code]
+            letter = look_up(character) or look_up(character.upper()) or character
+        self[code] = letter  # at once, as other threads may read it
+        return letter
 
 
 class LatinCapitals(LatinLetters):

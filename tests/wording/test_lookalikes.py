@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chatter.wording import lookalikes
 from chatter.wording.lookalikes import CONTROL, INVISIBLE, fold, visible
 
 
@@ -90,3 +91,10 @@ def test_visible_is_one_clean_line(text):
     assert not set(shown) & set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
     assert visible(shown) == shown
     assert not shown or fold(shown).strip()
+
+
+def test_a_table_never_has_a_letter_that_is_not_final(monkeypatch):
+    """Threads of tokenize_logs.py share it, and another thread would read the letter meanwhile."""
+    table, real, seen = lookalikes.LatinLetters(), lookalikes.look_up, []
+    monkeypatch.setattr(lookalikes, "look_up", lambda letter: seen.append(ord(letter) in table) or real(letter))
+    assert "всем".translate(table) == "bcem" and seen and not any(seen)
