@@ -59,6 +59,7 @@ def tokenize_logs(
     max_duplicates: int | None = None,
     with_channel: bool = False,
     jobs: int = 1,
+    max_tokens: int | None = None,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`, with `jobs` workers; return the counts."""
     csv_paths = find_csvs(input_dir)
@@ -94,8 +95,11 @@ def tokenize_logs(
                 f"block of {block_size} each. Add logs with {missing} more tokens (a message has about 8), or pass a "
                 "smaller --block-size."
             )
+        max_blocks = max_tokens and max(2, max_tokens // block_size)
         shape = counts["blocks"], block_size
-        dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial)
+        dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial, max_blocks)
+        if max_tokens:
+            counts["blocks left out"] = counts["blocks"] - sum(map(len, dataset.values()))
         write_hashes(np.fromfile(scratch / HASHES, "<u8"), partial / HASHES)
         delete(scratch)
         tokenizer.save_pretrained(partial / "tokenizer")
@@ -242,6 +246,7 @@ def parse_args() -> argparse.Namespace:
     add("--test-size", type=bounded(float, above=0, below=1), default=0.1, help="share of blocks for testing")
     add("--seed", type=bounded(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")
     add("--drop-duplicates", type=positive_int, metavar="N", help="keep at most N of identical messages per file")
+    add("--max-tokens", type=positive_int, metavar="N", help="keep N tokens: blocks picked at random from all files")
     add("--with-channel", action="store_true", help="begin each block with the line #channel")
     add("--verbose", action="store_true", help="list the CSVs, with size and date")
     add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
@@ -265,6 +270,7 @@ def main() -> None:
             args.drop_duplicates,
             args.with_channel,
             args.jobs,
+            args.max_tokens,
         )
         for name, count in counts.items():
             print(f"{name:26} {count:>12,}", file=sys.stderr)

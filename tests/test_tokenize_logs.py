@@ -252,6 +252,28 @@ def test_another_seed_over_an_older_dataset(made, command, tmp_path):
     assert (others != blocks).any() and (np.unique(others, axis=0) == np.unique(blocks, axis=0)).all()
 
 
+def test_a_sample_of_the_blocks(made, command, tmp_path):
+    """The same ones with any number of processes; each is one of the blocks of the whole dataset."""
+    tokenize_logs(command[2], tmp_path / "1", str(TINY), max_tokens=512 * 20 + 511)
+    done = run(*command, tmp_path / "2", "--max-tokens", 512 * 20 + 511, "--jobs", 2)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    dataset, blocks = DatasetDict.load_from_disk(tmp_path / "1"), read_blocks(made[0])[0]
+    assert (len(dataset["train"]), len(dataset["test"])) == (18, 2)
+    sample = {*map(tuple, read_blocks(tmp_path / "1")[0])}
+    assert len(sample) == 20 and sample < {*map(tuple, blocks)}
+    assert re.search(rf"^blocks left out +{len(blocks) - 20}$", done.stderr, re.MULTILINE)
+    assert json.loads((tmp_path / "1/summary.json").read_text())["blocks left out"] == len(blocks) - 20
+
+
+@pytest.mark.parametrize(("max_tokens", "num_blocks"), [(1, 2), (16 * 3 - 1, 2), (16 * 3, 3), (10**9, 10)])
+def test_the_size_of_a_sample(max_tokens, num_blocks, tmp_path):
+    """Each split keeps one block, and more tokens than there are is all of them."""
+    write_csv(tmp_path / "a.csv", ["LUL"] * 70)  # two tokens each, seven in a block
+    counts = tokenize_logs(tmp_path, tmp_path / "out", str(TINY), block_size=16, max_tokens=max_tokens)
+    assert (counts["blocks"], counts["blocks left out"]) == (10, 10 - num_blocks)
+    assert len(read_blocks(tmp_path / "out")[0]) == num_blocks
+
+
 @pytest.fixture
 def error(tmp_path):
     """Run the command on a folder `raw` with two messages; return its one line of error."""

@@ -29,14 +29,17 @@ def save_dataset(
     test_size: float,
     seed: int,
     dataset_dir: Path,
+    max_blocks: int | None = None,
 ) -> DatasetDict:
     """Shuffle the blocks of a file, split off the share `test_size` of them as `test`, and save both as a DatasetDict.
 
-    `shape` is (num_blocks, block_size). SAVED_BLOCKS blocks at a time are in memory.
+    `shape` is (num_blocks, block_size). `max_blocks` keeps only so many, picked at random. SAVED_BLOCKS blocks at a
+    time are in memory.
     """
     num_blocks, block_size = shape
     dtype = block_dtype(tokenizer)
-    order = np.random.default_rng(seed).permutation(num_blocks)
+    order = np.random.default_rng(seed).permutation(num_blocks)[:max_blocks]
+    num_blocks = len(order)
     num_test = min(max(round(num_blocks * test_size), 1), num_blocks - 1)
     features = Features(
         input_ids=List(Value(dtype.name), length=block_size), attention_mask=List(Value("int8"), length=block_size)
