@@ -11,6 +11,7 @@ space of fp32, and is what a GPU then trains in. Others become fp32, so that not
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,17 +33,18 @@ DIGITS = ("smollm",)  # the splits of texts that transformers does not know: as 
 
 def convert(file: Path, folder: Path) -> None:
     """Write the model and the tokenizer of a GGUF file to `folder`. Raises InputError if they are not supported."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+    from gguf import GGUFReader
 
-    set_verbosity_error()
-    disable_progress_bar()
     try:
-        from gguf import GGUFReader
-
         reader = GGUFReader(file)
         check_supported(file, reader)
+
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+        set_verbosity_error()
+        disable_progress_bar()
         named = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
         tokenizer = AutoTokenizer.from_pretrained(**named)
         config = AutoConfig.from_pretrained(**named)
@@ -78,8 +80,6 @@ def split_name(reader: GGUFReader) -> str | None:
 
 def check_supported(file: Path, reader: GGUFReader) -> None:
     """Raise InputError if the file is of a kind that has not been tried, or that transformers would read wrongly."""
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-
     family = field(reader, "general.architecture")
     if family not in FAMILIES:
         raise InputError(f"{file} is a model of the family {family}. Use one of these families: {', '.join(FAMILIES)}.")
@@ -89,6 +89,8 @@ def check_supported(file: Path, reader: GGUFReader) -> None:
             f"{file} has scaled rotary positions, as Llama 3.1, which transformers does not read from GGUF files. Get "
             "the model's safetensors."
         )
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
     kind, split = field(reader, "tokenizer.ggml.model"), split_name(reader)
     if kind != "gpt2" or split not in (*GGUF_PRE_TOKENIZER_SPLITS, *DIGITS, "gpt-2"):
         raise InputError(
@@ -117,9 +119,13 @@ def check_complete(file: Path, reader: GGUFReader, network: PreTrainedModel, mis
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, reader: GGUFReader, positions: int) -> None:
-    """Complete what transformers reads of a tokenizer, and remove the chat template, which is an assistant's."""
-    from tokenizers import pre_tokenizers
+    """Correct what transformers reads of a tokenizer, and remove the chat template, which is an assistant's."""
+    from tokenizers import Tokenizer, pre_tokenizers
 
+    state, num_tokens = json.loads(tokenizer.backend_tokenizer.to_str()), len(field(reader, "tokenizer.ggml.tokens"))
+    # transformers adds GPT-2's <|endoftext|> to each vocabulary
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < num_tokens]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
     if split_name(reader) in DIGITS:
         split = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)

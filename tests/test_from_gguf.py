@@ -39,7 +39,7 @@ def folder(python, tmp_path_factory):
     AutoTokenizer.from_pretrained(TINY).save_pretrained(folder / "gpt2")
     calls = [(name, f"{name}.gguf", split, kind) for name, (split, kind, _) in WRITTEN.items()]
     calls += [("llama", "digits.gguf", "smollm", "Q4_1"), ("llama", "split.gguf", "own-bpe", "F32")]
-    calls += [("llama3", "scaled.gguf", "llama-bpe", "F32"), ("qwen2", "part.gguf", "qwen2", "F32", ["output_norm"])]
+    calls += [("llama3", "scaled.gguf", "llama-bpe", "F32"), ("qwen2", "part.gguf", "qwen2", "F32", ["output_norm.weight"])]
     command = [python, "-c", WRITE, json.dumps(calls)]
     subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT / "tests")}, check=True, capture_output=True)
     whole = (folder / "qwen2.gguf").read_bytes()
@@ -66,6 +66,7 @@ def test_the_model_is_the_one_that_was_written(name, folder, python, tmp_path):
     before, after = (AutoTokenizer.from_pretrained(path) for path in (folder / name, tmp_path / "made"))
     lines = [*sample_lines()[:500], "  two  1234 \u3042\U0001f602", "<|endoftext|>[PAD]"]
     assert after(lines)["input_ids"] == before(lines)["input_ids"]
+    assert len(after) == made.config.vocab_size
     assert (after.bos_token, after.eos_token, after.chat_template) == (before.bos_token, before.eos_token, None)
     assert after.model_max_length == made.config.max_position_embeddings
 
