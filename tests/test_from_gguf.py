@@ -39,7 +39,8 @@ def folder(python, tmp_path_factory):
     AutoTokenizer.from_pretrained(TINY).save_pretrained(folder / "gpt2")
     calls = [(name, f"{name}.gguf", split, kind) for name, (split, kind, _) in WRITTEN.items()]
     calls += [("llama", "digits.gguf", "smollm", "Q4_1"), ("llama", "split.gguf", "own-bpe", "F32")]
-    calls += [("llama3", "scaled.gguf", "llama-bpe", "F32"), ("qwen2", "part.gguf", "qwen2", "F32", ["output_norm.weight"])]
+    calls += [("llama3", "scaled.gguf", "llama-bpe", "F32")]
+    calls += [("qwen2", "part.gguf", "qwen2", "F32", ["output_norm.weight"])]
     command = [python, "-c", WRITE, json.dumps(calls)]
     subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT / "tests")}, check=True, capture_output=True)
     whole = (folder / "qwen2.gguf").read_bytes()
