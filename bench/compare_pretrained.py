@@ -25,7 +25,7 @@ ORDER = 5
 def measured(metrics: dict) -> tuple[float, float]:
     """Return the bits per byte of the test split before training, and of the saved model.
 
-    train.py saves the latter alone. Both splits of a loss into bits have the same factor.
+    train.py saves only the latter. The loss before training is converted with the same factor.
     """
     after = metrics["test"]["bits per byte"]
     first = next(entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry)
@@ -56,10 +56,12 @@ def main() -> None:
         "after training": after,
         f"Kneser-Ney {ORDER}-grams of the same training tokens": bits / num_bytes,
     }
-    run, about = metrics["run"], machine()
+    shown = "--epochs", "--batch-size", "--learning-rate", "precision"
+    options = ", ".join(f"{name.removeprefix('--')} {metrics['run'][name]}" for name in shown)
+    about = machine()
     print(table([{"model": name, "bits per byte of the test split": f"{value:.3f}"} for name, value in rows.items()]))
     print(
-        f"\n{num_tokens['train']:,} training tokens and {num_tokens['test']:,} test tokens; {run}\n"
+        f"\n{num_tokens['train']:,} training tokens and {num_tokens['test']:,} test tokens; {options}\n"
         f"{about['cores']} cores, {about['cpu']}, {about['memory GB']} GB"
     )
 

@@ -1,7 +1,7 @@
 """Print the precision in which this CPU trains faster, bf16 or fp32, for train.py --precision.
 
-A CPU with AMX multiplies bf16 matrices about twice as fast as fp32; others convert each number, and are many times
-slower. So it times the products of a small feed-forward layer, forward and backward, for two seconds.
+A CPU with AMX or AVX512-BF16 multiplies bf16 matrices about twice as fast as fp32. Others have to convert each number,
+which is slower. So it times a layer of SmolLM2, forward and backward, for a second in each precision.
 
     python bench/cpu_precision.py
 """
