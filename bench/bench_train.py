@@ -26,6 +26,7 @@ from datasets import DatasetDict
 from harness import ROOT, Run, make_model, parse_args, run, save, table, time_in_turns
 
 from chatter.tokens.dataset import save_dataset
+from chatter.tokens.splits import split_blocks
 from chatter.tokens.tokenizer import load_tokenizer
 from chatter.training.memory import Mode, describe
 from chatter.training.model import fuse_gelu
@@ -41,7 +42,8 @@ def make_dataset(folder: Path, model: Path, num_blocks: int, block_size: int) ->
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, tokenizer.eos_token_id, (num_blocks + BATCH_SIZE, block_size), dtype=np.uint16)
     blocks.tofile(folder / "blocks")
-    save_dataset(folder / "blocks", blocks.shape, tokenizer, BATCH_SIZE / len(blocks), 0, folder / "dataset")
+    splits = split_blocks(len(blocks), BATCH_SIZE / len(blocks), 0)
+    save_dataset(folder / "blocks", splits, blocks.shape[1], tokenizer, folder / "dataset")
     tokenizer.save_pretrained(folder / "dataset/tokenizer")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from chatter.interrupt import leave
 
-OTHERS_WAIT = 3  # seconds; launchers look for failed processes every second, or more often
+OTHERS_WAIT = 8  # seconds; launchers look for failed processes every second, but on a busy machine the first is late
 
 
 class InputError(Exception):

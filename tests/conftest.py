@@ -267,6 +267,7 @@ def dataset_dir(tokenizer, tmp_path_factory):
     import numpy as np
 
     from chatter.tokens.dataset import save_dataset, write_data_report
+    from chatter.tokens.splits import split_blocks
     from chatter.wording.training_messages import HASHES, hash_messages, write_hashes
 
     folder = tmp_path_factory.mktemp("data")
@@ -277,7 +278,8 @@ def dataset_dir(tokenizer, tmp_path_factory):
         block[rng.integers(4, BLOCK_SIZE + 1) :] = tokenizer.pad_token_id
     blocks.tofile(folder / "blocks")
     folder /= "tokenized_datasets"
-    save_dataset(folder.parent / "blocks", blocks.shape, tokenizer, 3 / len(blocks), 0, folder)
+    splits = split_blocks(len(blocks), 3 / len(blocks), 0)
+    save_dataset(folder.parent / "blocks", splits, blocks.shape[1], tokenizer, folder)
     tokenizer.save_pretrained(folder / "tokenizer")
     write_hashes(hash_messages(["a message that somebody said"]), folder / HASHES)
     write_data_report(folder, {"block size": BLOCK_SIZE, "messages": 12345})

@@ -133,14 +133,14 @@ def sample_lines() -> list[str]:
     return [line.split(": ", 1)[-1] for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def make_family(name: str, folder: Path) -> Path:
-    """Save a model of a family in a folder, as the hub has them."""
+def make_family(name: str, folder: Path, **changes) -> Path:
+    """Save a model of a family in a folder, as the hub has them, with some `changes` of its config."""
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
     family = FAMILIES[name]
     backend = family.train(sample_lines())
     PreTrainedTokenizerFast(tokenizer_object=backend, **family.special).save_pretrained(folder)
-    settings = dict(family.config)
+    settings = family.config | changes
     config = AutoConfig.for_model(
         settings.pop("model_type"), vocab_size=backend.get_vocab_size() + family.extra_rows, **settings
     )

@@ -24,6 +24,7 @@ from chatter.cli import InputError
 from chatter.logs.tables import read_chats
 from chatter.tokens.dataset import save_dataset
 from chatter.tokens.packing import block_dtype
+from chatter.tokens.splits import split_blocks
 from tokenize_logs import drop_duplicates, tokenize_logs
 
 
@@ -73,7 +74,7 @@ def test_the_shuffle_is_uniform(tokenizer, tmp_path):
     np.repeat(np.arange(size, dtype=np.uint16), 3).tofile(blocks_path)
     counts = np.zeros((size, size))
     for seed in range(num_seeds):
-        dataset = save_dataset(blocks_path, (size, 3), tokenizer, 0.25, seed, tmp_path)
+        dataset = save_dataset(blocks_path, split_blocks(size, 0.25, seed), 3, tokenizer, tmp_path)
         assert (len(dataset["test"]), len(dataset["train"])) == (5, 15)
         order = [row[0] for split in ("test", "train") for row in dataset[split]["input_ids"]]
         assert sorted(order) == [*range(size)]
@@ -86,7 +87,9 @@ def test_the_shuffle_is_uniform(tokenizer, tmp_path):
 def test_each_split_has_at_least_one_block(test_size, num_test, tokenizer, tmp_path):
     (tmp_path / "scratch").mkdir()
     np.arange(60, dtype=np.uint16).tofile(tmp_path / "scratch/blocks")
-    dataset = save_dataset(tmp_path / "scratch/blocks", (20, 3), tokenizer, test_size, 0, tmp_path / "dataset")
+    dataset = save_dataset(
+        tmp_path / "scratch/blocks", split_blocks(20, test_size, 0), 3, tokenizer, tmp_path / "dataset"
+    )
     assert (len(dataset["train"]), len(dataset["test"])) == (20 - num_test, num_test)
 
 
@@ -253,6 +256,28 @@ def test_another_seed_over_an_older_dataset(made, command, tmp_path):
     (blocks, _), (others, _) = read_blocks(made[0]), read_blocks(folder)
     assert len(DatasetDict.load_from_disk(folder)["test"]) == round(len(blocks) / 2)
     assert (others != blocks).any() and (np.unique(others, axis=0) == np.unique(blocks, axis=0)).all()
+
+
+def test_a_sample_of_the_blocks(made, command, tmp_path):
+    """The same ones with any number of processes; each is one of the blocks of the whole dataset."""
+    tokenize_logs(command[2], tmp_path / "1", str(TINY), max_tokens=512 * 20 + 511)
+    done = run(*command, tmp_path / "2", "--max-tokens", 512 * 20 + 511, "--jobs", 2)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    dataset, blocks = DatasetDict.load_from_disk(tmp_path / "1"), read_blocks(made[0])[0]
+    assert (len(dataset["train"]), len(dataset["test"])) == (18, 2)
+    sample = {*map(tuple, read_blocks(tmp_path / "1")[0])}
+    assert len(sample) == 20 and sample < {*map(tuple, blocks)}
+    assert re.search(rf"^blocks left out +{len(blocks) - 20}$", done.stderr, re.MULTILINE)
+    assert json.loads((tmp_path / "1/summary.json").read_text())["blocks left out"] == len(blocks) - 20
+
+
+@pytest.mark.parametrize(("max_tokens", "num_blocks"), [(1, 2), (16 * 3 - 1, 2), (16 * 3, 3), (10**9, 10)])
+def test_the_size_of_a_sample(max_tokens, num_blocks, tmp_path):
+    """Each split keeps one block, and more tokens than there are is all of them."""
+    write_csv(tmp_path / "a.csv", ["LUL"] * 70)  # two tokens each, seven in a block
+    counts = tokenize_logs(tmp_path, tmp_path / "out", str(TINY), block_size=16, max_tokens=max_tokens)
+    assert (counts["blocks"], counts["blocks left out"]) == (10, 10 - num_blocks)
+    assert len(read_blocks(tmp_path / "out")[0]) == num_blocks
 
 
 @pytest.fixture

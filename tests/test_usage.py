@@ -80,6 +80,7 @@ def test_parse_logs(folder, args):
         test_size=NUMBERS,
         seed=NUMBERS,
         drop_duplicates=NUMBERS,
+        max_tokens=NUMBERS,
         jobs=NUMBERS,
         verbose=None,
     )

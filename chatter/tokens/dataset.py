@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from chatter.cli import InputError
 from chatter.tokens.packing import block_dtype
-from chatter.tokens.splits import split_blocks
 
 TAGS = ["twitch", "chat"]  # of models and datasets, for the hub
 DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
@@ -26,25 +25,22 @@ SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
 
 def save_dataset(
     blocks_path: Path,
-    shape: tuple[int, int],
+    splits: dict[str, np.ndarray],
+    block_size: int,
     tokenizer: PreTrainedTokenizerBase,
-    test_size: float,
-    seed: int,
     dataset_dir: Path,
-    origins: np.ndarray | None = None,
 ) -> DatasetDict:
-    """Divide the blocks of a file into splits, as `split_blocks` does, and save them as a DatasetDict.
+    """Save blocks of a file as a DatasetDict. `splits` has the numbers of the blocks of each split, as `split_blocks`.
 
-    `shape` is (num_blocks, block_size). SAVED_BLOCKS blocks at a time are in memory.
+    SAVED_BLOCKS blocks at a time are in memory.
     """
-    num_blocks, block_size = shape
     dtype = block_dtype(tokenizer)
     features = Features(
         input_ids=List(Value(dtype.name), length=block_size), attention_mask=List(Value("int8"), length=block_size)
     )
     scratch = blocks_path.parent
-    splits = DatasetDict()
-    for name, rows in split_blocks(num_blocks, test_size, seed, origins).items():
+    dataset = DatasetDict()
+    for name, rows in splits.items():
         arrow_file = str(scratch / f"{name}.arrow")
         with ArrowWriter(path=arrow_file, features=features) as writer, blocks_path.open("rb") as file:
             for first in range(0, len(rows), SAVED_BLOCKS):
@@ -59,9 +55,9 @@ def save_dataset(
             writer.finalize()
         with open(arrow_file, "rb") as file:  # otherwise datasets picks a random one, and outputs differ between runs
             fingerprint = hashlib.file_digest(file, "md5").hexdigest()[:16]
-        splits[name] = Dataset(Dataset.from_file(arrow_file).data, fingerprint=fingerprint)
-    splits.save_to_disk(dataset_dir)
-    return splits
+        dataset[name] = Dataset(Dataset.from_file(arrow_file).data, fingerprint=fingerprint)
+    dataset.save_to_disk(dataset_dir)
+    return dataset
 
 
 def load_blocks(dataset_dir: Path) -> tuple[DatasetDict, PreTrainedTokenizerBase]:

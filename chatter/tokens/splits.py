@@ -95,15 +95,17 @@ def find_newest(origins: np.ndarray, test_size: float) -> np.ndarray:
 
 
 def split_blocks(
-    num_blocks: int, test_size: float, seed: int, origins: np.ndarray | None = None
+    num_blocks: int, test_size: float, seed: int, origins: np.ndarray | None = None, max_blocks: int | None = None
 ) -> dict[str, np.ndarray]:
     """Return the numbers of the blocks of each split, shuffled.
 
     The split `test` is a random share of the blocks or, with `origins` as in `find_newest`, the newest of each channel.
+    At most `max_blocks` blocks, picked at random, are in one of the splits.
     """
-    order = np.random.default_rng(seed).permutation(num_blocks)
+    order = np.random.default_rng(seed).permutation(num_blocks)[:max_blocks]
     if origins is None:
-        num_test = count_test_blocks(num_blocks, test_size)
+        num_test = count_test_blocks(len(order), test_size)
         return {"train": order[num_test:], "test": order[:num_test]}
-    is_newest = find_newest(origins, test_size)[order]
+    newest = np.sort(order)[find_newest(origins[np.sort(order)], test_size)]
+    is_newest = np.isin(order, newest)
     return {"train": order[~is_newest], "test": order[is_newest]}
