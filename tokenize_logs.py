@@ -153,6 +153,7 @@ def write_messages(
     Return the counts.
     """
     from chatter.logs.tables import last_session, read_columns
+    from chatter.tokens.duplicates import drop_duplicates
 
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
     if max_duplicates:
@@ -227,19 +228,6 @@ def list_inputs(csv_paths: list[Path]) -> None:
             f"{path}: {state.st_size:,} bytes, modified {datetime.fromtimestamp(state.st_mtime):%Y-%m-%d %H:%M}",
             file=sys.stderr,
         )
-
-
-def drop_duplicates(columns: Mapping[str, pa.Array], seen: Counter, max_duplicates: int) -> dict[str, pa.Array]:
-    """Return the rows of the first `max_duplicates` identical messages. `seen` counts messages across calls."""
-    import pyarrow as pa
-
-    from chatter.tokens.chat import clean
-
-    kept = []
-    for message in map(clean, columns["message"].to_pylist()):
-        seen[message] += 1
-        kept.append(seen[message] <= max_duplicates or not message)
-    return {name: column.filter(pa.array(kept, pa.bool_())) for name, column in columns.items()}
 
 
 def padding(counts: Counter, block_size: int) -> float:

@@ -69,7 +69,7 @@ def error_of(script, *args, **kwargs):
     *before, line = done.stderr.splitlines()
     assert "Traceback" not in done.stderr and line.startswith(f"{Path(script).name}: error: "), done.stderr
     plan = "model|train, test|steps|learning rate|training|offloaded|a checkpoint|GPU memory|host memory|faster"
-    logged = "no CUDA|converting the weights|loading DeepSpeed|.* no weights|epoch|    |getting |resuming from |--"
+    logged = "no CUDA|compiling|converting|loading DeepSpeed|.* no weights|epoch|    |getting |resuming from |--"
     assert not [text for text in before if not re.match(f"{logged}|({plan})  ", text)], done.stderr
     return line
 

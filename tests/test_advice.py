@@ -38,6 +38,8 @@ UNTESTED = {
     "Download or write it again": "tests/logs/test_columnar.py",
     "Write it again, for example as Parquet": "tests/logs/test_columnar.py",
     "which skips them": "tests/logs/test_columnar.py",
+    "Leave out --compile": "tests/generation/test_stream.py",
+    "--compile works only with": "tests/generation/test_stream.py",
 }
 LINE = log_line("somechannel", "hello chat")
 TABLE = "when,who,said\n2024-03-07 21:05:09,ann,hello chat\n"

@@ -23,9 +23,10 @@ from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 from chatter.cli import InputError
 from chatter.logs.tables import read_chats
 from chatter.tokens.dataset import save_dataset
+from chatter.tokens.duplicates import drop_duplicates
 from chatter.tokens.packing import block_dtype
 from chatter.tokens.splits import split_blocks
-from tokenize_logs import drop_duplicates, tokenize_logs
+from tokenize_logs import tokenize_logs
 
 
 def read_blocks(dataset_dir):

@@ -49,7 +49,8 @@ class TransformersEngine(Engine):
         try:
             self.sample([self.format.start], 1, Sampling(max_new_tokens=min(8, positions // 2)))
         except Exception as error:  # no compiler, a model with other code; torch raises nothing more specific
-            raise InputError(f"the model cannot be compiled ({describe_error(error)}). Leave out --compile.") from error
+            reason = describe_error(error).partition("\\n")[0]  # below it, torch advises its developers
+            raise InputError(f"the model cannot be compiled ({reason}). Leave out --compile.") from error
 
     def sample(self, prompt: list[int], num_messages: int, sampling: Sampling) -> list[list[int]]:
         try:

@@ -4,6 +4,7 @@ chat            a chat as token ids and back; its format, its headers
 encoder         the fastest encoders, for messages by the thousand
 tokenizer       the tokenizer of a model, and the fastest encoder
 chat_template   the chat as servers render and tokenize it
+duplicates      messages that are said again and again
 splits          which blocks are for testing
 packing         messages packed into blocks
 token_bytes     the bytes of text that tokens stand for
