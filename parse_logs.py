@@ -64,7 +64,7 @@ from chatter.logs.folders import (
 from chatter.logs.formats import ON_REQUEST
 from chatter.logs.reading import PART_BYTES, UnreadableLog
 from chatter.logs.summary import LogResult, print_some, print_summary
-from chatter.workers import Workers, open_workers, report, usable_cores
+from chatter.workers import Workers, open_workers, prepare_workers, report, usable_cores
 
 if TYPE_CHECKING:
     from chatter.logs.whole_logs import Authors
@@ -115,6 +115,8 @@ def parse_logs(
     copies = find_copies(logs)
     skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
     logs = [log for log in logs if log not in copies]
+    num_bytes = sum(map(file_size, logs))
+    prepare_workers(jobs, num_bytes, PRELOADED)
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"{output_dir} is a file, not a folder. Choose another --output-dir.")
@@ -125,7 +127,6 @@ def parse_logs(
         missing = find_missing_columns(logs, columns)
         with staged_files(output_dir) as staging:
             outputs = {log: staging / csv_paths[log] for log in logs}
-            num_bytes = sum(map(file_size, logs))
             with (
                 tempfile.TemporaryDirectory(dir=staging) as scratch,
                 open_workers(jobs, num_bytes, PRELOADED) as workers,  # which end before what they write is deleted

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
 from chatter.logs.folders import find_tables
-from chatter.workers import Workers, open_workers, report, usable_cores
+from chatter.workers import Workers, open_workers, prepare_workers, report, usable_cores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +65,8 @@ def tokenize_logs(
 ) -> Counter:
     """Make the dataset in `output_dir` from the CSVs below `input_dir`, with `jobs` workers; return the counts."""
     csv_paths = find_csvs(input_dir)
+    num_bytes = sum(map(file_size, csv_paths))
+    prepare_workers(jobs, num_bytes, PRELOADED)
 
     import numpy as np
 
@@ -78,7 +80,7 @@ def tokenize_logs(
     with (
         reserved(output_dir, DATASET_MARKER) as folder,
         atomic_output(folder) as partial,
-        open_workers(jobs, sum(map(file_size, csv_paths)), PRELOADED) as workers,
+        open_workers(jobs, num_bytes, PRELOADED) as workers,
     ):
         tokenizer = load_tokenizer(model)
         if block_size > tokenizer.model_max_length:

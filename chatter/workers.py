@@ -138,6 +138,31 @@ def call(function: Callable, arguments: tuple, yielded: tuple[type[Exception], .
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
+def are_threads(jobs: int, num_bytes: int) -> bool:
+    """Return whether `open_workers` starts threads, not processes."""
+    return jobs == 1 or num_bytes < SMALL
+
+
+def get_context() -> Any:
+    return multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+
+
+def prepare_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> None:
+    """Let the server of processes import `modules` while this process goes on, for `open_workers` with the same input.
+
+    A script calls it before its own imports, which take as long.
+    """
+    context = get_context()
+    if are_threads(jobs, num_bytes) or context.get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    context.set_forkserver_preload([*modules])
+    resource_tracker.ensure_running()  # which would end the blocking if the next lines did it
+    with held_signals(), blocked_interrupts(), environment(ONE_THREAD):  # polars reads it on import
+        forkserver.ensure_running()
+
+
 @contextlib.contextmanager
 def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[Workers]:
     """Start `jobs` workers for an input of `num_bytes`; end them, and what they are doing, at the end or on an error.
@@ -146,29 +171,27 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
     small. One job is one thread.
     """
     global pool
-    is_small = jobs == 1 or num_bytes < SMALL
-    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    prepare_workers(jobs, num_bytes, modules)
+    is_small, context = are_threads(jobs, num_bytes), get_context()
     lock = threading.Lock() if is_small else context.Lock()
     pool = Pool(lock, context.RawValue("Q"), context.RawValue("B"))
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    if is_small:
-        executor = ThreadPoolExecutor(jobs)
-    else:
-        os.environ |= ONE_THREAD  # which the processes inherit: polars reads it on import
-        if context.get_start_method() == "forkserver":
-            from multiprocessing import forkserver, resource_tracker
-
-            context.set_forkserver_preload([*modules])
-            resource_tracker.ensure_running()  # which would end the blocking if the next lines did it
-            with held_signals(), blocked_interrupts():
-                forkserver.ensure_running()  # it imports the modules while this process goes on
-        executor = ProcessPoolExecutor(jobs, context, join_pool, (pool,))
+    executor = ThreadPoolExecutor(jobs) if is_small else ProcessPoolExecutor(jobs, context, join_pool, (pool,))
     try:
         yield Workers(executor, jobs)
     finally:
         pool.is_cancelled.value = 1
         executor.shutdown(cancel_futures=True)
         pool = None
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that start in a block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
+    try:
+        yield
+    finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
@@ -187,7 +210,7 @@ def join_pool(shared: Pool) -> None:
     """Prepare a process for the calls of a pool."""
     global pool
     pool = shared
-    os.environ |= ONE_THREAD  # if a process that forks these was started before
+    os.environ |= ONE_THREAD  # for spawned processes, or if the server was started before
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 

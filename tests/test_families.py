@@ -167,7 +167,9 @@ def bits_of(folder):
 
 
 @pytest.mark.slow
-@each_family
+@pytest.mark.parametrize(
+    "name", [name if name == "llama" else pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES]
+)
 def test_from_a_csv_to_a_message(name, chatters):
     folder, errors = chatters(name, *([] if name == "llama" else ["--no-deepspeed"]))
     assert re.search("^learning rate +1e-3, which is high for models other than GPT-2$", errors, re.MULTILINE)

@@ -51,7 +51,9 @@ def folder(python, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize(
+    "name", [name if name == "llama" else pytest.param(name, marks=pytest.mark.thorough) for name in WRITTEN]
+)
 def test_the_model_is_the_one_that_was_written(name, folder, python, tmp_path):
     done = run(SCRIPT, folder / f"{name}.gguf", "--output-dir", tmp_path / "made", launcher=(python,))
     assert (done.stdout, done.stderr.splitlines()[-1]) == ("", f"{name}.gguf -> {tmp_path}/made")

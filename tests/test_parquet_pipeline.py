@@ -21,7 +21,10 @@ def data_set(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("through_csv", [True, False], ids=["through a CSV", "directly"])
+@pytest.mark.parametrize(
+    "through_csv",
+    [pytest.param(True, id="through a CSV", marks=pytest.mark.thorough), pytest.param(False, id="directly")],
+)
 def test_a_chatter_from_a_parquet_file(through_csv, data_set, small_model):
     source = "parquet"
     if through_csv:

@@ -15,7 +15,6 @@ import pytest
 from advice import Case, follow, move, rows, warm, write
 from conftest import ROOT
 from datasets import DatasetDict
-from families import FAMILIES
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -355,14 +354,6 @@ CASES = [
         {f"model/{FORMAT_FILE}": "{"},
         do=lambda: warm(f"{DONE} --overwrite"),
         prepare=tokenized("--output-dir channels --with-channel"),
-    ),
-    Training(
-        "is high for most models but GPT-2: 1e-5 to 1e-4 is usual",
-        f"{TRAIN} --model opt",
-        {},
-        f"{TRAIN} --model opt --learning-rate 1e-4 --output-dir other",
-        prepare=make_model("opt", FAMILIES["opt"].config | {"max_position_embeddings": 64}),
-        code=0,
     ),
     # the device, the batch and DeepSpeed
     Training("no CUDA GPU found. Pass --device cpu", f"{TRAIN} --device cuda", {}, TRAIN),

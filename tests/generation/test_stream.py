@@ -260,7 +260,7 @@ def test_a_removal_is_not_answered_and_its_lines_are_forgotten(parrot):
     assert [each["prompt"] for each in said[3:]] == ["", ""] and bot.end() == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_stream_compiled_says_the_same(parrot):
     """With the same seed, the same tokens: the model is compiled for this CPU, which takes half a minute."""
     options = ["--engine", "transformers", "--seed", "5", "--temperature", "2"]

@@ -102,7 +102,7 @@ def test_the_patterns_of_a_format(name):
 @pytest.mark.parametrize("pattern", [r"@\S*=\S* +x", r"\S*[^\0-\x7f]\S* x", r"(?::(?P<name>[^\s!]+)\S* PRIVMSG)"])
 def test_the_lines_find_a_quadratic_pattern(pattern):
     with pytest.raises(subprocess.TimeoutExpired):
-        time_limit(f"all_of({pattern!r})", 10)
+        time_limit(f"all_of({pattern!r})", 3)
 
 
 def all_of(pattern):

@@ -254,7 +254,13 @@ def test_a_given_micro_batch_is_taken_as_it_is(small_model, dataset_dir, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [TORCHRUN, [BIN / "deepspeed"]], ids=["torchrun", "deepspeed"])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param(TORCHRUN, id="torchrun"),
+        pytest.param([BIN / "deepspeed"], id="deepspeed", marks=pytest.mark.thorough),
+    ],
+)
 def test_an_error_that_all_processes_have_is_printed_once(launcher, small_model, tmp_path):
     """Launchers end the other processes before these print it, too."""
     launcher = [*launcher, "--num_accelerators", "2"] if len(launcher) == 1 else launcher

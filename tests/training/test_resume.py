@@ -288,6 +288,9 @@ def test_a_resumed_run_may_offload_more_or_less(plain_loop, small_model, dataset
     assert largest_difference(plain_loop[0], tmp_path / "model-checkpoints/checkpoint-10") < TOLERANCE
 
 
+DAMAGED = ["scheduler.pt", "optim_states.pt", "model_states.pt", "model.safetensors"]
+
+
 def copy_of(trained, tmp_path):
     """Copy a trained model and its checkpoints; return the basic options of its run, and the newest checkpoint."""
     checkpoints = shutil.copytree(f"{trained}-checkpoints", tmp_path / "model-checkpoints")
@@ -297,8 +300,14 @@ def copy_of(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[sys.executable], TORCHRUN], ids=["one process", "two processes"])
-@pytest.mark.parametrize("damage", ["optim_states.pt", "model_states.pt", "model.safetensors", "scheduler.pt"])
+@pytest.mark.parametrize(
+    ("damage", "launcher"),
+    [
+        *((damage, [sys.executable]) for damage in DAMAGED),
+        (DAMAGED[0], TORCHRUN),
+        *(pytest.param(damage, TORCHRUN, marks=pytest.mark.thorough) for damage in DAMAGED[1:]),
+    ],
+)
 def test_a_run_with_a_truncated_checkpoint_goes_on_from_the_one_before(
     train_once, dataset_dir, tmp_path, launcher, damage
 ):
