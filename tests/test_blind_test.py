@@ -12,6 +12,7 @@ from test_bench import in_bench
 
 from tokenize_logs import tokenize_logs
 
+pytestmark = pytest.mark.thorough
 SCRIPT = "bench/blind_test.py"
 # What the random model never says.
 REAL = [f"real message {n} of the chat" for n in range(300)]

@@ -38,7 +38,7 @@ def post(port, path, **body):
         return None
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_transformers_serve_answers_with_a_line_of_chat(parrot, tmp_path):
     """With the name of the folder, as the commands in the model card have it."""
     python, port = python_with("transformers[serving]==5.23.0"), free_port()

@@ -11,6 +11,7 @@ from conftest import ROOT, TINY, python_with, run
 from families import make_family, sample_lines
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+pytestmark = pytest.mark.thorough
 SCRIPT = "models/from_gguf.py"
 # Folder -> llama.cpp's name for how its tokenizer splits texts, the type of its matrices, and how far logits may differ
 WRITTEN = {"gpt2": ("gpt-2", "F32", 0), "qwen2": ("qwen2", "F32", 0), "llama": ("llama-bpe", "Q8_0", 0.01)}
@@ -51,9 +52,7 @@ def folder(python, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name if name == "llama" else pytest.param(name, marks=pytest.mark.thorough) for name in WRITTEN]
-)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_the_model_is_the_one_that_was_written(name, folder, python, tmp_path):
     done = run(SCRIPT, folder / f"{name}.gguf", "--output-dir", tmp_path / "made", launcher=(python,))
     assert (done.stdout, done.stderr.splitlines()[-1]) == ("", f"{name}.gguf -> {tmp_path}/made")

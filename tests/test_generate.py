@@ -253,7 +253,7 @@ def test_the_command_prints_one_message_and_nothing_else(args, random_model):
         assert done.stderr == ""
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["ctranslate2", pytest.param("transformers", marks=pytest.mark.thorough)])
 def test_a_seed_repeats_the_messages(engine, args):
     how = ["--engine", engine, "-n", 3]
     first = run(*args, *how, "--seed", 7).stdout
@@ -464,6 +464,7 @@ def test_what_is_no_number_is_refused(option):
         assert done.returncode == 2 and "must be" in done.stderr, (value, done.stderr)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ENGINES)
 def test_extreme_numbers_are_the_same_in_both_engines(random_model, engine):
     args = ["--model", random_model, "--engine", engine, "--max-new-tokens", 5]

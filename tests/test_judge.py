@@ -11,6 +11,7 @@ from test_bench import in_bench
 
 from bench.intervals import wilson_interval
 
+pytestmark = pytest.mark.thorough
 WORDS = "what game is this chat hello LUL stream today nice play so good why not later maybe".split()
 
 
@@ -39,7 +40,6 @@ print(json.dumps([shares, leaks]))"""
     return json.loads(done.stdout)
 
 
-@pytest.mark.thorough
 def test_kinds_are_told_apart_only_if_they_differ():
     """Messages that repeat, in any case, are in one fold: otherwise, the classifier would know them by heart."""
     once = [sample(seed, num=30) for seed in (3, 4)]

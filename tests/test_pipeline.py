@@ -186,7 +186,7 @@ def compare_engines(folder, blocks):
     return torch.cat(same).float().mean().item(), torch.cat(divergences).mean().item()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @needs_shared
 def test_real_chat_with_the_real_vocabulary(tmp_path):
     """A part of the real logs, and a random small GPT-2 of 50,258 tokens."""

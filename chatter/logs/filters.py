@@ -20,6 +20,7 @@ from chatter.logs.batch import INVISIBLE_SUFFIXES, NICKNAME
 if TYPE_CHECKING:
     import polars as pl
 
+    from chatter.logs.batch import Reader
     from chatter.logs.moderation import Moderation
 
 BOTS = frozenset(
@@ -170,6 +171,9 @@ FILTERS = {
 }
 
 
+USER_FILTERS = {name: option_of(name) for name in ("exclude_users", "only_users")}  # FILTERS that name users
+
+
 def add_filter_options(parser: argparse.ArgumentParser) -> None:
     """Add the option of each filter."""
     group = parser.add_argument_group("which messages to leave out")
@@ -180,6 +184,17 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
 def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the filter options that were given, by name in FILTERS."""
     return {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
+
+
+def limits_of_filters(filters: Mapping[str, Any], reader: Reader) -> set[str]:
+    """Return notes about filters that lack something in the format of a log."""
+    notes = set()
+    if filters.get("drop_moderated") and not reader.has_moderation:
+        notes.add("--drop-moderated has no effect, as this format has no timeouts and bans")
+    for name, option in USER_FILTERS.items():
+        if filters.get(name) and not reader.has_logins:
+            notes.add(f"{option} compares display names, as this format has no logins")
+    return notes
 
 
 def filter_messages(

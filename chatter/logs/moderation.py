@@ -149,11 +149,15 @@ def entries_of_channels(batch: Batch) -> dict[str, np.ndarray]:
 
 
 def find_deleted(
-    log_path: Path, open_reader: Callable[[Path], Reader], deletions: list[tuple[int, str, str, str]]
+    log_path: Path,
+    open_reader: Callable[[Path], Reader],
+    deletions: list[tuple[int, str, str, str]],
+    progress: Callable[[int], None] = report,
 ) -> pl.Series:
     """Read a log again, and return the entry of the message that each deletion removed.
 
-    It is the last message before the deletion with the same id or text. `deletions` is as in `Events`.
+    It is the last message before the deletion with the same id or text. `deletions` is as in `Events`, and `progress`
+    as in `read_chunks`.
     """
     reader = open_reader(log_path)
     schema = {"deletion": pl.UInt32} | dict.fromkeys(["channel", "username", "message"], pl.String)
@@ -162,7 +166,7 @@ def find_deleted(
     if reader.deletes_by_id:
         tables = reader.read_ids(log_path)
     else:
-        tables = (batch.messages.select("entry", id=TEXT_ID) for batch in reader.read(log_path, report))
+        tables = (batch.messages.select("entry", id=TEXT_ID) for batch in reader.read(log_path, progress))
     found = [each.filter(pl.col("id").is_in(table["id"].implode())) for each in tables]
     pairs = table.join_asof(
         pl.concat(found),

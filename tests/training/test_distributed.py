@@ -72,7 +72,7 @@ def test_each_of_two_processes_holds_half(train, tmp_path):
         assert whole / 2 <= held <= whole / 2 + num_parameters  # an odd one is rounded up
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_model_is_gone_when_the_process_group_ends(train, tmp_path):
     """Its reducer would end the group while it holds Python's lock, for which gloo's threads may wait: a deadlock."""
     assert run_spy(train, "model_is_gone.py", tmp_path, "--no-deepspeed") == [[1, 0], [1, 0]]

@@ -130,7 +130,7 @@ def test_fits_leaves_room():
     assert fits(6e9, 8e9) and not fits(7e9, 8e9)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_estimate_agrees_with_a_simulation():
     """Of gpt2 in four ways, tensor by tensor, within 15%: bench/bench_memory.py exits with 1 otherwise."""
     done = run("bench/bench_memory.py", "--quick")

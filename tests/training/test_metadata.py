@@ -105,7 +105,7 @@ for folder in sys.argv[1:]:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_last_transformers_4_opens_each_family(folders, parrot):
     """It computes the same logits, encodes a chat in the same way, and samples a message."""
     folders = {**folders, "GPT-2": parrot}

