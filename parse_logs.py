@@ -223,7 +223,8 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
     filters, result = options.filters, LogResult()
     reader = options.open_reader(part.log)
     path = scratch if part.begin else csv_path
-    authors = Authors(path, not part.begin, scratch, filters, reader)
+    is_small = part == Part(part.log) and file_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
+    authors = Authors(path, not part.begin, None if is_small else scratch, filters, reader)
     named_users = frozenset().union(*(filters.get(name, ()) for name in USER_FILTERS))
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [*FIELDS, SESSION] if reader.has_sessions else FIELDS
@@ -246,10 +247,9 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
             result.counts["messages written"] += len(messages)
     result.is_known = reader.is_known
     result.notes |= limits_of_filters(filters, reader)
-    if authors.are_needed and part == Part(part.log) and not filters.get("min_user_messages"):
+    if authors.are_needed and is_small:
         result.counts.update(drop_own_rows(part.log, authors, options.open_reader, filters))
-        return path, result, None
-    return path, result, authors if authors.are_needed else None
+    return path, result, authors if authors.are_needed and not is_small else None
 
 
 def parse_args() -> argparse.Namespace:

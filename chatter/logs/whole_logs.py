@@ -26,11 +26,14 @@ NEWLINE, QUOTE = b'\n"'
 
 
 class Authors:
-    """Who wrote the rows of a part of a log, in files, and what the part adds to the facts."""
+    """Who wrote the rows of a part of a log, and what the part adds to the facts."""
 
-    def __init__(self, rows: Path, has_header: bool, path: Path, filters: Mapping[str, Any], reader: Reader) -> None:
-        """`rows` is the file of rows, and `path` the beginning of the names of the files."""
-        self.rows, self.has_header, self.path, self.tables = rows, has_header, path, []
+    def __init__(
+        self, rows: Path, has_header: bool, path: Path | None, filters: Mapping[str, Any], reader: Reader
+    ) -> None:
+        """`rows` is the file of rows, and `path` the beginning of the names of files for tables; None keeps them."""
+        self.rows, self.has_header, self.path = rows, has_header, path
+        self.tables: list[pl.DataFrame | Path] = []
         self.events = Events(TIMEOUT_LINES) if filters.get("drop_moderated") and reader.has_moderation else None
         self.users = Counter() if filters.get("min_user_messages") else None  # in lower case, with their messages
         self.num_entries = self.num_rows = 0
@@ -47,21 +50,28 @@ class Authors:
         if self.users is not None:
             for name, count in batch.messages["username"].value_counts().iter_rows():
                 self.users[name.lower()] += count
-        table = messages.lazy().with_row_index("row", self.num_rows).group_by("channel", "date", "username")
-        table = table.agg("entry", "row").with_columns(user=pl.col("username").str.to_lowercase()).drop("username")
-        self.tables.append(self.path.with_name(f"{self.path.name}-{len(self.tables)}.arrow"))
-        table.collect().write_ipc(self.tables[-1])
+        table = messages.lazy().with_row_index("row", self.num_rows)
+        if self.path:  # grouped, they take less space
+            table = table.group_by("channel", "date", "username").agg("entry", "row")
+        user = pl.col("username").str.to_lowercase()
+        table = table.select("row", "entry", "channel", "date", user=user).collect()
+        if self.path:
+            path = self.path.with_name(f"{self.path.name}-{len(self.tables)}.arrow")
+            table.write_ipc(path)
+        self.tables.append(path if self.path else table)
         self.num_rows += len(messages)
 
     def messages(self, facts: LogFacts, first: int) -> Iterator[pl.DataFrame]:
         """Yield the messages that may be left out, with entries numbered from `first` on, and their rows."""
         users = pl.concat([pl.Series("user", facts.rare_users, pl.String), facts.moderation.users])
-        for path in self.tables:
-            table = pl.read_ipc(path)
+        for each in self.tables:
+            table = each if isinstance(each, pl.DataFrame) else pl.read_ipc(each)
             if not len(facts.moderation.deleted):  # which may be anyone's
                 table = table.filter(pl.col("user").is_in(users.implode()))
-            yield table.explode("entry", "row").with_columns(pl.col("entry") + first).sort("entry")
-            path.unlink()
+            if isinstance(each, Path):
+                table = table.explode("entry", "row").sort("entry")
+                each.unlink()
+            yield table.with_columns(pl.col("entry") + first)
 
 
 def find_facts(
