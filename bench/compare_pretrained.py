@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from harness import machine, table
+from harness import machine, save, table
 from peers.kneser_ney import KneserNey
 
 from chatter.cli import make_parser
@@ -23,19 +23,17 @@ ORDER = 5
 
 
 def measured(metrics: dict) -> tuple[float, float]:
-    """Return the bits per byte of the test split before training, and of the saved model.
-
-    train.py saves only the latter. The loss before training is converted with the same factor.
-    """
-    after = metrics["test"]["bits per byte"]
-    first = next(entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry)
-    return after * first / metrics["test"]["loss"], after
+    """Return the bits per byte of the test split before training, and of the saved model."""
+    before = next(each["eval_bits_per_byte"] for each in metrics["history"] if "eval_bits_per_byte" in each)
+    return before, metrics["test"]["bits per byte"]
 
 
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("model", type=Path, help="folder that train.py wrote")
     parser.add_argument("dataset", type=Path, help="dataset that it was trained on")
+    parser.add_argument("--machine", help="save the figures, under this name, for bench/README.md")
+    parser.set_defaults(quick=False)
     args = parser.parse_args()
     metrics = json.loads((args.model / METRICS).read_text(encoding="utf-8"))
     before, after = measured(metrics)
@@ -58,12 +56,13 @@ def main() -> None:
     }
     shown = "--epochs", "--batch-size", "--learning-rate", "precision"
     options = ", ".join(f"{name.removeprefix('--')} {metrics['run'][name]}" for name in shown)
+    setting = f"{num_tokens['train']:,} training tokens and {num_tokens['test']:,} test tokens; {options}"
     about = machine()
-    print(table([{"model": name, "bits per byte of the test split": f"{value:.3f}"} for name, value in rows.items()]))
-    print(
-        f"\n{num_tokens['train']:,} training tokens and {num_tokens['test']:,} test tokens; {options}\n"
-        f"{about['cores']} cores, {about['cpu']}, {about['memory GB']} GB"
-    )
+    rows = [{"model": name, "bits per byte of the test split": f"{value:.3f}"} for name, value in rows.items()]
+    print(table(rows))
+    print(f"\n{setting}\n{about['cores']} cores, {about['cpu']}, {about['memory GB']} GB")
+    if args.machine:
+        save("pretrained", {"rows": rows, "setting": setting}, args)
 
 
 if __name__ == "__main__":

@@ -73,8 +73,9 @@ COMPARISON = """\
 random weights, with models that count words or tokens. On a few ten thousand real messages, counting is better: that is
 too little chat for a model that starts from random weights. Its last epochs change nothing any more, and when it was
 trained for longer, it learned the training data by heart and became worse on the test messages. Copies are not the
-reason: the gap is as wide on new messages. `train.py` is meant for a pretrained model such as gpt2-medium, on a GPU;
-how much better that is has not been measured here. What n-grams cannot do is look back further than a few words.
+reason: the gap is as wide on new messages. `train.py` is meant for a pretrained model such as gpt2-medium, on a GPU.
+Even a smaller one, trained for ten minutes on a CPU, is better than counting: see the table of SmolLM2-135M above. What
+n-grams cannot do is look back further than a few words.
 
 **With run_clm.py of transformers.** It fine-tunes any causal language model on any text, and can stream datasets and
 push to the hub; it trains on TPUs and with FSDP, from its own config or from scratch, and takes tokenizers that
@@ -186,6 +187,10 @@ def report_machine(results: dict, name: str) -> list[str]:
         lines += ["### What was broken on purpose, and what was lost", ""]
         lines += ["By `make soak`. Each fault is a function in bench/soak.py, which says what survives it.", ""]
         lines += [table(soak["rows"]), ""]
+    if pretrained := results.get("pretrained"):
+        lines += ["### A pretrained model beside n-grams, real chat", ""]
+        lines += [f"By `make pretrained LOGS=folder`, SmolLM2-135M: {pretrained['setting']}.", ""]
+        lines += [table(pretrained["rows"]), ""]
     for chat, figures in results.get("quality", {}).items():
         title = f"Quality beside n-gram models, {'made-up' if chat == 'sample' else 'real'} chat"
         figure = f"figures/{name}-quality-{chat}.png"
