@@ -1,6 +1,6 @@
 """The modules and packages behind the four scripts. Each imports only those above it in this list.
 
-interrupt     Ctrl-C while a script loads
+interrupt     signals that end a script, also while it loads
 cli           errors that the user can fix, log lines, options, exit codes
 workers       calls shared among processes or threads
 files         atomic output, locks, and what an output may replace

@@ -16,9 +16,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chatter.interrupt import leave
+from chatter.interrupt import Terminated, leave, send_again
 
-OTHERS_WAIT = 8  # seconds; launchers look for failed processes every second, but on a busy machine the first is late
+# Seconds. Launchers look for failed processes every second, but on a busy machine the first one may be seconds late.
+OTHERS_WAIT = 8
 
 
 class InputError(Exception):
@@ -112,13 +113,6 @@ def bounded(
 positive_int = bounded(int, at_least=1, at_most=2**31 - 1)  # libraries count in 32 bits
 
 
-class Terminated(BaseException):
-    """Raised on SIGTERM and SIGHUP, whose number is its argument.
-
-    Like KeyboardInterrupt it is not an Exception, so `except Exception` does not catch it.
-    """
-
-
 def stop_signals() -> list[int]:
     """Return the numbers of the signals other than Ctrl-C that end a script: SIGTERM, and SIGHUP of a closed terminal.
 
@@ -143,9 +137,10 @@ def plain_errors() -> Iterator[None]:
     if not is_launched():  # a launcher sends SIGTERM to processes that wait in C++ for one that has failed
         for number in stop_signals():
             signal.signal(number, terminate)
-    before = signal.getsignal(signal.SIGINT)
+    before, hook_before = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if before is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.unraisablehook = send_again
     try:
         yield
         sys.stdout.flush()
@@ -170,6 +165,7 @@ def plain_errors() -> Iterator[None]:
         report = write_crash_report()
         end(70, f"unexpected error: {type(error).__name__}. Please report it, and attach {report}.")
     finally:
+        sys.unraisablehook = hook_before
         if before is leave:
             signal.signal(signal.SIGINT, leave)
 

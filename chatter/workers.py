@@ -17,7 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from chatter.cli import InputError, Terminated, stop_signals
+from chatter.cli import InputError, stop_signals
+from chatter.interrupt import Terminated
 
 SMALL = 20_000_000  # bytes of input: starting processes takes longer than they would save
 BAR_SECONDS = 0.1  # between two updates of the progress bar
@@ -63,8 +64,9 @@ def usable_cores() -> int:
 class Workers:
     """Calls functions in the processes or threads of an executor."""
 
-    def __init__(self, executor: Executor, jobs: int) -> None:
-        self.executor, self.jobs = executor, jobs
+    def __init__(self, executor: Executor, jobs: int, num_bytes: int) -> None:
+        """`num_bytes` is the size of the whole input."""
+        self.executor, self.jobs, self.num_bytes = executor, jobs, num_bytes
 
     def map(
         self,
@@ -144,6 +146,7 @@ def are_threads(jobs: int, num_bytes: int) -> bool:
 
 
 def get_context() -> Any:
+    """Return the way of multiprocessing to start processes: never by fork, after which polars may wait for ever."""
     return multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 
 
@@ -177,7 +180,7 @@ def open_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> Iterator[
     pool = Pool(lock, context.RawValue("Q"), context.RawValue("B"))
     executor = ThreadPoolExecutor(jobs) if is_small else ProcessPoolExecutor(jobs, context, join_pool, (pool,))
     try:
-        yield Workers(executor, jobs)
+        yield Workers(executor, jobs, num_bytes)
     finally:
         pool.is_cancelled.value = 1
         executor.shutdown(cancel_futures=True)

@@ -188,6 +188,26 @@ def test_signals_end_with_one_line(number, code, text, script_with):
     assert (process.returncode, errors) == (code, f"script.py: {text}\n")
 
 
+@pytest.mark.parametrize(("number", "code", "text"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_is_not_lost_where_python_ignores_exceptions(number, code, text, script_with):
+    """As in a callback of the import system, after which a script went on to its end."""
+    lines = [
+        "import os, signal, time, weakref",
+        "class Module: pass",
+        "module = Module()",
+        f"watch = weakref.ref(module, lambda _: os.kill(os.getpid(), signal.{number}))",
+        "del module",
+        "time.sleep(60)",
+    ]
+    assert ended(script_with(*lines)) == (code, "", f"script.py: {text}\n")
+
+
+def test_other_exceptions_that_python_ignores_are_shown(script_with):
+    lines = ["class Broken:", "    def __del__(self): raise ValueError('lost')", "broken = Broken()", "del broken"]
+    code, output, errors = ended(script_with(*lines, "print('went on')"))
+    assert (code, output) == (0, "went on\n") and "ValueError: lost" in errors
+
+
 def test_a_closed_terminal_does_not_end_what_nohup_has_started(script_with):
     command = script_with("import os, signal", "os.kill(os.getpid(), signal.SIGHUP)", "print('went on')")
     assert ended(["nohup", *command]) == (0, "went on\n", "")

@@ -15,9 +15,10 @@ import torch
 from conftest import ROOT, TINY, error_of, run
 
 import generate as script
-from chatter.cli import InputError, Terminated
+from chatter.cli import InputError
 from chatter.generation.choose_engine import ENGINES, load_engine
 from chatter.generation.engine import Sampling
+from chatter.interrupt import Terminated
 from chatter.tokens.chat import encode
 from chatter.wording.lookalikes import fold
 from generate import answer, generate

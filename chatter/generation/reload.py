@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from chatter.cli import Terminated, describe_error, log
+from chatter.cli import describe_error, log
+from chatter.interrupt import Terminated
 from chatter.tokens.chat import FORMAT_FILE
 from chatter.wording.training_messages import HASHES
 

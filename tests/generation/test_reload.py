@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from chatter.cli import InputError, Terminated
+from chatter.cli import InputError
 from chatter.generation.reload import ModelFolder
+from chatter.interrupt import Terminated
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """chatter.logs.reading: logs as chunks of whole lines, whatever bytes they hold, and many logs side by side."""
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -16,15 +17,16 @@ from chatter.logs.batch import Part
 from chatter.logs.formats import KINDS
 from chatter.logs.reading import CHUNK_BYTES, LINE_BYTES, divide, open_log, read_chunks
 from chatter.logs.text_reader import split_lines
+from chatter.logs.unpacking import GZIPPED, ZSTANDARD
 
 BOM = b"\xef\xbb\xbf"
-GZIPPED = b"\x1f\x8b\x08"  # how a gzipped file begins
 MESSAGE = b"[2024-03-7 21:05:09] #c u: hi\n"
 
 
-def is_refused(data):
-    """Return whether the lines of a log end with \\r alone."""
-    return b"\n" not in data and b"\r" in data.rstrip(b"\r")
+def is_plain(data):
+    """Return whether bytes are read as lines of UTF-8: not unpacked, decoded from UTF-16, or refused for lone \\r."""
+    has_mark = data.startswith((GZIPPED, ZSTANDARD, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return not has_mark and (b"\n" in data or b"\r" not in data.rstrip(b"\r"))
 
 
 def chunks_of(log):
@@ -34,7 +36,7 @@ def chunks_of(log):
 @given(st.binary() | st.lists(st.sampled_from([b"ab", b"\n", b"\r\n", b"\xff", BOM])).map(b"".join), st.integers(1, 9))
 def test_chunks_are_whole_lines_and_nothing_is_lost(data, chunk_bytes):
     """Except a byte order mark at the beginning, which is no part of the text. Progress adds up to the file."""
-    assume(not data.startswith(GZIPPED) and not is_refused(data))
+    assume(is_plain(data))
     for suffix, stored in {".txt": data, ".log.gz": gzip.compress(data)}.items():
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             patch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
@@ -53,7 +55,7 @@ def test_chunks_are_whole_lines_and_nothing_is_lost(data, chunk_bytes):
 )
 def test_parts_are_whole_lines_and_together_the_log(data, chunk_bytes, part_bytes):
     """Also where a line is longer than a part."""
-    assume(not data.startswith(GZIPPED) and not is_refused(data))
+    assume(is_plain(data))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("chatter.logs.reading.CHUNK_BYTES", chunk_bytes)
         patch.setattr("chatter.logs.reading.PART_BYTES", part_bytes)
@@ -105,7 +107,7 @@ def is_empty_export(data):
 @given(st.binary() | st.lists(st.sampled_from([*MESSAGE.split(b":", 1), MESSAGE, b"\n", b"\0", b"\xff"])).map(b"".join))
 def test_any_bytes_conserve_lines(data):
     """Every line of a log is counted once, as one of the kinds."""
-    assume(not data.startswith(GZIPPED) and not is_refused(data))
+    assume(is_plain(data))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.txt")
         log.write_bytes(data)
