@@ -37,7 +37,7 @@ pretrained: .venv/installed models/smollm2/config.json
 	$(RUN) tokenize_logs.py --input-dir data/pretrained/raw --output-dir data/pretrained/tokenized_datasets \
 		--model models/smollm2 --block-size 128 --max-tokens 144000
 	$(RUN) train.py --dataset-dir data/pretrained/tokenized_datasets --model models/smollm2 --output-dir $(CHATTER) \
-		--epochs 1 --batch-size 8 --learning-rate 3e-4 --keep-checkpoints 1 --no-deepspeed --device cpu \
+		--epochs 1 --batch-size 8 --keep-checkpoints 1 --no-deepspeed --device cpu \
 		--precision $$($(RUN) bench/cpu_precision.py)
 	$(RUN) generate.py -n 20 --model $(CHATTER)
 	$(RUN) bench/compare_pretrained.py $(CHATTER) data/pretrained/tokenized_datasets
@@ -52,7 +52,7 @@ test: lint
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not thorough"
 
 test-all: lint
-	$(RUN) -m pytest --numprocesses 2 --dist worksteal
+	$(RUN) -m pytest --numprocesses 2 --dist worksteal --hypothesis-profile new
 
 lint: .venv/installed-tests
 	.venv/bin/ruff check .

@@ -171,12 +171,12 @@ def parse_all(
     Logs are divided into parts, as far as their formats allow it. `scratch` is a folder for files of parts.
     """
     from chatter.logs.unknown import describe_unknown
-    from chatter.logs.whole_logs import drop_and_report, find_deleted, find_facts
+    from chatter.logs.whole_logs import drop_rows, find_deleted, find_facts
 
     logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
     parts = [part for log in logs for part in divide_log(log, options)]
     calls = [(part, outputs[part.log], scratch / str(number), options) for number, part in enumerate(parts)]
-    parsed = workers.map("parsing", parse_part, calls, sum(map(file_size, logs)), yielded=(UnreadableLog,))
+    parsed = workers.map("parsing", parse_part, calls, workers.num_bytes, yielded=(UnreadableLog,))
     results, errors, authors = {log: LogResult() for log in outputs}, {}, defaultdict(list)
     for part, found in zip(parts, parsed, strict=True):
         if isinstance(found, UnreadableLog):
@@ -195,7 +195,7 @@ def parse_all(
     find_all = partial(workers.map, "finding deleted messages", find_deleted, num_bytes=0)
     facts = [*find_facts(authors, options.filters.get("min_user_messages", 1), options.open_reader, find_all)]
     calls = [(*each, options.filters) for _, *each in facts]
-    filtered = workers.map("filtering", drop_and_report, calls, sum(file_size(of_rows.rows) for of_rows, *_ in calls))
+    filtered = workers.map("filtering", drop_rows, calls, sum(file_size(of_rows.rows) for of_rows, *_ in calls))
     for (log, of_rows, *_), counts in zip(facts, filtered, strict=True):
         results[log].counts.update(counts)
         append(of_rows.rows, outputs[log])

@@ -104,7 +104,8 @@ def tokenize_logs(
                 "smaller --block-size."
             )
         origins = np.concatenate(writer.origins) if test_last else None
-        counts.update(count_unknown(origins) if test_last else {})
+        if test_last:
+            counts.update(count_unknown(origins))
         max_blocks = max_tokens and max(2, max_tokens // block_size)
         splits = split_blocks(counts["blocks"], test_size, seed, origins, max_blocks)
         if max_tokens:
@@ -174,8 +175,9 @@ def write_messages(
                 yield columns, csv_path, last, with_channel, test_last, encoder, writer.dtype
                 last = last_session(columns, last)
 
-    current, size = csv_paths[0], sum(map(file_size, csv_paths))
-    for csv_path, chats, some_hashes, some_counts in workers.map("tokenizing", tokenize, batches(), size, ahead=2):
+    current = csv_paths[0]
+    tokenized = workers.map("tokenizing", tokenize, batches(), workers.num_bytes, ahead=2)
+    for csv_path, chats, some_hashes, some_counts in tokenized:
         if csv_path != current:
             writer.finish_file()
             current = csv_path

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from harness import ROOT, find_chats, parse_args, run, save, table
 from peers.kneser_ney import KneserNey
-from quality_bits import decode_blocks, message_bits, token_bits
+from quality_bits import decode_blocks, measure_bits, message_bits, text_ids, token_bits
 from quality_channels import STEPS, compare_headers
 from quality_judge import compare_with_chat
 from quality_sampling import HELD_OUT, compare_sampling, cut_blocks, sampling_name
@@ -98,13 +98,11 @@ def compare_models(
     dataset, chatter = scratch / "dataset", scratch / "chatter"
     train_seconds = train_chatter(raw, epochs, dataset, chatter)
     blocks, tokenizer = load_blocks(dataset)
-    pad, newline = tokenizer.pad_token_id, newline_id(tokenizer)
-    ids = {split: [row["input_ids"][row["input_ids"] != pad][1:].tolist() for row in blocks[split]] for split in blocks}
+    newline = newline_id(tokenizer)
+    ids = {name: text_ids(split, tokenizer) for name, split in blocks.items()}
     messages = {split: decode_blocks(ids[split], tokenizer) for split in ids}
     test_messages = [message for block in messages["test"] for message in block]
-    sizes = np.array([len(message.encode()) + 1 for message in test_messages])  # bytes, with the newline
     train_messages = {message for block in messages["train"] for message in block}
-    is_new = np.array([message not in train_messages for message in test_messages])
     rows = []
 
     def evaluate(
@@ -120,8 +118,7 @@ def compare_models(
         rows.append(
             {
                 "model": model,
-                "bits per byte": bits.sum() / sizes.sum(),
-                "bits per byte, new messages": bits[is_new].sum() / sizes[is_new].sum(),
+                **measure_bits(bits, test_messages, train_messages),
                 **share_of_copies([*sampled], train_messages),
                 "training seconds": seconds,
             }
@@ -160,9 +157,10 @@ def compare_models(
 
     history = json.loads((chatter / METRICS).read_text())["history"]
     by_epoch = [entry["eval_bits_per_byte"] for entry in history if "eval_loss" in entry]
+    num_known = sum(message in train_messages for message in test_messages)
     setting = (
         f"{sum(map(len, messages['train'])):,} training messages, {len(test_messages):,} test messages; "
-        f"{1 - is_new.mean():.0%} of the test messages also occur in the training data"
+        f"{num_known / len(test_messages):.0%} of the test messages also occur in the training data"
     )
     sampling, said = compare_sampling(chatter, train_messages, messages["test"], num_samples, quick)
     judged = {name: said[sampling_name(temperature, Sampling.top_p)] for name, temperature in JUDGED.items()} | answers

@@ -3,7 +3,7 @@
 The bits per byte of the chatter are the ones that train.py measured, in its metrics.json. The n-grams predict the same
 test blocks, token by token.
 
-    python bench/compare_pretrained.py models/pretrained/twitch-chatter data/pretrained/tokenized_datasets
+    python bench/compare_pretrained.py models/pretrained/gpt2-twitch-chatter data/pretrained/tokenized_datasets
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 
 from harness import machine, save, table
 from peers.kneser_ney import KneserNey
+from quality_bits import text_ids
 
 from chatter.cli import make_parser
 from chatter.tokens.dataset import load_blocks
+from chatter.tokens.text_size import count_text
 from chatter.training.outputs import METRICS
 
 ORDER = 5
@@ -38,17 +40,12 @@ def main() -> None:
     metrics = json.loads((args.model / METRICS).read_text(encoding="utf-8"))
     before, after = measured(metrics)
     blocks, tokenizer = load_blocks(args.dataset)
-    # Without the start and the padding, which train.py does not count either
-    ids = {
-        name: [row[1:][row[1:] != tokenizer.pad_token_id].tolist() for row in split["input_ids"]]
-        for name, split in blocks.items()
-    }
+    ids = {name: text_ids(split, tokenizer) for name, split in blocks.items()}
     num_tokens = {name: sum(map(len, split)) for name, split in ids.items()}
     print(f"training the {ORDER}-grams", file=sys.stderr)
     ngrams = KneserNey(ids["train"], ORDER, lambda _: 1 / len(tokenizer))
     bits = sum(sum(ngrams.bits(block)) for block in ids["test"])
-    texts = tokenizer.backend_tokenizer.decode_batch(ids["test"], skip_special_tokens=False)
-    num_bytes = sum(len(text.encode()) for text in texts)
+    num_bytes = count_text(blocks["test"], tokenizer).total.bytes
     rows = {
         "the pretrained model": before,
         "after training": after,

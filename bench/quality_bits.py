@@ -1,13 +1,20 @@
-"""Bits that messages cost a model. For bench_quality.py."""
+"""Bits that messages cost a model. For bench_quality.py and compare_pretrained.py."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
+import numpy as np
 import torch
+from datasets import Dataset
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def text_ids(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Return the ids of each block without its first token and padding, which train.py does not count either."""
+    return [row[1:][row[1:] != tokenizer.pad_token_id].tolist() for row in split["input_ids"]]
 
 
 def decode_blocks(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
@@ -30,3 +37,16 @@ def message_bits(symbols: Sequence[Hashable], bits: Iterable[float], end: Hashab
         if symbol == end:
             sums.append(0.0)
     return sums[:-1]
+
+
+def measure_bits(bits: np.ndarray, messages: Sequence[str], train_messages: Collection[str]) -> dict[str, float]:
+    """Return the bits per byte of some messages, and of those that are not in the training data.
+
+    `bits` is (num_messages,). The bytes are those of the message and its newline.
+    """
+    sizes = np.array([len(message.encode()) + 1 for message in messages])
+    is_new = np.array([message not in train_messages for message in messages])
+    return {
+        "bits per byte": bits.sum() / sizes.sum(),
+        "bits per byte, new messages": bits[is_new].sum() / max(sizes[is_new].sum(), 1),
+    }

@@ -1,5 +1,5 @@
-"""Judge how much messages sound like chat: how often a classifier tells them from real ones, and how far their lengths,
-emotes and n-grams are from those of real ones. For bench_quality.py.
+"""Judge how much messages sound like chat: how often a classifier tells them from real ones, and how much their
+lengths, emotes and n-grams differ from real chat. For bench_quality.py.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from harness import run
-from quality_bits import decode_blocks, message_bits, token_bits
+from quality_bits import decode_blocks, measure_bits, message_bits, text_ids, token_bits
 from quality_channels import STEPS
 from transformers import PreTrainedTokenizerBase
 
@@ -39,7 +39,7 @@ def hold_out_both(dataset: Path, output: Path) -> dict[str, Dataset]:
 
 def read_messages(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[str]]:
     """Return the ids of each block without its first token and padding, and all messages."""
-    ids = [row[row != tokenizer.pad_token_id][1:].tolist() for row in split["input_ids"]]
+    ids = text_ids(split, tokenizer)
     return ids, [message for block in decode_blocks(ids, tokenizer) for message in block]
 
 
@@ -61,15 +61,12 @@ def compare_splits(raw: Path, tiny: Path, epochs: int, scratch: Path) -> dict:
     for name, split in splits.items():
         ids, messages = read_messages(split, tokenizer)
         bits = np.concatenate([message_bits(block, token_bits(network, start, block), newline) for block in ids])
-        sizes = np.array([len(message.encode()) + 1 for message in messages])  # bytes, with the newline
-        is_new = np.array([message not in train_messages for message in messages])
         rows.append(
             {
                 "test split": name,
                 "messages": len(messages),
-                "also in the training data": 1 - is_new.mean(),
-                "bits per byte": bits.sum() / sizes.sum(),
-                "bits per byte, new messages": bits[is_new].sum() / max(sizes[is_new].sum(), 1),
+                "also in the training data": np.mean([message in train_messages for message in messages]),
+                **measure_bits(bits, messages, train_messages),
             }
         )
     lower, lower_if_new = (

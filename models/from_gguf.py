@@ -5,7 +5,7 @@ space of fp32, and is what a GPU then trains in. Others become fp32, so that not
 
     python models/from_gguf.py SmolLM2-135M-Instruct.Q4_1.gguf --output-dir models/smollm2
     python tokenize_logs.py --model models/smollm2
-    python train.py --model models/smollm2 --learning-rate 3e-4
+    python train.py --model models/smollm2
 """
 
 from __future__ import annotations

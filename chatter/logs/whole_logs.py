@@ -31,7 +31,7 @@ class Authors:
     def __init__(
         self, rows: Path, has_header: bool, path: Path | None, filters: Mapping[str, Any], reader: Reader
     ) -> None:
-        """`rows` is the file of rows, and `path` the beginning of the names of files for tables; None keeps them."""
+        """`rows` is the file of rows. `path` begins the names of files for tables; None keeps the tables in memory."""
         self.rows, self.has_header, self.path = rows, has_header, path
         self.tables: list[pl.DataFrame | Path] = []
         self.events = Events(TIMEOUT_LINES) if filters.get("drop_moderated") and reader.has_moderation else None
@@ -55,11 +55,13 @@ class Authors:
             table = table.group_by("channel", "date", "username").agg("entry", "row")
         user = pl.col("username").str.to_lowercase()
         table = table.select("row", "entry", "channel", "date", user=user).collect()
-        if self.path:
-            path = self.path.with_name(f"{self.path.name}-{len(self.tables)}.arrow")
-            table.write_ipc(path)
-        self.tables.append(path if self.path else table)
+        self.tables.append(self.save(table) if self.path else table)
         self.num_rows += len(messages)
+
+    def save(self, table: pl.DataFrame) -> Path:
+        path = self.path.with_name(f"{self.path.name}-{len(self.tables)}.arrow")
+        table.write_ipc(path)
+        return path
 
     def messages(self, facts: LogFacts, first: int) -> Iterator[pl.DataFrame]:
         """Yield the messages that may be left out, with entries numbered from `first` on, and their rows."""
@@ -105,7 +107,13 @@ def first_entries(parts: Sequence[Authors]) -> list[int]:
     return [*accumulate((part.num_entries for part in parts), initial=0)][: len(parts)]
 
 
-def drop_rows(authors: Authors, first: int, facts: LogFacts, filters: Mapping[str, Any]) -> Counter:
+def drop_rows(
+    authors: Authors,
+    first: int,
+    facts: LogFacts,
+    filters: Mapping[str, Any],
+    progress: Callable[[int], None] = report,
+) -> Counter:
     """Take the rows that the filters leave out of a part's file; return their numbers by the filters' `count`.
 
     `first` is the number of the part's first entry.
@@ -119,6 +127,7 @@ def drop_rows(authors: Authors, first: int, facts: LogFacts, filters: Mapping[st
     if len(dropped):
         with authors.rows.open("r+b") as rows:
             take_out(rows, dropped + authors.has_header)
+    progress(authors.rows.stat().st_size)
     counts["messages written"] = -len(dropped)
     return counts
 
@@ -127,16 +136,9 @@ def drop_own_rows(
     log: Path, authors: Authors, open_reader: Callable[[Path], Reader], filters: Mapping[str, Any]
 ) -> Counter:
     """Do what `find_facts` and `drop_rows` do, for a log that is one part, if no users are rare."""
-    find = partial(find_deleted, progress=lambda num_bytes: None)  # parsing the log has shown it
-    [(_, *facts)] = find_facts({log: [authors]}, 1, open_reader, partial(starmap, find))
-    return drop_rows(*facts, filters)
-
-
-def drop_and_report(authors: Authors, first: int, facts: LogFacts, filters: Mapping[str, Any]) -> Counter:
-    """Do what `drop_rows` does, and report the size of the part's file."""
-    counts = drop_rows(authors, first, facts, filters)
-    report(authors.rows.stat().st_size)
-    return counts
+    quiet = {"progress": lambda num_bytes: None}  # parsing the log has shown its progress
+    [(_, *facts)] = find_facts({log: [authors]}, 1, open_reader, partial(starmap, partial(find_deleted, **quiet)))
+    return drop_rows(*facts, filters, **quiet)
 
 
 def take_out(rows: BinaryIO, dropped: np.ndarray) -> None:

@@ -131,9 +131,8 @@ class BlockWriter:
         self.counts["blocks"] += len(blocks)
         self.counts["tokens"] += int((blocks != self.tokenizer.pad_token_id).sum())
         if channel in self.waiting:
-            sizes = (blocks == self.newline).sum(axis=1) - self.packers[channel].begin.count(
-                self.newline
-            )  # in messages
+            in_header = self.packers[channel].begin.count(self.newline)
+            sizes = (blocks == self.newline).sum(axis=1) - in_header  # in messages
             ends = sizes.cumsum()
             self.origins.append(self.waiting[channel][ends - sizes])
             self.waiting[channel] = self.waiting[channel][sizes.sum() :]

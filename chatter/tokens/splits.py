@@ -106,6 +106,6 @@ def split_blocks(
     if origins is None:
         num_test = count_test_blocks(len(order), test_size)
         return {"train": order[num_test:], "test": order[:num_test]}
-    newest = np.sort(order)[find_newest(origins[np.sort(order)], test_size)]
-    is_newest = np.isin(order, newest)
+    kept = np.sort(order)
+    is_newest = np.isin(order, kept[find_newest(origins[kept], test_size)])
     return {"train": order[~is_newest], "test": order[is_newest]}

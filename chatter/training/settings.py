@@ -87,7 +87,10 @@ def default_learning_rate(model_type: str) -> float:
 
 
 def describe_learning_rate(rate: float, model_type: str, adapters: bool) -> str:
-    """Return a learning rate as the plan shows it: whether it is the default, or high. Adapters stand high ones."""
+    """Return a learning rate as the plan shows it, with a remark if it is the default, or high.
+
+    For adapters, high rates are usual, and get no remark.
+    """
     text = np.format_float_scientific(rate, trim="-", exp_digits=1)
     if rate == default_learning_rate(model_type):
         return f"{text}, the default for {'GPT-2' if model_type == 'gpt2' else 'models other than GPT-2'}"
