@@ -1,18 +1,19 @@
 """Compare a chatter with n-gram models: bits per byte of held-out chat, how many of its messages are copies, and how
 well a classifier tells them from real ones.
 
-The chatter has the shape of models/tiny-gpt2, and train.py trains it from random weights. Its peers are Kneser-Ney
-n-grams of the same tokens, and a Markov chain of order 2 on words, which is smoothed in the same way and spells words
-that it has never seen. All of them learn from the same blocks, and predict the same messages, each after the messages
-before it in its block. The classifier needs scikit-learn, which is installed in ~/.cache.
+On made-up chat, the chatter is a tiny model that starts from random weights. On real chat, it is SmolLM2-135M, trained
+as by `make pretrained`. Its peers are Kneser-Ney n-grams of the same tokens, and a Markov chain of order 2 on words,
+which is smoothed in the same way and spells words that it has never seen. All of them learn from the same blocks, and
+predict the same messages, each after the messages before it in its block. The classifier needs scikit-learn, which is
+installed in ~/.cache.
 
     python bench/bench_quality.py
+    python bench/bench_quality.py --logs-dir ~/logs
     python bench/bench_quality.py --quick
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import sys
@@ -26,10 +27,11 @@ import numpy as np
 from harness import ROOT, find_chats, parse_args, run, save, table
 from peers.kneser_ney import KneserNey
 from quality_bits import decode_blocks, measure_bits, message_bits, text_ids, token_bits
-from quality_channels import STEPS, compare_headers
+from quality_channels import compare_headers
 from quality_judge import compare_with_chat
-from quality_sampling import HELD_OUT, compare_sampling, cut_blocks, sampling_name
+from quality_sampling import HELD_OUT, SAMPLINGS, compare_sampling, cut_blocks, sampling_name
 from quality_splits import compare_splits
+from quality_start import Start, start_pretrained, start_small
 
 from chatter.generation.choose_engine import load_engine
 from chatter.generation.engine import Sampling
@@ -40,9 +42,6 @@ from chatter.training.saving import METRICS
 from chatter.wording.training_messages import TrainingMessages, has_enough_words
 from generate import generate
 
-EPOCHS = {"sample": 3, "real": 16}  # after more epochs of the real chat, the model knows it by heart
-FEW_EPOCHS = {"sample": 3, "real": 4}  # of models that are compared with each other: headers, splits
-MAX_MESSAGES = 48_000  # of each chat: as many as the sample has
 NUM_SAMPLES = 500
 END = "\n"  # of a message, as a word
 JUDGED = {  # name -> temperature
@@ -81,22 +80,16 @@ def share_of_copies(messages: list[str], train_messages: set[str]) -> dict[str, 
     return {"copies": len(copied) / len(messages), "copies of 4 or more words": len(long) / len(messages)}
 
 
-def train_chatter(raw: Path, epochs: int, dataset: Path, chatter: Path) -> float:
-    """Train a chatter on the CSVs in `raw`, from random weights; return the seconds of train.py."""
-    tiny = chatter.with_name(f"{chatter.name}-tiny")
-    run([sys.executable, "models/make_tiny_gpt2.py", "--input-dir", raw, "--output-dir", tiny])
-    tokenize = ["tokenize_logs.py", "--input-dir", raw, "--output-dir", dataset, "--block-size", "128"]
-    run([sys.executable, *tokenize, "--model", tiny])
-    train = ["train.py", "--dataset-dir", dataset, "--model", tiny, "--output-dir", chatter, "--epochs", str(epochs)]
-    return run([sys.executable, *train, *STEPS]).seconds
-
-
 def compare_models(
-    raw: Path, epochs: int, few_epochs: int, scratch: Path, num_samples: int, quick: bool = False
+    raw: Path, start: Start, scratch: Path, num_samples: int, samplings: Sequence[tuple[float, float]]
 ) -> dict:
-    """Train the chatter and its peers on the CSVs in `raw`, and evaluate them on the test blocks."""
+    """Train the chatter and its peers on the CSVs in `raw`, and evaluate them on the test blocks.
+
+    `samplings` are the temperatures and top-p to compare.
+    """
     dataset, chatter = scratch / "dataset", scratch / "chatter"
-    train_seconds = train_chatter(raw, epochs, dataset, chatter)
+    start.tokenize(raw, dataset)
+    train_seconds = start.train(dataset, chatter)
     blocks, tokenizer = load_blocks(dataset)
     newline = newline_id(tokenizer)
     ids = {name: text_ids(split, tokenizer) for name, split in blocks.items()}
@@ -127,7 +120,7 @@ def compare_models(
     engine = load_engine(chatter, "cpu")
     engine.seed(0)
     compute_bits = partial(token_bits, load_weights(chatter, "cpu"), tokenizer.bos_token_id)
-    chatter_name = f"train.py, {epochs} epoch{'s' * (epochs > 1)}"
+    chatter_name = f"train.py, {start.describe()}"
     for name, said in {chatter_name: (), "the same, --no-copies": TrainingMessages.open(chatter)}.items():
         sampled = (message.text for message in generate(engine, num_messages=num_samples, training_messages=said))
         evaluate(name, train_seconds, compute_bits, ids["test"], newline, sampled)
@@ -162,35 +155,16 @@ def compare_models(
         f"{sum(map(len, messages['train'])):,} training messages, {len(test_messages):,} test messages; "
         f"{num_known / len(test_messages):.0%} of the test messages also occur in the training data"
     )
-    sampling, said = compare_sampling(chatter, train_messages, messages["test"], num_samples, quick)
+    sampling, said = compare_sampling(chatter, train_messages, messages["test"], num_samples, samplings)
     judged = {name: said[sampling_name(temperature, Sampling.top_p)] for name, temperature in JUDGED.items()} | answers
-    judge = compare_with_chat(judged, said[HELD_OUT], test_messages, train_messages, raw, scratch)
-    headers = compare_headers(raw, chatter.with_name(f"{chatter.name}-tiny"), few_epochs, scratch, num_samples)
-    splits = compare_splits(raw, chatter.with_name(f"{chatter.name}-tiny"), few_epochs, scratch)
     return {
         "setting": setting,
         "rows": rows,
         "bits per byte by epoch": by_epoch,
         "sampling": sampling,
-        "judge": judge,
-        "headers": headers,
-        "splits": splits,
+        "judge": compare_with_chat(judged, said[HELD_OUT], test_messages, train_messages, raw, scratch),
+        "splits": compare_splits(raw, start, scratch),
     }
-
-
-def copy_first_messages(raw: Path, num_messages: int, output: Path) -> None:
-    """Copy the first messages of each CSV in `raw`: the same number from each, `num_messages` in total."""
-    output.mkdir(parents=True)
-    csv_paths = sorted(raw.glob("*.csv"))
-    for csv_path in csv_paths:
-        with (
-            csv_path.open(encoding="utf-8", newline="") as file,
-            (output / csv_path.name).open("w", encoding="utf-8", newline="") as copy,
-        ):
-            writer = csv.writer(copy)
-            for number, row in enumerate(csv.reader(file)):
-                if number <= num_messages // len(csv_paths):
-                    writer.writerow(row)
 
 
 def main() -> None:
@@ -198,18 +172,21 @@ def main() -> None:
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for chat, logs in find_chats(ROOT / "data/sample_logs", args).items():
-            scratch = Path(folder, chat)
-            run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", scratch / "raw"])
-            some = scratch / "some"
-            copy_first_messages(scratch / "raw", 4_000 if args.quick else MAX_MESSAGES, some)
-            epochs = (1, 1) if args.quick else (EPOCHS[chat], FEW_EPOCHS[chat])
+            scratch, is_small = Path(folder, chat), chat == "sample"
+            raw = scratch / "raw"
+            run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", raw])
+            start = start_small(raw, scratch / "tiny", args.quick) if is_small else start_pretrained(args.quick)
             num_samples = 50 if args.quick else NUM_SAMPLES
-            figures[chat] = compare_models(some, *epochs, scratch, num_samples, args.quick)
+            few = [(temperature, Sampling.top_p) for temperature in JUDGED.values()]
+            samplings = SAMPLINGS if is_small and not args.quick else few
+            figures[chat] = compare_models(raw, start, scratch, num_samples, samplings)
+            if is_small:  # three more chatters, which for the pretrained model would take half an hour
+                figures[chat]["headers"] = compare_headers(raw, start, scratch, num_samples)
             print(f"{chat} chat: {figures[chat]['setting']}\n\n{table(figures[chat]['rows'])}\n")
             print(f"{table(figures[chat]['sampling'])}\n")
-            for part in ("judge", "headers", "splits"):
+            for part in filter(figures[chat].get, ("judge", "headers", "splits")):
                 print(f"{figures[chat][part]['setting']}\n\n{table(figures[chat][part]['rows'])}\n")
-    save("quality", figures, args)
+            save("quality", figures, args)
 
 
 if __name__ == "__main__":

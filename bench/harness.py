@@ -262,13 +262,16 @@ def find_chats(
 
 
 def repeat_logs(logs_dir: Path, folder: Path, num_bytes: int) -> None:
-    """Copy logs to `folder` under new names, over and over, until they have `num_bytes`."""
+    """Copy logs to `folder` under new names, over and over, until they have `num_bytes`.
+
+    Each copy begins with a line of its own, and has its own size, as parse_logs.py looks for copies and skips them.
+    """
     folder.mkdir()
     for number, log in enumerate(itertools.cycle(sorted(logs_dir.iterdir()))):
         if num_bytes <= 0:
             return
         copy = folder / f"{number}{log.name}"
-        shutil.copyfile(log, copy)
+        copy.write_bytes(f"[2024-03-7 21:05:09] #copies copy: {'x' * number}\n".encode() + log.read_bytes())
         num_bytes -= copy.stat().st_size
 
 

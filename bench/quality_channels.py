@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
-from harness import ROOT, run
+from quality_start import Start
 from torch.nn import functional as F
 
 from chatter.generation.choose_engine import load_engine
@@ -27,8 +26,6 @@ from chatter.wording.training_messages import HASHES
 from generate import generate
 
 NUM_WORDS = 20  # of a channel that count as its own: those with the highest log-odds
-# Many small steps, because there is little chat. DeepSpeed trains the same weights, in three times the time.
-STEPS = ["--batch-size", "8", "--learning-rate", "2e-3", "--no-deepspeed"]
 
 
 def log_odds(counts: dict[str, Counter], channel: str) -> dict[str, float]:
@@ -117,26 +114,21 @@ def chats_of(dataset: Path, split: str) -> dict[str, list[str]]:
     return chats
 
 
-def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_samples: int) -> dict:
-    """Train a chatter with headers and one without on the same blocks of the CSVs in `raw`, and compare them.
-
-    `tiny` is the model that they start from.
-    """
+def compare_headers(raw: Path, start: Start, scratch: Path, num_samples: int) -> dict:
+    """Train a chatter with headers and one without on the same blocks of the CSVs in `raw`, and compare them."""
     dataset, plain = scratch / "with-channel", scratch / "without-channel"
-    tokenize = [sys.executable, "tokenize_logs.py", "--input-dir", raw, "--output-dir", dataset, "--with-channel"]
-    run([*tokenize, "--model", tiny, "--block-size", "128"])
+    start.tokenize(raw, dataset, "--with-channel")
     without_headers(dataset, plain)
     words, held_out = own_words(chats_of(dataset, "train")), chats_of(dataset, "test")
     rows = []
-    unlearned = [ROOT / "bench/peers/train_header_unlearned.py"]
-    for name, (folder, launcher) in {
-        "without": (plain, []),
-        "with": (dataset, []),
+    train, unlearned = ["train.py"], ["bench/peers/train_header_unlearned.py", "train.py"]
+    for name, (folder, script) in {
+        "without": (plain, train),
+        "with": (dataset, train),
         "with, not counted in the loss": (dataset, unlearned),
     }.items():
         chatter = scratch / f"chatter-{len(rows)}"
-        train = [sys.executable, *launcher, ROOT / "train.py", "--dataset-dir", folder, "--model", tiny]
-        run([*train, "--output-dir", chatter, "--epochs", str(epochs), *STEPS])
+        start.train(folder, chatter, script)
         engine = load_engine(chatter, "cpu")
         engine.seed(0)
         channels = ChatFormat.load(chatter).channels
@@ -154,7 +146,7 @@ def compare_headers(raw: Path, tiny: Path, epochs: int, scratch: Path, num_sampl
         )
     floor = foreign_share({channel: chat for channel, chat in held_out.items() if chat}, words)
     setting = (
-        f"{len(words)} channels, {epochs} epoch{'s' * (epochs > 1)}, {num_samples} messages that open a chat in each. "
+        f"{len(words)} channels, {start.describe()}, {num_samples} messages that open a chat in each. "
         f"Of the words that no other channel says, a channel's own are the {NUM_WORDS} with the highest log-odds. Of "
         f"held-out messages, {floor:.1%} have another channel's words"
     )

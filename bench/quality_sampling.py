@@ -1,4 +1,4 @@
-"""Compare generated messages with held-out chat, for each temperature and top-p. For bench_quality.py."""
+"""Compare generated messages with held-out chat, for several temperatures and top-p. For bench_quality.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatter.generation.engine import Sampling
 from generate import generate
 
 HELD_OUT = "held-out chat"
-TEMPERATURES, TOP_PS = (0.7, 0.9, 1.0, 1.2), (0.9, 0.95, 1.0)
+SAMPLINGS = [(temperature, top_p) for temperature in (0.7, 0.9, 1.0, 1.2) for top_p in (0.9, 0.95, 1.0)]
 EMOTE = re.compile(r"\b(?:[a-z]+[A-Z]\w*|[A-Z]{3,}\w*|[A-Z][a-z]+[A-Z]\w*)\b")  # as in the notebook: pandaLove, LULW
 
 
@@ -51,20 +51,23 @@ def sampling_name(temperature: float, top_p: float) -> str:
 
 
 def compare_sampling(
-    chatter: Path, train_messages: Collection[str], test_blocks: list[list[str]], num_samples: int, quick: bool = False
+    chatter: Path,
+    train_messages: Collection[str],
+    test_blocks: list[list[str]],
+    num_samples: int,
+    samplings: Sequence[tuple[float, float]],
 ) -> tuple[list[dict], dict[str, list[str]]]:
-    """Return rows of held-out messages, and of as many sampled ones for each temperature and top-p; and the messages.
+    """Return rows of held-out messages, and of as many sampled ones for each temperature and top-p in `samplings`; and
+    the messages.
 
     Each comes after the beginning of a test block, and the held-out messages are the ones that really came next.
     """
     cuts = cut_blocks(test_blocks, num_samples)
     engine = load_engine(chatter, "cpu")
     said = {HELD_OUT: [test_blocks[number][place] for number, place in cuts]}
-    for temperature in TEMPERATURES[:3] if quick else TEMPERATURES:
-        for top_p in TOP_PS[1:2] if quick else TOP_PS:
-            engine.seed(0)
-            sampling = Sampling(temperature=temperature, top_p=top_p)
-            chats = [test_blocks[number][:place] for number, place in cuts]
-            answers = [generate(engine, chat, sampling=sampling)[0].text for chat in chats]
-            said[sampling_name(temperature, top_p)] = answers
+    chats = [test_blocks[number][:place] for number, place in cuts]
+    for temperature, top_p in samplings:
+        engine.seed(0)
+        sampling = Sampling(temperature=temperature, top_p=top_p)
+        said[sampling_name(temperature, top_p)] = [generate(engine, chat, sampling=sampling)[0].text for chat in chats]
     return [describe(name, messages, train_messages) for name, messages in said.items()], said

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from harness import run
 from quality_bits import decode_blocks, measure_bits, message_bits, text_ids, token_bits
-from quality_channels import STEPS
+from quality_start import Start
 from transformers import PreTrainedTokenizerBase
 
 from chatter.generation.transformers_engine import load_weights
@@ -43,17 +41,12 @@ def read_messages(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[l
     return ids, [message for block in decode_blocks(ids, tokenizer) for message in block]
 
 
-def compare_splits(raw: Path, tiny: Path, epochs: int, scratch: Path) -> dict:
-    """Train a chatter on the CSVs in `raw`, and evaluate it on random blocks and on the newest ones.
-
-    `tiny` is the model that it starts from.
-    """
+def compare_splits(raw: Path, start: Start, scratch: Path) -> dict:
+    """Train a chatter on the CSVs in `raw`, and evaluate it on random blocks and on the newest ones."""
     newest, dataset, chatter = scratch / "newest", scratch / "both-splits", scratch / "chatter-both-splits"
-    tokenize = [sys.executable, "tokenize_logs.py", "--input-dir", raw, "--output-dir", newest, "--test-last"]
-    run([*tokenize, "--model", tiny, "--block-size", "128"])
+    start.tokenize(raw, newest, "--test-last")
     splits = hold_out_both(newest, dataset)
-    train = [sys.executable, "train.py", "--dataset-dir", dataset, "--model", tiny, "--output-dir", chatter]
-    run([*train, "--epochs", str(epochs), *STEPS])
+    start.train(dataset, chatter)
     blocks, tokenizer = load_blocks(dataset)
     network, start, newline = load_weights(chatter, "cpu"), tokenizer.bos_token_id, newline_id(tokenizer)
     train_messages = {*read_messages(blocks["train"], tokenizer)[1]}
@@ -74,7 +67,7 @@ def compare_splits(raw: Path, tiny: Path, epochs: int, scratch: Path) -> dict:
         for column in ("bits per byte", "bits per byte, new messages")
     )
     setting = (
-        f"one model, {epochs} epoch{'s' * (epochs > 1)}, {len(blocks['train']):,} other blocks to train on. The loss "
+        f"one model, {start.describe()}, {len(blocks['train']):,} other blocks to train on. The loss "
         f"of random blocks is {lower:.1%} lower than the loss of the newest, or {lower_if_new:.1%} without the "
         "messages that the training data contain"
     )

@@ -66,6 +66,17 @@ floor. The other columns say how far a figure of the table above is from the sam
 unit is what two samples of real chat of this size differ by, at most, in 95 of 100 draws, so that below 1 no difference
 shows. To judge by eye, run `make blind-test`.
 """
+LEARNING_RATES = """\
+### Learning rates for a pretrained model, real chat
+
+By `bench/learning_rates.py`: SmolLM2-135M on chat of several channels, {setting}.
+"""
+CORES = """\
+### More jobs, {chat} chat
+
+By `make bench-cores{logs}`, on {megabytes:,.0f} MB of logs and on {messages:,.0f} messages, in many files and in one.
+The ratio leaves out what a run takes without work, such as imports: it is of the seconds for the second half.
+"""
 COMPARISON = """\
 ## How it compares
 
@@ -91,6 +102,18 @@ def find_rows(results: dict, stage: str, part: str | None) -> tuple[list[dict], 
     figures = results.get(stage, {})
     figures = figures.get(part, {}) if part else figures
     return figures.get("rows", []), figures.get("units", {})
+
+
+def cores_rows(figures: dict) -> list[dict]:
+    """Return a row for each stage, and for many files and one, with its seconds for each number of jobs."""
+    rows = []
+    for what in [name for name in figures if f"{name}, half" in figures]:
+        timed, half = figures[what]["rows"], figures[f"{what}, half"]["rows"]
+        work = [row["seconds"] - before["seconds"] for row, before in zip(timed, half, strict=True)]
+        rows.append({"": what} | {f"{row['name']}, s": row["seconds"] for row in timed})
+        rows[-1] |= {f"1 job / {row['name']}": work[0] / each for row, each in zip(timed[1:], work[1:], strict=True)}
+        rows[-1] |= {f"{row['name']}, peak MB": row["peak MB"] for row in timed}
+    return rows
 
 
 def made_by(stage: str, part: str | None) -> str:
@@ -191,6 +214,15 @@ def report_machine(results: dict, name: str) -> list[str]:
         lines += ["### A pretrained model beside n-grams, real chat", ""]
         lines += [f"By `make pretrained LOGS=folder`, SmolLM2-135M: {pretrained['setting']}.", ""]
         lines += [table(pretrained["rows"]), ""]
+    if cores := results.get("cores"):
+        logs, chat = (" LOGS=folder", "real") if cores["chat"] == "real" else ("", "made-up")
+        megabytes = cores["parse_logs.py, one file"]["units"]["MB"]
+        messages = cores["tokenize_logs.py, one file"]["units"]["messages"]
+        lines += [CORES.format(logs=logs, chat=chat, megabytes=megabytes, messages=messages)]
+        lines += [table(cores_rows(cores)), ""]
+    if rates := results.get("learning rates"):
+        setting = ", ".join(f"{name} {value}" for name, value in rates["setting"].items())
+        lines += [LEARNING_RATES.format(setting=setting), table(rates["rows"]), ""]
     for chat, figures in results.get("quality", {}).items():
         title = f"Quality beside n-gram models, {'made-up' if chat == 'sample' else 'real'} chat"
         figure = f"figures/{name}-quality-{chat}.png"
