@@ -135,8 +135,8 @@ def answer(
 ) -> Iterator[tuple[str, Message | None, str]]:
     """Answer the lines that somebody typed: those that contain `trigger`, in any case, and others as `manners` says.
 
-    All lines join the chat, and so do the answers. What moderators remove is forgotten. A model of several channels
-    answers in the channel of each line, and sees the chat of that channel. `load_if_changed` is called before each line
+    All lines join the chat of their channel, and so do the answers. What moderators remove is forgotten. A model of
+    several channels answers as in the channel of each line. `load_if_changed` is called before each line
     and may return another model. Yield for each line its text, the answer or None, and the reason if there is no
     answer. After an error the stream goes on, but MAX_FAILURES errors in a row raise the last one.
     """
@@ -144,9 +144,9 @@ def answer(
     seen, failures = SeenChat(engine.format.block_size // 2, manners.name), 0  # more lines do not fit
     for line in read_stream(lines):
         if loaded := load_if_changed():
-            loaded.channel.hear(channel.name)
+            loaded.channel.hear(channel.heard)
             engine, channel, options = loaded.engine, loaded.channel, options | loaded.options
-            seen.resize(engine.format.block_size // 2, channel.headers())
+            seen.resize(engine.format.block_size // 2)
         manners.clock.advance(line.moment)
         if line.removals:
             yield line.text, None, f"forgot {sum(map(seen.forget, line.removals))} line(s)"
@@ -155,16 +155,16 @@ def answer(
             yield line.text, None, "not a message"
             continue
         channel.hear(line.channel)
-        header = channel.header()
-        reason = "removed" if not seen.add(line, header) else ""
-        reason = reason or manners.find_objection(line, header, bool(trigger) and fold(trigger) in fold(line.text))
+        header, place = channel.header(), channel.heard
+        reason = "removed" if not seen.add(line, place) else ""
+        reason = reason or manners.find_objection(line, place, bool(trigger) and fold(trigger) in fold(line.text))
         if reason:
             yield line.text, None, reason
             continue
-        message, reason, error = try_to_generate(engine, seen.texts(header), header=header, **options)
+        message, reason, error = try_to_generate(engine, seen.texts(place), header=header, **options)
         if message:
-            seen.add_answer(message.text, line, header)
-            manners.speak(header)
+            seen.add_answer(message.text, line, place)
+            manners.speak(place)
         else:
             print(f"no answer: {reason}", file=sys.stderr)
         yield line.text, message, reason
@@ -172,7 +172,7 @@ def answer(
         if failures == MAX_FAILURES:
             raise error
         if error:
-            seen.clear(header)  # one of its lines may be the cause, and would end the stream
+            seen.clear(place)  # one of its lines may be the cause, and would end the stream
 
 
 def try_to_generate(
@@ -273,7 +273,7 @@ def main() -> None:
         options |= more
         lines = read_lines(sys.stdin.buffer)
         if args.stream:
-            trigger, manners = decode_argument(args.trigger), read_manners(args, seed)
+            trigger, manners = decode_argument(args.trigger or ""), read_manners(args, seed)
             reload = [folder.load_if_changed] if args.reload else []
             answers = answer(engine, lines, trigger, channel, manners, *reload, **options)
             del engine, channel, more, options  # so that a model that was replaced can be freed

@@ -34,7 +34,6 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +43,7 @@ from chatter.logs.archives import file_size
 from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
+from chatter.logs.earlier import settle_earlier, settle_others
 from chatter.logs.filters import (
     USER_FILTERS,
     add_filter_options,
@@ -57,12 +57,7 @@ from chatter.logs.filters import (
 )
 from chatter.logs.folders import (
     find_logs,
-    find_repeated,
-    find_stale,
     name_csvs,
-    read_log_of_csv,
-    settle_earlier,
-    write_log_of_csv,
 )
 from chatter.logs.formats import ON_REQUEST
 from chatter.logs.reading import PART_BYTES, UnreadableLog
@@ -72,7 +67,7 @@ from chatter.workers import Workers, open_workers, prepare_workers, report, usab
 if TYPE_CHECKING:
     from chatter.logs.whole_logs import Authors
 
-PRELOADED = ("chatter.logs.readers", "chatter.logs.whole_logs")
+PRELOADED = ("chatter.logs.readers",)
 
 
 @dataclass(frozen=True)
@@ -141,25 +136,18 @@ def parse_logs(
                 unknown = [result.unknown for result in results.values() if result.unknown][:1]
                 raise InputError(" ".join([f"no chat messages in {logs_dir}.", *unknown]))
             if not total["messages written"]:
-                raise InputError(f"the options leave out all chat messages in {logs_dir}. Pass fewer of them.")
+                absent = filters.get("only_users", frozenset()).difference(*(each.users for each in results.values()))
+                hint = f" None of them is from {', '.join(sorted(absent)[:5])}." if absent else ""
+                raise InputError(f"the options leave out all chat messages in {logs_dir}.{hint} Pass fewer of them.")
         for log, error in sorted(errors.items()):
             is_nameless = isinstance(error, NamelessLog)
             skipped[log] = str(error) + settle_earlier(output_dir / csv_paths[log], delete=is_nameless)
         for log, names in missing.items():
             if log in results:
                 results[log].notes |= {f"no column {name}, which --columns names" for name in names}
-        log_of_csv = read_log_of_csv(output_dir)
-        log_of_csv |= {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
-        stale = find_stale(output_dir, log_of_csv, skipped)
-        repeated = find_repeated(output_dir, log_of_csv, csv_paths, copies)
-        if prune:
-            stale = sorted([*stale, *repeated])
-            for path in stale:
-                path.unlink()
-        else:
-            for path, log in repeated.items():
-                results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
-        write_log_of_csv(output_dir, log_of_csv)
+        stale, repeated = settle_others(output_dir, csv_paths, results, skipped, copies, filters, prune)
+        for path, log in repeated.items():
+            results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
     return results, skipped, stale
 
 
@@ -171,7 +159,6 @@ def parse_all(
     Logs are divided into parts, as far as their formats allow it. `scratch` is a folder for files of parts.
     """
     from chatter.logs.unknown import describe_unknown
-    from chatter.logs.whole_logs import drop_rows, find_deleted, find_facts
 
     logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
     parts = [part for log in logs for part in divide_log(log, options)]
@@ -192,13 +179,12 @@ def parse_all(
         outputs[log].unlink(missing_ok=True)
         authors.pop(log, None)
         del results[log]
-    find_all = partial(workers.map, "finding deleted messages", find_deleted, num_bytes=0)
-    facts = [*find_facts(authors, options.filters.get("min_user_messages", 1), options.open_reader, find_all)]
-    calls = [(*each, options.filters) for _, *each in facts]
-    filtered = workers.map("filtering", drop_rows, calls, sum(file_size(of_rows.rows) for of_rows, *_ in calls))
-    for (log, of_rows, *_), counts in zip(facts, filtered, strict=True):
-        results[log].counts.update(counts)
-        append(of_rows.rows, outputs[log])
+    if authors:
+        from chatter.logs.whole_logs import drop_all_rows
+
+        for log, rows, counts in drop_all_rows(authors, options.filters, options.open_reader, workers):
+            results[log].counts.update(counts)
+            append(rows, outputs[log])
     for log, result in results.items():
         if not result.is_known and result.counts["unreadable lines"]:
             result.unknown = describe_unknown(log)
@@ -218,13 +204,15 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
 
     Return that path, what became of the part, and the authors of the rows if a filter needs facts about whole logs.
     """
-    from chatter.logs.whole_logs import Authors, drop_own_rows
-
     filters, result = options.filters, LogResult()
     reader = options.open_reader(part.log)
     path = scratch if part.begin else csv_path
     is_small = part == Part(part.log) and file_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
-    authors = Authors(path, not part.begin, None if is_small else scratch, filters, reader)
+    authors = None
+    if filters.get("min_user_messages") or (filters.get("drop_moderated") and reader.has_moderation):
+        from chatter.logs.whole_logs import Authors, drop_own_rows  # which import NumPy
+
+        authors = Authors(path, not part.begin, None if is_small else scratch, filters, reader)
     named_users = frozenset().union(*(filters.get(name, ()) for name in USER_FILTERS))
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [*FIELDS, SESSION] if reader.has_sessions else FIELDS
@@ -237,7 +225,7 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
             if named_users:
                 result.users |= named_users & names_of_users(messages)
             messages, left_out = filter_messages(messages, filters)
-            if authors.are_needed:
+            if authors:
                 authors.add(batch, messages)
             if options.mask:
                 messages = mask_mentions(messages)
@@ -247,9 +235,9 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
             result.counts["messages written"] += len(messages)
     result.is_known = reader.is_known
     result.notes |= limits_of_filters(filters, reader)
-    if authors.are_needed and is_small:
+    if authors and is_small:
         result.counts.update(drop_own_rows(part.log, authors, options.open_reader, filters))
-    return path, result, authors if authors.are_needed and not is_small else None
+    return path, result, None if is_small else authors
 
 
 def parse_args() -> argparse.Namespace:
@@ -259,7 +247,7 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
     add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
-    add("--format", choices=["auto", *ON_REQUEST], default="auto", help="bare: lines without a time, `user: message`")
+    add("--format", choices=["auto", *ON_REQUEST], default="auto", help="for files in no other format: `user: message`")
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
     add("--strict", action="store_true", help="stop without writing a CSV if a log cannot be read")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone or are copies")

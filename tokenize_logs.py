@@ -28,25 +28,25 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import chain
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
 from chatter.logs.folders import find_tables
-from chatter.workers import Workers, open_workers, prepare_workers, report, usable_cores
+from chatter.workers import Workers, open_workers, prepare_workers, usable_cores
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
 
     from chatter.tokens.encoder import SavedEncoder
     from chatter.tokens.packing import BlockWriter
+    from chatter.tokens.rows import Rows
 
-PRELOADED = ("pyarrow", "chatter.logs.tables", "chatter.tokens.encoder", "chatter.wording.training_messages")
+PRELOADED = ("pyarrow.csv", "chatter.tokens.rows", "chatter.tokens.encoder", "chatter.wording.training_messages")
 ORIGIN_FIELDS = ("channel", "date", "time")
 
 
@@ -155,28 +155,21 @@ def write_messages(
     channel each, with the channel's header at the beginning. `test_last` gives the writer the origins of the messages.
     Return the counts.
     """
-    from chatter.logs.tables import last_session, read_columns
-    from chatter.tokens.duplicates import drop_duplicates
+    from chatter.tokens.rows import is_one_part, read_rows
 
     counts = Counter({"files": len(csv_paths), "messages": 0, "empty messages skipped": 0})
     if max_duplicates:
         counts["duplicate messages dropped"] = 0
+    fields = ORIGIN_FIELDS if test_last else ("channel",) * with_channel
 
-    fields = ORIGIN_FIELDS if test_last else ["channel"] * with_channel
-
-    def batches() -> Iterator[tuple]:
+    def calls() -> Iterator[tuple]:
         for csv_path in csv_paths:
-            seen = Counter()
-            last = None
-            for columns in read_columns(csv_path, fields, report):
-                if max_duplicates:
-                    num_messages, columns = len(columns["message"]), drop_duplicates(columns, seen, max_duplicates)
-                    counts["duplicate messages dropped"] += num_messages - len(columns["message"])
-                yield columns, csv_path, last, with_channel, test_last, encoder, writer.dtype
-                last = last_session(columns, last)
+            read = partial(read_rows, csv_path, fields, max_duplicates)
+            for rows in [None] if is_one_part(csv_path) else read():  # None: the worker reads the file
+                yield csv_path, read, rows, with_channel, test_last, encoder, writer.dtype
 
     current = csv_paths[0]
-    tokenized = workers.map("tokenizing", tokenize, batches(), workers.num_bytes, ahead=2)
+    tokenized = workers.map("tokenizing", tokenize, calls(), workers.num_bytes, ahead=2)
     for csv_path, chats, some_hashes, some_counts in tokenized:
         if csv_path != current:
             writer.finish_file()
@@ -194,15 +187,15 @@ def write_messages(
 
 
 def tokenize(
-    columns: Mapping[str, pa.Array],
     csv_path: Path,
-    last: Any,
+    read: Callable[[], Iterator[Rows]],
+    rows: Rows | None,
     with_channel: bool,
     with_origins: bool,
     encoder: SavedEncoder,
     dtype: np.dtype,
 ) -> tuple[Path, list[tuple[str | None, np.ndarray, np.ndarray | None]], np.ndarray, Counter]:
-    """Tokenize some rows of a file. `last` is the session of the row before.
+    """Tokenize some rows of a file, or all that `read` yields.
 
     Return the path; each channel (None: another stream begins) with its ids and, if `with_origins`, the origins of its
     messages; the hashes of the messages; and counts.
@@ -212,16 +205,20 @@ def tokenize(
     from chatter.tokens.splits import split_origins
     from chatter.wording.training_messages import hash_messages
 
-    chats = [*split_chats(columns, csv_path, with_channel, last)]
-    texts = [(channel, [text for text in map(clean, messages) if text]) for channel, messages in chats]
-    counts = Counter({"messages": sum(len(some) for _, some in texts)})
-    counts["empty messages skipped"] = sum(len(messages) for _, messages in chats) - counts["messages"]
-    origins = split_origins(columns, csv_path, with_channel, last) if with_origins else [None] * len(texts)
-    ids = [
-        (channel, encoder.load()(some).astype(dtype), sent)
-        for (channel, some), sent in zip(texts, origins, strict=True)
-    ]
-    return csv_path, ids, hash_messages(chain.from_iterable(some for _, some in texts)), counts
+    tokenized, said, counts = [], [], Counter()
+    for some in [rows] if rows else read():
+        source = some.columns, csv_path, with_channel, some.last
+        chats = [(channel, [*map(clean, messages)]) for channel, messages in split_chats(*source)]
+        origins = split_origins(*source) if with_origins else [None] * len(chats)
+        for (channel, messages), sent in zip(chats, origins, strict=True):
+            texts = [text for text in messages if text]
+            tokenized.append((channel, encoder.load()(texts).astype(dtype), sent))
+            said += texts
+            counts["messages"] += len(texts)
+            counts["empty messages skipped"] += len(messages) - len(texts)
+        if some.num_dropped:
+            counts["duplicate messages dropped"] += some.num_dropped
+    return csv_path, tokenized, hash_messages(said), counts
 
 
 def list_inputs(csv_paths: list[Path]) -> None:

@@ -122,7 +122,8 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     base_digest = digest_weights(base) if args.lora_rank else None  # adapters fit no other weights
     checkpoints = checkpoints_beside(args.output_dir)
     recorded = recorded_learning_rate(checkpoints) if args.resume else None
-    args.learning_rate = args.learning_rate or recorded or default_learning_rate(model.config.model_type)
+    default = default_learning_rate(model.config.model_type, args.lora_rank)
+    args.learning_rate = args.learning_rate or recorded or default
     settings = training_arguments(args, placement, config, steps_per_epoch, checkpoints, precision)
     return TrainingRun(
         args=args,
@@ -237,13 +238,8 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="blocks per process in one forward pass; default: as many as fit on the GPU, or up to 8 on a CPU",
     )
-    add("--learning-rate", type=above_0, help="after the warm-up; default: 1e-3 for GPT-2, 3e-4 for other models")
-    add(
-        "--warmup-epochs",
-        type=bounded(float, at_least=0, at_most=1e6),
-        default=0.1,
-        help="length of the linear warm-up, in epochs",
-    )
+    add("--learning-rate", type=above_0, help="default: 1e-3 for GPT-2; for others 3e-4, or 3e-3 with LoRA")
+    add("--warmup-epochs", type=bounded(float, at_least=0, at_most=1e6), default=0.1, help="epochs of linear warm-up")
     add(
         "--lora-rank",
         type=bounded(int, at_least=0, at_most=4096),

@@ -25,7 +25,6 @@ RUNS = [
     (3e-4, 3, 0),
     (3e-3, 1, 16),
     (3e-3, 1, 64),
-    (2e-3, 1, 0),
 ]
 NUM_TOKENS, TEST_SHARE, BLOCK_SIZE, BATCH_SIZE = 36_000, 0.25, 128, 8
 

@@ -163,6 +163,14 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
 
 
+def share(folder: Path) -> None:
+    """Give the files of a folder the usual permissions: safetensors lets nobody but their owner read them."""
+    os.umask(mask := os.umask(0))
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o666 & ~mask)
+
+
 @contextlib.contextmanager
 def atomic_output(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write a file or folder to, and rename it to `final` on success.
@@ -181,6 +189,7 @@ def atomic_output(final: Path) -> Iterator[Path]:
             yield partial
             if partial.is_dir():
                 write_manifest(partial)
+                share(partial)
             if final.is_dir():  # a folder cannot be renamed over one that is not empty
                 final.rename(old)
             partial.replace(final)

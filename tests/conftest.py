@@ -145,9 +145,9 @@ def python_with(*requirements):
         pytest.skip(str(error))
 
 
-def log_line(channel, message):
+def log_line(channel, message, user="u"):
     """Return a line of justlog, without its line break."""
-    return f"[2024-03-7 21:05:09] #{channel} u: {message}"
+    return f"[2024-03-7 21:05:09] #{channel} {user}: {message}"
 
 
 def write_csv(path, messages):
@@ -393,7 +393,7 @@ def placement_and_settings_of(args, num_blocks, checkpoints=Path("checkpoints"))
     placement = choose_placement(args, model, BLOCK_SIZE, precision != "fp32", config)
     config = config and complete_config(config, model, placement.mode)
     steps = count_steps(num_blocks, args.batch_size)
-    args.learning_rate = args.learning_rate or default_learning_rate(model.config.model_type)
+    args.learning_rate = args.learning_rate or default_learning_rate(model.config.model_type, args.lora_rank)
     return placement, training_arguments(args, placement, config, steps, checkpoints, precision)
 
 

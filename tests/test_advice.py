@@ -39,6 +39,7 @@ UNTESTED = {
     "Write it again, for example as Parquet": "tests/logs/test_columnar.py",
     "which skips them": "tests/logs/test_columnar.py",
     "Leave out --compile": "tests/generation/test_stream.py",
+    "do not fit its config.json": "test_train_again_with_overwrite_mends_every_file_of_a_model",
     "--compile works only with": "tests/generation/test_stream.py",
 }
 LINE = log_line("somechannel", "hello chat")
@@ -62,6 +63,22 @@ CASES = [
     Case("Put your logs there, or pass their folder", PARSE, {"a.txt": LINE}, do=move("a.txt", "logs/a.txt")),
     Case("compressed or not, in logs. Put your logs there.", PARSE, {"logs/a.md": ""}, do=write("logs/a.txt", LINE)),
     Case("pass --format bare", PARSE, {"logs/a.txt": "ann: hi\nbob: hello\n"}, f"{PARSE} --format bare"),
+    Case(
+        "rename it to a.csv", PARSE, {"logs/a.txt": "Username,Message\nann,hi\n"}, do=move("logs/a.txt", "logs/a.csv")
+    ),
+    Case(
+        "Make its first line a header",
+        PARSE,
+        {"logs/a.csv": "\nu,hi\n"},
+        do=write("logs/a.csv", "username,message\nu,hi\n"),
+    ),
+    Case(
+        "If it is not compressed, rename it to",
+        PARSE,
+        {"logs/a.txt.gz": LINE},
+        do=move("logs/a.txt.gz", "logs/a.txt"),
+    ),
+    Case("Pass fewer of them", f"{PARSE} --only-users ann", LOG, f"{PARSE} --only-users u"),
     Case("Pass fewer of them", f"{PARSE} --exclude-users ann u", LOG, f"{PARSE} --exclude-users ann"),
     Case("is a file, not a folder. Choose another", PARSE, LOG | {"raw": ""}, PARSE.replace("raw", "new")),
     Case("Not a directory. Choose another --output-dir", PARSE + "/x/y", LOG | {"raw/x": ""}, PARSE),
@@ -175,7 +192,7 @@ CASES = [
         do=move("raw/b.csv", "b.csv"),
     ),
     Case(
-        "Fill in its column channel",
+        "fill in its column channel",
         f"{TOKENIZE} --with-channel",
         {"raw/a.csv": rows(*CHAT, channel="")},
         do=write("raw/a.csv", rows(*CHAT, channel="c")),

@@ -104,7 +104,7 @@ def test_the_same_bytes_again_and_without_the_option_no_header(several, with_hea
 def test_messages_without_a_channel_are_refused(channel, header, tmp_path):
     write_rows(tmp_path / "raw/a.csv", [("alpha", "hi"), (channel, "hello")], f"date,time,{header},username,message")
     with pytest.raises(
-        InputError, match=r"a\.csv has messages without a channel\. Fill in its column channel, or leave"
+        InputError, match=r"a\.csv has messages without a channel\. Name its log channel-2024-03-07\.log and run"
     ):
         tokenize(tmp_path / "raw", tmp_path / "out")
 

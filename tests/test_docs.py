@@ -39,7 +39,7 @@ OTHERS = {
     "DiscordChatExporter.Cli": {"--channel", "--token"},
     "curl": {"--fail", "--silent", "--show-error", "--compressed", "--output"},
     "TwitchDownloaderCLI": {"--id"},
-    "rsync, hf": {"--exclude", "--revision", "--local-dir", "--repo-type"},
+    "rsync, hf": {"--exclude", "--delete", "--delay-updates", "--revision", "--local-dir", "--repo-type"},
     "docker": {"--shm-size", "--ipc"},
     "vllm, convert-hf-to-gguf": {"--max-model-len", "--outfile", "--outtype"},
 }

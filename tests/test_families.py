@@ -245,7 +245,7 @@ def test_without_a_learning_rate_the_familys_is_used_and_a_resumed_run_keeps_its
     assert recorded["--learning-rate"] == OTHER_LEARNING_RATE
     marker.write_text(json.dumps(recorded | {"--learning-rate": 7e-4}))
     done = run("train.py", *basics, "--max-steps", 2, "--resume")
-    assert "\nlearning rate      7e-4, which is high" in done.stderr and "--learning-rate was" not in done.stderr
+    assert "\nlearning rate      7e-4" in done.stderr and "--learning-rate was" not in done.stderr
     assert json.loads((output / "metrics.json").read_text())["run"]["--learning-rate"] == 7e-4
 
 

@@ -63,6 +63,17 @@ def test_a_folder_is_replaced_at_the_end_as_a_whole(tmp_path):
     assert without_manifest(contents(tmp_path)) == {"out/b"}
 
 
+def test_everybody_may_read_the_files_of_a_finished_folder(tmp_path):
+    """safetensors lets only the owner read its files, and a bot may run as another user."""
+    with atomic_output(tmp_path / "model") as partial:
+        (partial / "more").mkdir(parents=True)
+        for name in ("model.safetensors", "more/config.json"):
+            (partial / name).touch(mode=0o600)
+    os.umask(mask := os.umask(0))
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert modes == {0o666 & ~mask}
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_an_error_leaves_what_was_there(error, tmp_path):
     (tmp_path / "file").write_text("old")

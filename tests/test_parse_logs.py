@@ -25,6 +25,7 @@ from conftest import (
     SPIES,
     contents,
     error_of,
+    log_line,
     needs_shared,
     parse,
     run,
@@ -231,7 +232,8 @@ def test_processes_give_the_same_as_threads(tmp_path, monkeypatch):
         outcomes.append(parse_logs(logs, tmp_path / str(number), jobs, ALL_FILTERS, mask=True))
     assert outcomes[0] == outcomes[1] and contents(tmp_path / "0") == contents(tmp_path / "1")
     results, skipped, _ = outcomes[0]
-    assert results[logs / "large.txt"].counts["moderated"] > 100 and "is damaged" in skipped[logs / "damaged.txt.gz"]
+    assert results[logs / "large.txt"].counts["moderated"] > 100
+    assert "is not a .gz file" in skipped[logs / "damaged.txt.gz"]
 
 
 @pytest.fixture
@@ -655,15 +657,16 @@ def test_a_copy_of_a_log_is_not_read(logs, tmp_path):
     os.link(logs / "a.txt", logs / "b.log")
     (logs / "a.txt.gz").write_bytes(gzip.compress(LINE.encode()))
     (logs / "other.txt").write_text(LINE.replace("hi", "ho"))  # of the same size
-    (logs / "d-2024-03-07.txt").write_text(LINE)  # of another channel, as its name says
+    (logs / "d-2024-03-07.txt").write_text("[21:05:09] d: hello, d\n")  # of another channel, as its name says
+    (logs / "e-2024-03-07.txt").write_text("[21:05:09] d: hello, d\n")
     for name in ("empty.txt", "empty too.txt"):
         (logs / name).touch()
     done = parse_command(tmp_path)
     summary = summary_of(done)
-    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("8", "3", "5")
+    assert (summary["files found"], summary["files skipped"], summary["files read"]) == ("9", "3", "6")
     copies = [f"{name} (the same as logs/a copy/a.txt)" for name in ("logs/a.txt", "logs/a.txt.gz", "logs/b.log")]
     assert f"skipped: {', '.join(copies)}\n" in done.stderr
-    names = {"a copy/a.csv", "other.csv", "d-2024-03-07.csv", "empty.csv", "empty too.csv"}
+    names = {"a copy/a.csv", "other.csv", "d-2024-03-07.csv", "e-2024-03-07.csv", "empty.csv", "empty too.csv"}
     assert without_manifest(contents(tmp_path / "raw")) == names
 
 
@@ -774,6 +777,33 @@ def test_bare_lines_are_read_on_request_only(logs, tmp_path):
     assert summary_of(parse_command(tmp_path))["messages"] == "1"
     assert summary_of(parse_command(tmp_path, "--format", "bare"))["messages"] == "2"
     assert (tmp_path / "raw/bare.csv").read_text().splitlines()[1:] == ['"","","",u,hi']
+
+
+def test_csvs_that_another_run_wrote_below_the_logs_are_no_logs(logs, tmp_path):
+    """Only as the folder of logs itself are they read, for example to filter them."""
+    run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "logs/raw", cwd=tmp_path)
+    done = parse_command(tmp_path)
+    assert summary_of(done)["messages"] == "1" and "logs/raw/a.csv (written by parse_logs.py)" in done.stderr
+    done = run("parse_logs.py", "--logs-dir", "logs/raw", "--output-dir", "filtered", cwd=tmp_path)
+    assert summary_of(done)["messages written"] == "1"
+
+
+@pytest.mark.parametrize("options", [["--exclude-users", "ann"], ["--only-users", "bob", "--exclude-users", "carl"]])
+def test_csvs_of_earlier_runs_lose_the_users_who_are_to_be_left_out(options, logs, tmp_path):
+    """Whether their log is gone or damaged: tokenize_logs.py reads them."""
+    text = log_line("c", "mine\n", user="ann") + log_line("c", 'yours, "too"', user="bob")
+    (logs / "gone.txt").write_text(text)
+    (logs / "damaged.txt.gz").write_bytes(gzip.compress(f"{text}\n{log_line('c', 'x', user='Ann')}".encode()))
+    (logs / "b.txt").write_text(log_line("c", "hi", user="bob"))
+    parse_command(tmp_path)
+    (logs / "gone.txt").unlink()
+    (logs / "damaged.txt.gz").write_bytes(b"\x1f\x8b\x08")
+    done = parse_command(tmp_path, *options)
+    for name, number in {"gone": 1, "damaged": 2}.items():
+        rows = (tmp_path / f"raw/{name}.csv").read_text().splitlines()
+        assert [row.split(",", 3)[3] for row in rows] == ["username,message", 'bob,"yours, ""too"""']
+        assert f"raw/{name}.csv of an earlier run: {number} messages removed, as --" in done.stderr
+    assert "of an earlier run: " not in parse_command(tmp_path, *options).stderr
 
 
 def test_csvs_that_were_written_beside_the_logs_are_no_logs(logs, tmp_path):

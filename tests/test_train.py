@@ -269,7 +269,7 @@ def test_the_saved_metrics_are_the_reported_ones(zero3, dataset_dir):
     reported = read_history(zero3[0], "eval_loss")
     assert [entry["eval_loss"] for entry in metrics["history"] if "eval_loss" in entry] == reported
     recorded = json.loads(Path(f"{zero3[0]}-checkpoints/checkpoint-10/run.json").read_text())
-    assert metrics["run"] | {"files": recorded["files"]} == recorded
+    assert metrics["run"] | {name: recorded[name] for name in ("files", "run id")} == recorded
     assert metrics["data"] == json.loads((dataset_dir / "summary.json").read_text())
 
 

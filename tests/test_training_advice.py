@@ -46,6 +46,9 @@ UNTESTED = {
     "to use all: deepspeed": "several GPUs",
     "too much. Pass a lower": "a GPU",
     "too much. Pass": "a machine with little memory",
+    "with another DeepSpeed config": "tests/training/test_resume.py, where the same one is taken",
+    "with --no-deepspeed. Pass it": "tests/training/test_resume.py, where the same one is taken",
+    "It is now called": "tests/training/test_checkpoints.py; there is nothing to do",
 }
 MANY = [f"message {number} as people write it" for number in range(20)]
 TOKENIZE = "tokenize_logs.py --input-dir raw --output-dir data --block-size 32 --model small"

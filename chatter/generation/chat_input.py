@@ -46,7 +46,7 @@ class CurrentChannel:
 
     def __init__(self, channels: Sequence[str] = (), wanted: str = "") -> None:
         self.channels, self.wanted, self.warned = channels, channel_name(wanted), False
-        self.name = self.wanted
+        self.name, self.heard = self.wanted, ""  # the channel to speak in; the channel of the last line that named one
         if wanted and not channels:
             raise InputError(
                 "the model was not trained with channels. Leave out --channel, or train one on the output of "
@@ -58,12 +58,9 @@ class CurrentChannel:
     def hear(self, channel: str) -> None:
         """Switch to the channel of a log line ("" if it has none), unless a channel was wanted."""
         name = channel_name(channel)
+        self.heard = name or self.heard
         if name and not self.wanted:
             self.name = name if name in self.channels else ""
-
-    def headers(self) -> list[str]:
-        """Return the headers that `header` may return."""
-        return [channel_header(name) for name in self.channels] or [""]
 
     def header(self) -> str:
         """Return the header of the channel, or "" if the model was trained without headers."""

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
+from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ def convert(folder: Path, partial: Path) -> dict[str, float | str | None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity(CRITICAL)  # it would print tables
     difference = None
     try:
         TransformersConverter(str(folder)).convert(str(partial), quantization="float32", force=True)
@@ -111,6 +113,10 @@ def convert(folder: Path, partial: Path) -> dict[str, float | str | None]:
     except (OSError, MemoryError, ImportError, InputError, SafetensorError):  # may be gone next time
         raise
     except Exception as error:  # whatever its converters raise for models that they do not know
+        if "ignore_mismatched_sizes" in str(error):  # an option of transformers
+            from chatter.generation.transformers_engine import misfit
+
+            raise misfit(folder) from error
         reason = one_line(f"{type(error).__name__}: {error}")[:MAX_REASON]
     delete(partial)
     partial.mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable
 
 from chatter.generation.stream_lines import Line, Removal
 from chatter.logs.batch import INVISIBLE_SUFFIXES
@@ -25,39 +24,46 @@ class SeenChat:
     def __init__(self, num_lines: int, name: str = "") -> None:
         """`name` is the user name, in lower case, of the one who answers."""
         self.name = name
-        self.chats: dict[str, deque[Line]] = {}
+        self.chats: dict[str, deque[Line]] = {}  # channel -> lines
         self.removals: deque[Removal] = deque(maxlen=MAX_REMOVALS)
+        self.gone_answers: deque[str] = deque(maxlen=MAX_REMOVALS)  # whose echoes may still come
         self.resize(num_lines)
 
-    def resize(self, num_lines: int, headers: Iterable[str] | None = None) -> None:
-        """Keep at most `num_lines` lines from now on, and of `headers` alone, if they are given."""
-        kept = self.chats if headers is None else {each: self.chats[each] for each in headers if each in self.chats}
+    def resize(self, num_lines: int) -> None:
+        """Keep at most `num_lines` lines of each channel from now on."""
+        kept = self.chats
         self.chats = defaultdict(lambda: deque(maxlen=num_lines))
-        for header, lines in kept.items():
-            self.chats[header].extend(lines)
+        for channel, lines in kept.items():
+            self.chats[channel].extend(lines)
 
-    def texts(self, header: str) -> list[str]:
-        """Return the chat below a header, the oldest line first."""
-        return [line.text for line in self.chats[header]]
+    def texts(self, channel: str) -> list[str]:
+        """Return the chat of a channel, the oldest line first."""
+        return [line.text for line in self.chats[channel]]
 
-    def add(self, line: Line, header: str) -> bool:
-        """Add a line; return False if it was removed before it came. An echo of an answer is not added again."""
+    def add(self, line: Line, channel: str) -> bool:
+        """Add a line; return False if it was removed before it came.
+
+        An echo of an answer is not added again, and an echo of an answer that was removed counts as removed.
+        """
         if any(came_late(line, removal) for removal in self.removals):
             return False
         if self.name and line.user == self.name:
-            for own in self.chats[header]:
+            for own in self.chats[channel]:
                 if own.answers and not own.id and plain(own.text) == plain(line.text):
                     own.id = line.id
                     return True
-        self.chats[header].append(line)
+            if plain(line.text) in self.gone_answers:
+                self.gone_answers.remove(plain(line.text))
+                return False
+        self.chats[channel].append(line)
         return True
 
-    def add_answer(self, text: str, line: Line, header: str) -> None:
+    def add_answer(self, text: str, line: Line, channel: str) -> None:
         """Add the answer to a line."""
-        self.chats[header].append(Line(text, channel=line.channel, user=self.name, answers=line))
+        self.chats[channel].append(Line(text, channel=line.channel, user=self.name, answers=line))
 
-    def clear(self, header: str) -> None:
-        self.chats[header].clear()
+    def clear(self, channel: str) -> None:
+        self.chats[channel].clear()
 
     def forget(self, removal: Removal) -> int:
         """Remove what moderators removed, and the answers to it; return the number of lines."""
@@ -67,6 +73,9 @@ class SeenChat:
         for lines in self.chats.values():
             kept = [line for line in lines if id(line) not in gone and id(line.answers) not in gone]
             if len(kept) < len(lines):
+                left = {*map(id, kept)}
+                removed = [line for line in lines if id(line) not in left]
+                self.gone_answers += [plain(line.text) for line in removed if line.answers and not line.id]
                 lines.clear()
                 lines.extend(kept)
         return before - sum(map(len, self.chats.values()))

@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from chatter.cli import bounded
+from chatter.cli import bounded, log
 from chatter.generation.stream_clock import StreamClock
 from chatter.generation.stream_lines import Line
 from chatter.logs.filters import UnionAction, read_users
+from chatter.wording.lookalikes import fold
 
 MANNERS = ("trigger", "chance", "cooldown", "after", "ignore", "name")  # the options, as argparse names them
 
@@ -29,10 +30,11 @@ class Manners:
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.spoken: dict[str, float] = {}  # header -> when the last answer was given
-        self.others: Counter[str] = Counter()  # header -> lines of others since then
+        self.spoken: dict[str, float] = {}  # channel -> when the last answer was given
+        self.others: Counter[str] = Counter()  # channel -> lines of others since then
+        self.warned = False
 
-    def find_objection(self, line: Line, header: str, asked: bool) -> str:
+    def find_objection(self, line: Line, channel: str, asked: bool) -> str:
         """Return why a message is not answered, or "" if it may be. `asked`: whether it contains the trigger.
 
         Call it for each message, in order.
@@ -42,27 +44,36 @@ class Manners:
         if line.user in self.ignored:
             return "ignored user"
         if (self.name or self.ignored) and not line.user:
+            if not self.warned:
+                log("with --name or --ignore, lines that do not name their user are not answered")
+            self.warned = True
             return "no user name"
-        self.others[header] += 1
+        self.others[channel] += 1
         by_chance = self.random.random() < self.chance  # for each message, whatever the other options say
         if not asked and not by_chance:
             return "by chance" if self.chance else "no trigger"
-        if header in self.spoken and self.clock.now - self.spoken[header] < self.cooldown:
+        if channel in self.spoken and self.clock.now - self.spoken[channel] < self.cooldown:
             return "cooldown"
-        if self.others[header] < self.after:
+        if self.others[channel] < self.after:
             return "too few lines of others"
         return ""
 
-    def speak(self, header: str) -> None:
+    def speak(self, channel: str) -> None:
         """Remember that an answer was given."""
-        self.spoken[header] = self.clock.now
-        self.others[header] = 0
+        self.spoken[channel] = self.clock.now
+        self.others[channel] = 0
+
+
+def read_trigger(text: str) -> str:
+    if not fold(text).strip():
+        raise argparse.ArgumentTypeError("must not be empty: every line contains an empty text")
+    return text
 
 
 def add_manners_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which lines of a stream are answered."""
     add = parser.add_argument_group("which lines of --stream are answered").add_argument
-    add("--trigger", default="", metavar="NAME", help="only lines that contain NAME, in any case")
+    add("--trigger", type=read_trigger, metavar="NAME", help="only lines that contain NAME, in any case")
     add(
         "--chance",
         type=bounded(float, at_least=0, at_most=1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from logging import CRITICAL
 from pathlib import Path
 
 import torch
@@ -93,21 +95,35 @@ def load(
     return TransformersEngine(load_weights(folder, device), tokenizer, chat_format, may_move)
 
 
+def misfit(folder: Path) -> InputError:
+    return InputError(
+        f"the weights in {folder} do not fit its config.json. Copy both from the same model, or run train.py again "
+        "with --overwrite."
+    )
+
+
 def load_weights(folder: Path, device: str) -> PreTrainedModel:
     """Load the weights in the precision they were saved in; in float32 on a CPU, where half precision is slow.
 
     Raises InputError if they cannot be read, and DeviceError if the device cannot be used.
     """
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it would warn about padding after shorter messages
+    logging.set_verbosity(CRITICAL)  # it would warn about padding after shorter messages, and print tables of errors
+    for path in folder.glob("model*.safetensors"):
+        if not os.access(path, os.R_OK):
+            raise InputError(f"{path} cannot be read: permission denied. Make it readable for this user.")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
-        if device == "cpu":
-            model.float()
-        return model.to(device).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"the weights in {folder} cannot be read ({error}). Run train.py again with --overwrite."
         ) from error
+    except RuntimeError as error:  # its text is about an option of transformers
+        raise misfit(folder) from error
+    logging.set_verbosity_error()
+    try:
+        if device == "cpu":
+            model.float()
+        return model.to(device).eval()
     except (AssertionError, RuntimeError) as error:
         raise DeviceError(f"--device {device} cannot be used: {str(error).splitlines()[0]}.") from error

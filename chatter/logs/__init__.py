@@ -25,15 +25,16 @@ columnar        Parquet, Arrow and Feather files
 columnar_reader messages in these files
 table_syntax    delimiter, quotes and backslashes of a CSV
 tables          CSVs and TSVs of any program, row by row or by column
-copies          logs that are copies of other logs
 csv_reader      messages in CSVs and TSVs
 object_reader   JSON objects with the names of tables
 headers         the names of the columns of a file
 find_reader     which reader a file needs
+copies          logs that are copies of other logs
 unknown         what a file in no known format resembles
 readers         the readers of all logs, and the logs that cannot be used
 moderation      timeouts, bans and deletions, and the messages that led to them
 filters         which messages are left out
 whole_logs      filters that need facts about whole logs
+earlier         CSVs of earlier runs that this run does not write
 summary         what became of each log, printed at the end
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from chatter.logs.archives import open_file
@@ -21,26 +21,36 @@ def find_copies(logs: Iterable[Path]) -> dict[Path, Path]:
     """Map each log that is a copy of an earlier one to that log.
 
     A copy has the same content, compressed or not, and its name says the same about the channel, the day and the
-    format. Only files whose content has the same size are read. Empty logs, and logs that cannot be read, are not
-    copies.
+    format, unless each line names its channel and day. Only files whose content has the same size are read. Empty logs,
+    and logs that cannot be read, are not copies.
     """
     by_size = defaultdict(list)
     for log in logs:
         if size := unpacked_size(log):
-            by_size[size, *facts_of_name(log)].append(log)
-    copies, first = {}, {}
-    for key, same_size in by_size.items():
+            by_size[size, is_table(log)].append(log)
+    copies = {}
+    for same_size in by_size.values():
+        originals = defaultdict(list)  # hash of the content -> logs
         for log in same_size if len(same_size) > 1 else ():
             with contextlib.suppress(UnreadableLog):
-                original = first.setdefault((key, content_hash(log)), log)
-                if original is not log:
-                    copies[log] = original
+                same = others = originals[content_hash(log)]
+                if others and not names_channel_and_day(log):
+                    same = [each for each in others if parse_file_name(each) == parse_file_name(log)]
+                if same:
+                    copies[log] = same[0]
+                else:
+                    others.append(log)
     return copies
 
 
-def facts_of_name(log: Path) -> tuple[Hashable, ...]:
-    """Return what the name of a log says about its content: the facts of `parse_file_name`, and if it is a table."""
-    return parse_file_name(log), is_table(log)
+def names_channel_and_day(log: Path) -> bool:
+    """Return whether the lines of a log name their channel and day, so that the name of the file tells nothing more."""
+    from chatter.logs.find_reader import find_reader  # imports polars
+    from chatter.logs.formats import justlog
+    from chatter.logs.text_reader import TextReader
+
+    reader = find_reader(log)
+    return isinstance(reader, TextReader) and reader.is_known and reader.formats[0] is justlog.LINES
 
 
 def unpacked_size(log: Path) -> int:

@@ -241,8 +241,9 @@ def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 def cut_long(messages: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
     """Cut messages of more than MAX_BYTES bytes; return the numbers of their entries."""
-    long = messages.filter(messages["message"].str.len_bytes() > MAX_BYTES)
-    if long.is_empty():
+    sizes = messages["message"].str.len_bytes()
+    if (sizes.max() or 0) <= MAX_BYTES:
         return messages, []
+    long = messages.filter(sizes > MAX_BYTES)
     cut = {text: text.encode()[:MAX_BYTES].decode(errors="ignore") for text in long["message"]}
     return messages.with_columns(messages["message"].replace(cut)), long["entry"].to_list()

@@ -33,7 +33,8 @@ FIRST_LINES = 100  # of a file, from which its format is detected
 def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str] | None = None) -> Reader:
     """Return the reader of a file. If its format is unknown, `is_known` of the reader is False.
 
-    `format_name` is a key of LINE_FORMATS, or "auto"; `columns` maps fields to names of columns of tables.
+    `format_name` is a key of LINE_FORMATS for lines in no other format, or "auto"; `columns` maps fields to names of
+    columns of tables.
     """
     names, columns = parse_file_name(path), columns or {}
     if is_columnar(path):
@@ -55,34 +56,44 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
         reader = find_json_reader(path, names)
         others = next((each.others for each in reader.documents.values() if each.others), [])
         return (not reader.is_known and find_object_reader(others, names, columns, in_lines=False)) or reader
-    if format_name != "auto":
-        return TextReader(order_formats(LINE_FORMATS[format_name]), names)
     facts = gather_facts({}, entries, names.channel)
     if entries and (json_format := find_json_format(entries[0])).split:
         return SplitReader(json_format, facts)
-    formats = choose_formats(line.rstrip("\r") for line in text.split("\n"))
+    formats = choose_formats((line.rstrip("\r") for line in text.split("\n")), LINE_FORMATS.get(format_name))
     return TextReader(formats or STAND_ALONE, names, facts, bool(formats or entries), entries)
 
 
-def choose_formats(first_lines: Iterable[str]) -> Sequence[LineFormat]:
+def choose_formats(lines: Iterable[str], requested: LineFormat | None = None) -> Sequence[LineFormat]:
     """Return the formats to try for a file: the one that its first lines match, then all others that stand alone.
 
-    The best one matches the most lines without leaving STRUCTURE in their messages; on a tie, it is the one
-    that matches the most lines, or the first of these. Return an empty list if the lines are in no known format.
+    If no format matches the first lines, or several match them equally well, later ones decide, as far as `lines` go.
+    A format that is only used on request is `requested`. Return an empty list if the lines are in no known format.
     """
-    lines = [*islice((line for line in first_lines if line.strip()), FIRST_LINES)]
-    if not lines:
+    lines = filter(str.strip, lines)
+    first = [*islice(lines, FIRST_LINES)]
+    if not first:
         return STAND_ALONE
+    formats = [*AUTOMATIC_FORMATS.values(), *([requested] if requested else [])]
+    best = find_best(first, formats)
+    if len(best) != 1 and (later := [*lines]):
+        best = find_best(first + later, best or formats)
+    return order_formats(best[0]) if best else []
+
+
+def find_best(lines: Sequence[str], formats: Iterable[LineFormat]) -> list[LineFormat]:
+    """Return the formats that match the most lines without leaving STRUCTURE in their messages or, of these, the most
+    lines; several on a tie, in order, and none if no line matches.
+    """
     fits = {}  # format -> how many lines it matches without leaving structure, and how many in all
-    for line_format in AUTOMATIC_FORMATS.values():
-        if any(map(line_format.match_start, lines)):
-            return order_formats(line_format)
+    for line_format in formats:
+        if line_format.session_start and any(map(line_format.match_start, lines)):
+            return [line_format]
         matches = [found for line in lines if (found := match_first(line, line_format))]
         fits[line_format] = len(matches) - sum(map(has_structure, matches)), len(matches)
         if line_format.stands_alone and fits[line_format][0] == len(lines):
-            break
-    best = max(fits, key=fits.get)  # on a tie, the first
-    return order_formats(best) if fits[best][1] else []
+            return [line_format]
+    best = max(fits.values())
+    return [each for each in fits if fits[each] == best] if best[1] else []
 
 
 def match_first(line: str, line_format: LineFormat) -> re.Match | None:

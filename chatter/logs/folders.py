@@ -1,17 +1,15 @@
-"""Which files of a folder are logs, which CSVs they become, and which CSVs have no log any more."""
+"""Which files of a folder are logs, and which CSVs they become."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.files import DATASET_MARKER, MANIFEST, atomic_output
-from chatter.logs.archives import OTHER_NAME, is_archive, is_gone, read_archive
+from chatter.files import DATASET_MARKER, MANIFEST
+from chatter.logs.archives import OTHER_NAME, is_archive, read_archive
 from chatter.logs.batch import FIELDS, SESSION
 from chatter.logs.unpacking import UnreadableLog
 
@@ -26,12 +24,13 @@ LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[list[Path], dict[Path, str]]:
     """Return the logs below a folder, sorted, and why each other file or folder was skipped.
 
-    CSVs that parse_logs.py wrote to `output_dir` are skipped. Links are followed last, so that no file is read twice.
-    Raises InputError if there are no logs, or if `strict` and an archive cannot be read.
+    CSVs that parse_logs.py wrote to `output_dir`, or to another folder below this one, are skipped. Links are followed
+    last, so that no file is read twice. Raises InputError if there are no logs, or if `strict` and an archive cannot be
+    read.
     """
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
-    logs, skipped, seen, links, output = [], {}, set(), [], output_dir.resolve()
+    logs, skipped, seen, links, outputs = [], {}, set(), [], {output_dir.resolve()}
 
     def skip(error: OSError) -> None:
         skipped[Path(error.filename)] = error.strerror
@@ -57,7 +56,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
             skipped[path] = "not named like a log"
         elif is_derived(path):
             skipped[path] = "written by the library datasets beside its data"
-        elif path.suffix == ".csv" and output in Path(real).parents and is_ours(path):
+        elif path.suffix == ".csv" and (outputs & {*Path(real).parents}) and is_ours(path):
             skipped[path] = "written by parse_logs.py"
         else:
             seen.add(real)
@@ -87,6 +86,8 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
     def walk(top: Path) -> None:
         for folder, subfolders, names in os.walk(top, onerror=skip):
             seen.add(os.path.realpath(folder))
+            if MANIFEST in names and folder != str(top):
+                outputs.add(Path(folder).resolve())
             for path in (Path(folder, name) for name in sorted(subfolders + names)):
                 if path.is_symlink():
                     links.append(path)
@@ -167,52 +168,3 @@ def is_ours(csv_path: Path) -> bool:
     with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
         return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") in HEADERS
     return False
-
-
-def read_log_of_csv(output_dir: Path) -> dict[str, str]:
-    """Return the log of each CSV that earlier runs wrote: name of the CSV -> path of the log."""
-    try:
-        return dict(json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))["logs"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing or damaged
-        return {}
-
-
-def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collection[Path]) -> list[Path]:
-    """Return the CSVs whose logs are gone, except those whose logs could not be read this time."""
-    unread = {path.absolute() for path in skipped}
-    stale = []
-    for name, source in log_of_csv.items():
-        log = Path(source)
-        if not unread & {log, *log.parents} and is_gone(log) and (output_dir / name).is_file():
-            stale.append(output_dir / name)
-    return sorted(stale)
-
-
-def find_repeated(
-    output_dir: Path, log_of_csv: Mapping[str, str], csv_paths: Mapping[Path, Path], copies: Mapping[Path, Path]
-) -> dict[Path, Path]:
-    """Map each CSV of an earlier run that repeats the messages of another CSV to the log that both came from.
-
-    Its log is one of `copies`, or the log's CSV now has another name, because of a log beside it.
-    """
-    originals = {str(log.absolute()): log for log in csv_paths}
-    originals |= {str(copy.absolute()): original for copy, original in copies.items()}
-    written = {csv_path.as_posix() for csv_path in csv_paths.values()}
-    names = [name for name, source in log_of_csv.items() if source in originals and name not in written]
-    return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
-
-
-def settle_earlier(csv_path: Path, delete: bool) -> str:
-    """Keep or delete the CSV from an earlier run of a log that is now skipped. Return a sentence about it, or ""."""
-    if not (csv_path.is_file() and is_ours(csv_path)):
-        return ""
-    if delete:  # it may contain messages of the users who are to be left out now
-        csv_path.unlink()
-    return f" {csv_path} of an earlier run {'was deleted' if delete else 'stays'}."
-
-
-def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:
-    """Write the manifest of the folder: its CSVs, and the log of each."""
-    left = {name: log for name, log in sorted(log_of_csv.items()) if (output_dir / name).is_file()}
-    with atomic_output(output_dir / MANIFEST) as partial:
-        partial.write_text(json.dumps({"files": [*left], "logs": left}, indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ import polars as pl
 from chatter.logs.batch import INVISIBLE_SUFFIXES, Batch, Reader
 from chatter.workers import report
 
-SCHEMA = dict.fromkeys(["channel", "user", "date"], pl.String) | dict.fromkeys(["entry", "first"], pl.UInt32)
 NO_ENTRIES = pl.Series("entry", [], pl.UInt32)
 # Programs cut deleted texts to 50 characters or more.
 TEXT_ID = pl.concat_str(
@@ -26,38 +26,35 @@ TEXT_ID = pl.concat_str(
 
 @dataclass(frozen=True)
 class Moderation:
-    """The timeouts and bans of a log, in order, and the entries of deleted messages.
+    """The timeouts and bans of a log, and the entries of deleted messages."""
 
-    Columns of the tables: `channel`, `user` in lower case, `date`, `entry` of the log, and `first`, the first entry
-    that it applies to.
-    """
-
-    timeouts: pl.DataFrame
-    bans: pl.DataFrame
+    # (channel, user in lower case) -> the entries of the timeouts, in order, and the first entry each applies to.
+    timeouts: Mapping[tuple[str, str], tuple[list[int], list[int]]]
+    last_bans: Mapping[tuple[str, str, str], int]  # (channel, user in lower case, date) -> the entry of the last ban
     deleted: pl.Series
 
     @property
-    def users(self) -> pl.Series:
+    def users(self) -> set[str]:
         """The users who were timed out or banned, in lower case."""
-        return pl.concat([self.timeouts["user"], self.bans["user"]]).unique()
+        return {user for _, user, *_ in (*self.timeouts, *self.last_bans)}
 
     def covers(self, messages: pl.DataFrame) -> pl.Series:
         """Return a Boolean Series: for each message, whether it led to a timeout or a ban of its user, or was deleted.
 
         `messages` has the columns `entry`, `channel`, `date` and `user` (in lower case).
         """
-        entry = pl.col("entry")
-        found = [self.deleted]
-        lowest, highest = messages["entry"].min() or 0, messages["entry"].max() or 0
-        for all_events, by in ((self.timeouts, ["channel", "user"]), (self.bans, ["channel", "user", "date"])):
-            events = all_events.filter(entry > lowest, pl.col("first") <= highest).select(entry, "first", *by)
-            if events.is_empty():
-                continue
-            theirs = messages.select(entry, *by).filter(pl.col("user").is_in(events["user"].implode()))
-            # The user's next event decides, because later ones do not reach back further.
-            theirs = theirs.join_asof(events, on="entry", by=by, strategy="forward", check_sortedness=False)
-            found.append(theirs.filter(pl.col("first") <= entry)["entry"])
-        return messages.select(entry.is_in(pl.concat(found).implode())).to_series()
+        theirs = messages.filter(pl.col("user").is_in(self.users)).select("entry", "channel", "user", "date")
+        found = [entry for entry, *who in theirs.iter_rows() if self.is_before_event(entry, *who)]
+        found = pl.concat([self.deleted, pl.Series("entry", found, pl.UInt32)])
+        return messages["entry"].is_in(found.implode())
+
+    def is_before_event(self, entry: int, channel: str, user: str, date: str) -> bool:
+        """Return whether a user's message led to a timeout or a ban."""
+        entries, firsts = self.timeouts.get((channel, user), ([], []))
+        place = bisect_left(entries, entry)  # of the next timeout: later ones do not reach back further
+        return entry <= self.last_bans.get((channel, user, date), -1) or (
+            place < len(entries) and firsts[place] <= entry
+        )
 
 
 class Events:
@@ -70,7 +67,8 @@ class Events:
 
     def __init__(self, num_entries: int) -> None:
         self.num_entries = num_entries
-        self.rows: list[tuple] = []  # the columns of SCHEMA, and the kind; the first entry is None if it is unknown
+        # Channel, user in lower case, date, entry, the first entry that it applies to (None: unknown), and the kind.
+        self.rows: list[tuple] = []
         self.deletions: list[tuple[int, str, str, str]] = []  # entry, channel, user, and the text or the id
         # The first and the last `num_entries` entries of each channel.
         self.head: dict[str, np.ndarray] = {}
@@ -130,9 +128,15 @@ class Events:
 
     def moderation(self, deleted: pl.Series) -> Moderation:
         """Return what all events of a log apply to. `deleted` has the entries of deleted messages."""
-        table = pl.DataFrame(self.rows, SCHEMA | {"kind": pl.String}, orient="row")
-        table = table.with_columns(pl.col("first").fill_null(0))
-        return Moderation(*(table.filter(kind=kind).drop("kind") for kind in ("timeouts", "bans")), deleted)
+        timeouts, last_bans = {}, {}
+        for channel, user, date, number, first, kind in self.rows:
+            if kind == "bans":
+                last_bans[channel, user, date] = number
+            else:
+                entries, firsts = timeouts.setdefault((channel, user), ([], []))
+                entries.append(number)
+                firsts.append(first or 0)
+        return Moderation(timeouts, last_bans, deleted)
 
 
 def entries_of_channels(batch: Batch) -> dict[str, np.ndarray]:

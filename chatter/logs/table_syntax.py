@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -43,7 +43,7 @@ class TableSyntax:
 class TableHead:
     """The first part of a table."""
 
-    lines: Sequence[str] = ()
+    text: str = ""
     syntax: TableSyntax = TableSyntax()
 
     @cached_property
@@ -57,7 +57,8 @@ class TableHead:
         return [row for row in islice(self.read(), 1, None) if len(row) == len(self.header)]
 
     def read(self) -> Iterator[list[str]]:
-        return self.syntax.read(self.lines) if self.syntax.quotes else map(self.syntax.split, self.lines)
+        lines = io.StringIO(self.text, newline="")
+        return self.syntax.read(lines) if self.syntax.quotes else map(self.syntax.split, lines)
 
 
 def read_table_head(csv_path: Path) -> TableHead:
@@ -66,25 +67,25 @@ def read_table_head(csv_path: Path) -> TableHead:
     text = data.decode(errors="replace")
     if len(data) == FIRST_BYTES:  # without the last line, which is incomplete
         text = text[: text.rfind("\n") + 1] or text
-    lines = io.StringIO(text, newline="").readlines()
-    if not lines or not lines[0].strip():
-        return TableHead()
-    return TableHead(lines, find_syntax(lines))
+    first = next(io.StringIO(text, newline=""), "")
+    return TableHead(text, find_syntax(text)) if first.strip() else TableHead()
 
 
-def find_syntax(lines: list[str]) -> TableSyntax:
-    """Return the syntax of a table that begins with these lines, with their line breaks."""
+def find_syntax(text: str) -> TableSyntax:
+    """Return the syntax of a table that begins with a text of whole lines."""
+    lines = io.StringIO(text, newline="")
+    first = next(lines)
     known = {name for names in COLUMNS.values() for name in names}
-    headers = {delimiter: next(csv.reader(lines[:1], delimiter=delimiter), []) for delimiter in ",;\t"}
+    headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in ",;\t"}
     delimiter = max(headers, key=lambda each: (len(known & {*map(plain_name, headers[each])}), len(headers[each])))
     quoted, plain = TableSyntax(delimiter), TableSyntax(delimiter, quotes=False)
-    text = "".join(lines)
     if headers[delimiter] == FIELDS or (delimiter != "\t" and '"' not in text):
         return quoted
     if delimiter == "\t" and '"' not in text:
         return plain
+    lines = [first, *lines]
     candidates = [quoted, TableSyntax(delimiter, escapes=True)] if '\\"' in text else [quoted]
-    if not lines[0].startswith('"'):
+    if not first.startswith('"'):
         candidates.insert(0 if delimiter == "\t" and not need_quotes(lines, delimiter) else 2, plain)
     complete = lines if len(lines) < 3 or lines[-1].endswith("\n") else lines[:-1]
     return min(candidates, key=lambda syntax: count_misfits(complete, syntax))  # on a tie, the first

@@ -135,7 +135,8 @@ def split_chats(
     names = {channel: channel_name(channel) for channel in dict.fromkeys(channels)}
     if by_channel and "" in names.values():
         raise InputError(
-            f"{path} has messages without a channel. Fill in its column channel, or leave out --with-channel."
+            f"{path} has messages without a channel. Name its log channel-2024-03-07.log and run parse_logs.py again, "
+            "fill in its column channel, or leave out --with-channel."
         )
     first = 0
     for session, group in groupby(columns[SESSION].to_pylist() if SESSION in columns else [last] * len(messages)):
@@ -221,10 +222,9 @@ def read_csv(
         raise InputError(f"{csv_path} is not a valid CSV: {reason}. Correct it, or move it away.") from error
 
 
-def has_line_break(column: pyarrow.Array) -> bool:
-    import pyarrow.compute
-
-    return bool(pyarrow.compute.any(pyarrow.compute.match_substring(column, "\n")).as_py())
+def has_line_break(column: pyarrow.StringArray) -> bool:
+    text = column.buffers()[2]  # all values, one after another; several times as fast to search as one by one
+    return text is not None and b"\n" in text.to_pybytes()
 
 
 def parse_options(syntax: TableSyntax):

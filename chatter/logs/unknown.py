@@ -6,6 +6,7 @@ import re
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.entries import parse_line
 from chatter.logs.formats import LINE_FORMATS
 from chatter.logs.headers import read_header
@@ -87,6 +88,11 @@ def keys_of(line: str) -> set[str]:
 def advise(path: Path, line: str) -> str:
     """Return what to do with a file."""
     names = read_header(path)
+    if is_table(path) and (not names or names[0].startswith("sep=")):
+        return "Make its first line a header, such as username,message."
+    columns = [each for each in map(line.split, ",;\t") if len(each) > 1]
+    if not is_table(path) and any("message" in find_columns(each, COLUMNS) for each in columns):
+        return f"If it is a table, rename it to {path.stem}.csv."
     if is_table(path) or names:
         return f"If one of {', '.join(names[:20])} contains messages, pass its name with --columns message=NAME."
     if parse_line(line, [LINE_FORMATS["bare"]])[0] == "messages":

@@ -60,6 +60,9 @@ def unpack(file: IO[bytes], path: Path, packed: int) -> IO[bytes]:
     """
     head, name = file.read(len(ZSTANDARD)), path.name.lower()
     file.seek(0)
+    for suffix, begin in ((".gz", GZIPPED[:2]), (".zst", ZSTANDARD)):
+        if name.endswith(suffix) and head and not head.startswith(begin):
+            raise UnreadableLog(f"{path} is not a {suffix} file. If it is not compressed, rename it to {path.stem}.")
     if head.startswith(GZIPPED) or name.endswith(".gz"):
         return io.BufferedReader(Stream(gzip.GzipFile(fileobj=file).read, path, max_unpacked(packed)))
     if head == ZSTANDARD or name.endswith(".zst"):

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import polars as pl
 
+from chatter.files import file_size
 from chatter.logs.batch import Batch, Reader
-from chatter.logs.filters import TIMEOUT_LINES, LogFacts, filter_messages
+from chatter.logs.filters import FILTERS, TIMEOUT_LINES, LogFacts, filter_messages
 from chatter.logs.moderation import NO_ENTRIES, Events, find_deleted
-from chatter.workers import report
+from chatter.workers import Workers, report
 
 BLOCK_BYTES = 4 << 20  # of rows at a time: bounds memory
 NEWLINE, QUOTE = b'\n"'
@@ -37,10 +38,6 @@ class Authors:
         self.events = Events(TIMEOUT_LINES) if filters.get("drop_moderated") and reader.has_moderation else None
         self.users = Counter() if filters.get("min_user_messages") else None  # in lower case, with their messages
         self.num_entries = self.num_rows = 0
-
-    @property
-    def are_needed(self) -> bool:
-        return self.events is not None or self.users is not None
 
     def add(self, batch: Batch, messages: pl.DataFrame) -> None:
         """Add a batch, of whose messages `messages` were written."""
@@ -65,15 +62,30 @@ class Authors:
 
     def messages(self, facts: LogFacts, first: int) -> Iterator[pl.DataFrame]:
         """Yield the messages that may be left out, with entries numbered from `first` on, and their rows."""
-        users = pl.concat([pl.Series("user", facts.rare_users, pl.String), facts.moderation.users])
-        for each in self.tables:
+        users = facts.moderation.users.union(facts.rare_users)
+        is_anyone = len(facts.moderation.deleted) > 0  # a deleted message may be anyone's
+        for each in self.tables if users or is_anyone else ():
             table = each if isinstance(each, pl.DataFrame) else pl.read_ipc(each)
-            if not len(facts.moderation.deleted):  # which may be anyone's
-                table = table.filter(pl.col("user").is_in(users.implode()))
+            table = table if is_anyone else table.filter(pl.col("user").is_in(users))
             if isinstance(each, Path):
                 table = table.explode("entry", "row").sort("entry")
                 each.unlink()
             yield table.with_columns(pl.col("entry") + first)
+
+
+def drop_all_rows(
+    authors: Mapping[Path, Sequence[Authors]],
+    filters: Mapping[str, Any],
+    open_reader: Callable[[Path], Reader],
+    workers: Workers,
+) -> Iterator[tuple[Path, Path, Counter]]:
+    """Call `drop_rows` for each part of each log; yield the log, the part's file of rows, and the counts."""
+    find_all = partial(workers.map, "finding deleted messages", find_deleted, num_bytes=0)
+    facts = [*find_facts(authors, filters.get("min_user_messages", 1), open_reader, find_all)]
+    calls = [(*each, filters) for _, *each in facts]
+    dropped = workers.map("filtering", drop_rows, calls, sum(file_size(part.rows) for part, *_ in calls))
+    for (log, part, *_), counts in zip(facts, dropped, strict=True):
+        yield log, part.rows, counts
 
 
 def find_facts(
@@ -118,7 +130,8 @@ def drop_rows(
 
     `first` is the number of the part's first entry.
     """
-    counts, dropped = Counter(), []
+    counts = Counter({entry.count: 0 for name, entry in FILTERS.items() if entry.of_whole_logs and filters.get(name)})
+    dropped = []
     for table in authors.messages(facts, first):
         kept, left_out = filter_messages(table, filters, facts)
         counts.update(left_out)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT_FILE = "chat_format.json"  # beside a model
+SMALLEST_BLOCK = 3  # the start token, one token and a newline
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ class ChatFormat:
         try:
             values = dict(json.loads(path.read_bytes()))
             channels = tuple(str(channel) for channel in values.pop("channels", ()))
-            return cls(**{name: int(value) for name, value in values.items()}, channels=channels)
+            loaded = cls(**{name: int(value) for name, value in values.items()}, channels=channels)
+            if loaded.block_size < SMALLEST_BLOCK:
+                raise ValueError(f"a block size of {loaded.block_size}")
+            return loaded
         except FileNotFoundError:
             raise InputError(
                 f"the model in {folder} was not written by train.py. Pass another folder with --model."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -53,26 +54,24 @@ class Packer:
         `ids` is (num_tokens,), the ids of whole messages of at most `room` tokens, each with its newline.
         """
         ids = ids if self.rest is None else np.concatenate([self.rest, ids])
-        ends = np.flatnonzero(ids == self.newline) + 1
-        contents, first = [], 0
-        while len(ids) - first > self.room:
-            last = ends[np.searchsorted(ends, first + self.room, side="right") - 1]
-            contents.append(ids[first:last])
-            first = last
-        self.rest = ids[first:]
-        return self.frame(contents)
+        ends = (np.flatnonzero(ids == self.newline) + 1).tolist()  # a list, as bisect is faster than np.searchsorted
+        begins = [0]
+        while len(ids) - begins[-1] > self.room:
+            begins.append(ends[bisect_right(ends, begins[-1] + self.room) - 1])
+        self.rest = ids[begins[-1] :]
+        return self.frame(ids, begins)
 
     def finish(self) -> np.ndarray:
         """Return the last block, (1, block_size), or (0, block_size) if nothing is left."""
-        contents = [] if self.rest is None or not len(self.rest) else [self.rest]
-        return self.frame(contents)
+        rest = np.empty(0) if self.rest is None else self.rest
+        return self.frame(rest, [0, len(rest)] if len(rest) else [0])
 
-    def frame(self, contents: list[np.ndarray]) -> np.ndarray:
-        dtype = None if self.rest is None else self.rest.dtype
-        blocks = np.full((len(contents), self.block_size), self.pad, dtype)
+    def frame(self, ids: np.ndarray, begins: Sequence[int]) -> np.ndarray:
+        """Return a block for the ids between each two of `begins`, which are positions in `ids`, beginning with 0."""
+        blocks = np.full((len(begins) - 1, self.block_size), self.pad, ids.dtype)
         blocks[:, : len(self.begin)] = self.begin
-        for block, content in zip(blocks, contents, strict=True):
-            block[len(self.begin) : len(self.begin) + len(content)] = content
+        is_taken = np.arange(self.room) < np.diff(begins)[:, None]  # (num_blocks, room)
+        blocks[:, len(self.begin) :][is_taken] = ids[: begins[-1]]
         return blocks
 
 

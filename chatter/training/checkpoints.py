@@ -1,7 +1,8 @@
 """Complete checkpoints: mark, check, find and delete them.
 
 A checkpoint lists its files and their sizes, so that one that was cut short, by a full disk or while it was copied, is
-noticed before it is loaded. It is then set aside: neither is a run resumed from it, nor is its model saved.
+noticed before it is loaded. It also names its run, as copying folders can mix the checkpoints of two runs. What is
+damaged, or from another run than the folder, is set aside: neither is a run resumed from it, nor is its model saved.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from chatter.files import MANIFEST, atomic_output, delete
 MARKER = "run.json"  # written last into a checkpoint: the description of its run, and its files
 STATE = "trainer_state.json"
 FILES = "files"  # in the marker: the path of each file -> its size in bytes
-RUN_ID = "run id"  # in the manifest of the folder, and in the metrics of the model that the run saves
+RUN_ID = "run id"  # in the manifest of the folder, in the marker, and in the metrics of the model that the run saves
 NAME = re.compile("checkpoint-([0-9]+)")
-DAMAGED = ".damaged"  # at the end of the name of a checkpoint that was set aside
+UNUSED = ".unused"  # at the end of the name of a checkpoint that was set aside
 # The files of a checkpoint with the weights of the model.
 WEIGHTS = ["model*.safetensors", "model*.safetensors.index.json"]
 
@@ -59,7 +60,7 @@ def delete_checkpoints(checkpoints: Path, keep: Collection[Path] = ()) -> None:
     if not checkpoints.is_dir():
         return
     for path in [*checkpoints.iterdir()]:
-        is_checkpoint = NAME.fullmatch(path.name.removesuffix(DAMAGED))
+        is_checkpoint = NAME.fullmatch(path.name.removesuffix(UNUSED))
         if (is_checkpoint and path not in keep) or (path.name in ("runs", MANIFEST) and not keep):
             delete(path)
     with contextlib.suppress(OSError):  # it is not empty
@@ -79,7 +80,8 @@ def mark_complete(checkpoint: Path, run: dict[str, Any], num_kept: int | None) -
     with atomic_output(checkpoint / MARKER) as partial:
         files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path != checkpoint / MARKER]
         sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-        partial.write_text(json.dumps(run | {FILES: sizes}, indent=1), encoding="utf-8")
+        about = run | {RUN_ID: read_run_id(checkpoint.parent), FILES: sizes}
+        partial.write_text(json.dumps(about, indent=1), encoding="utf-8")
     best = find_best(checkpoint.parent)
     for old in complete_checkpoints(checkpoint.parent)[: -num_kept if num_kept else 0]:
         if not best or old != best[0]:
@@ -95,41 +97,44 @@ def marked_checkpoints(checkpoints: Path) -> list[Path]:
 
 def completed(checkpoints: Path) -> list[Path]:
     """Return the checkpoints that were complete once, with those that were set aside."""
-    return [*marked_checkpoints(checkpoints), *checkpoints.glob(f"checkpoint-*{DAMAGED}")]
+    return [*marked_checkpoints(checkpoints), *checkpoints.glob(f"checkpoint-*{UNUSED}")]
 
 
 def complete_checkpoints(checkpoints: Path) -> list[Path]:
-    """Return the complete checkpoints, the oldest first. A damaged one is not complete, whether set aside or not."""
-    return [path for path in marked_checkpoints(checkpoints) if not find_damage(path)]
+    """Return the complete checkpoints of the folder's run, the oldest first, without damaged ones."""
+    return [path for path in marked_checkpoints(checkpoints) if not find_fault(path)]
 
 
-def find_damage(checkpoint: Path) -> str | None:
-    """Return what is wrong with the files of a checkpoint, or None. Checkpoints of earlier versions list no sizes."""
+def find_fault(checkpoint: Path) -> str | None:
+    """Return why a checkpoint cannot be used, or None. Those of earlier versions list no sizes and name no run."""
     reading = MARKER
     try:
-        sizes = dict(read_json(checkpoint / MARKER).get(FILES, {}))
+        about = read_json(checkpoint / MARKER)
+        if about.get(RUN_ID) not in (None, read_run_id(checkpoint.parent)):
+            return "it is from another run"
+        sizes = dict(about.get(FILES, {}))
         reading = STATE
         state = read_state(checkpoint)
         int(state["global_step"]), list(state["log_history"])
         for reading, size in sizes.items():
             found = (checkpoint / reading).stat().st_size
             if found != size:
-                return f"{reading} has {found} of {size} bytes"
+                return f"it is damaged: {reading} has {found} of {size} bytes"
     except (FileNotFoundError, NotADirectoryError):
-        return f"{reading} is missing"
+        return f"it is damaged: {reading} is missing"
     except (ValueError, TypeError, KeyError):
-        return f"{reading} cannot be read"
+        return f"it is damaged: {reading} cannot be read"
     return None
 
 
-def set_aside_damaged(checkpoints: Path) -> None:
-    """Rename the damaged checkpoints, and log what is wrong with each."""
+def set_aside_unusable(checkpoints: Path) -> None:
+    """Rename the checkpoints that cannot be used, and log why."""
     for checkpoint in marked_checkpoints(checkpoints):
-        if damage := find_damage(checkpoint):
-            aside = checkpoint.with_name(f"{checkpoint.name}{DAMAGED}")
+        if fault := find_fault(checkpoint):
+            aside = checkpoint.with_name(f"{checkpoint.name}{UNUSED}")
             delete(aside)
             checkpoint.rename(aside)
-            log(f"{checkpoint} is damaged ({damage}). It is not used, and now called {aside.name}.")
+            log(f"{checkpoint} is not used, as {fault}. It is now called {aside.name}.")
 
 
 def read_run_id(checkpoints: Path) -> str | None:

@@ -12,7 +12,7 @@ from chatter.training.checkpoints import (
     check_origin,
     checkpoints_beside,
     complete_checkpoints,
-    find_damage,
+    find_fault,
     marked_checkpoints,
     read_json,
     read_run_id,
@@ -40,8 +40,8 @@ def check_outputs(args: argparse.Namespace) -> None:
                 f"{output_dir} already exists. Pass {further}another --output-dir, or --overwrite to replace it."
             )
         if not complete_checkpoints(checkpoints):
-            damaged = [f"{path.name} is damaged: {find_damage(path)}" for path in marked_checkpoints(checkpoints)]
-            reasons = f" ({'; '.join(damaged)})" if damaged else ""
+            faults = [f"not {path.name}: {find_fault(path)}" for path in marked_checkpoints(checkpoints)]
+            reasons = f" ({'; '.join(faults)})" if faults else ""
             raise InputError(
                 f"{output_dir} already exists, and {checkpoints} has no complete checkpoint to resume from{reasons}. "
                 "Pass another --output-dir, or --overwrite instead of --resume to replace the model by a new run."

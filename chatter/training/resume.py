@@ -15,13 +15,14 @@ from chatter.training.checkpoints import (
     complete_checkpoints,
     read_json,
     read_state,
-    set_aside_damaged,
+    set_aside_unusable,
 )
 from chatter.training.distributed import find_known
 from chatter.training.placement import Placement
 from chatter.training.zero import without_placement
 
 BASE = "digest of the base model"  # in the description of a run with adapters
+CONFIG = "DeepSpeed config"  # None without DeepSpeed
 FREE, SCHEDULE, RESOLVED = "may change", "may change, and with it the schedule", "compared by its result"
 ROUNDING = "may change, and with it dropout and rounding"
 # How --resume treats the options of train.py. The other options must be the same.
@@ -71,7 +72,7 @@ def describe_run(
             "precision": precision,
             "fingerprint of the blocks": hashlib.sha256(blocks).hexdigest()[:16],
             "number of processes": settings.world_size,
-            "DeepSpeed config": settings.deepspeed and without_placement(settings.deepspeed),
+            CONFIG: settings.deepspeed and without_placement(settings.deepspeed),
         }
     )
 
@@ -83,15 +84,15 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
     checkpoint, because a damaged one is not complete before it is renamed either.
     """
     if is_first_process():
-        set_aside_damaged(checkpoints)
+        set_aside_unusable(checkpoints)
     complete = complete_checkpoints(checkpoints)
     if not complete:
         log(f"no complete checkpoint in {checkpoints}: starting from the beginning")
         return None
     newest = complete[-1]
     theirs = read_json(newest / MARKER)
-    if theirs.get("DeepSpeed config"):
-        theirs["DeepSpeed config"] = without_placement(theirs["DeepSpeed config"])
+    if theirs.get(CONFIG):
+        theirs[CONFIG] = without_placement(theirs[CONFIG])
     consequences = {
         SCHEDULE: "the schedule changes from here on",
         ROUNDING: "dropout and rounding can differ from here on",
@@ -101,6 +102,8 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
         may_change["--model"] = "its weights are the same"
     for name, value in run.items():
         if theirs.get(name) != value and name not in may_change and name != BASE:
+            if name == CONFIG:
+                raise InputError(f"{newest} was made {describe_config(theirs.get(name), value)}")
             raise InputError(
                 f"{newest} was made with {name} {theirs.get(name)}, but this run has {value}. Use the same, or start "
                 "again with --overwrite instead of --resume."
@@ -111,6 +114,19 @@ def find_checkpoint(checkpoints: Path, run: dict[str, Any]) -> Path | None:
         if name in theirs and theirs[name] != run[name]:
             log(f"{name} was {theirs[name]} and is now {run[name]}: {consequence}")
     return newest
+
+
+def describe_config(theirs: Any, ours: Any) -> str:
+    """Return how a checkpoint was made if its DeepSpeed config differs, and what to do."""
+    if not theirs:
+        return "with --no-deepspeed. Pass it, too, or start again with --overwrite instead of --resume."
+    if not ours:
+        return "with DeepSpeed. Leave out --no-deepspeed, or start again with --overwrite instead of --resume."
+    names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+    return (
+        f"with another DeepSpeed config (see {', '.join(names)}). Pass the earlier one with --deepspeed, or start "
+        "again with --overwrite instead of --resume."
+    )
 
 
 def check_base(checkpoint: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from chatter.training.checkpoints import (
     find_lowest,
     read_run_id,
     read_state,
-    set_aside_damaged,
+    set_aside_unusable,
 )
 from chatter.training.metadata import write_metadata
 from chatter.training.model import load_model, merge_adapters
@@ -35,7 +35,7 @@ def save_model(run: TrainingRun) -> None:
 
     Raises InputError if no evaluated checkpoint is left, or if the base model of adapters is gone.
     """
-    set_aside_damaged(run.checkpoints)
+    set_aside_unusable(run.checkpoints)
     best = find_best(run.checkpoints)
     if not best:
         raise InputError(

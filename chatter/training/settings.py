@@ -16,9 +16,9 @@ from chatter.cli import InputError, log
 from chatter.gpu import is_ampere
 from chatter.training.placement import Placement
 
-GPT2_LEARNING_RATE = 1e-3  # the default of --learning-rate for GPT-2
-OTHER_LEARNING_RATE = 3e-4  # and for all other models
-HIGH_LEARNING_RATE = 5e-4  # at this rate, most models other than GPT-2 forget what they knew
+# The defaults of --learning-rate. Those of models other than GPT-2 are from bench/learning_rates.py.
+GPT2_LEARNING_RATE, OTHER_LEARNING_RATE, ADAPTER_LEARNING_RATE = 1e-3, 3e-4, 3e-3
+HIGH_LEARNING_RATE = 1e-3  # at this rate, models other than GPT-2 learn less
 
 
 def count_steps(num_blocks: int, batch_size: int) -> int:
@@ -82,8 +82,10 @@ def training_arguments(
     )
 
 
-def default_learning_rate(model_type: str) -> float:
-    return GPT2_LEARNING_RATE if model_type == "gpt2" else OTHER_LEARNING_RATE
+def default_learning_rate(model_type: str, lora_rank: int | None) -> float:
+    if model_type == "gpt2":
+        return GPT2_LEARNING_RATE
+    return ADAPTER_LEARNING_RATE if lora_rank else OTHER_LEARNING_RATE
 
 
 def describe_learning_rate(rate: float, model_type: str, adapters: bool) -> str:
@@ -92,8 +94,9 @@ def describe_learning_rate(rate: float, model_type: str, adapters: bool) -> str:
     For adapters, high rates are usual, and get no remark.
     """
     text = np.format_float_scientific(rate, trim="-", exp_digits=1)
-    if rate == default_learning_rate(model_type):
-        return f"{text}, the default for {'GPT-2' if model_type == 'gpt2' else 'models other than GPT-2'}"
+    if rate == default_learning_rate(model_type, adapters):
+        others = "adapters of other models" if adapters else "models other than GPT-2"
+        return f"{text}, the default for {'GPT-2' if model_type == 'gpt2' else others}"
     if model_type != "gpt2" and rate >= HIGH_LEARNING_RATE and not adapters:
         return f"{text}, which is high for models other than GPT-2"
     return text

@@ -224,6 +224,16 @@ def test_weights_that_are_cut_short_are_refused(folder):
         load_engine(folder, "cpu")
 
 
+@pytest.mark.parametrize("name", ["ctranslate2", "transformers"])
+def test_weights_that_do_not_fit_their_config_are_refused(name, folder, capfd):
+    """In one line, without the tables of transformers and without its advice."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_embd": 2 * config["n_embd"]}))
+    with pytest.raises(InputError, match=r"do not fit its config\.json\. Copy both from the same model, or run train"):
+        load_engine(folder, "cpu", name)
+    assert all(line.startswith("converting the weights") for line in capfd.readouterr().err.splitlines())
+
+
 def test_weights_in_several_files(random_model, folder, capsys):
     """As transformers saves a large model."""
     from transformers import AutoModelForCausalLM

@@ -207,6 +207,9 @@ def answered(name):
         ([event("CLEARMSG", login="my_bot", target_msg_id="m2", who="hello")], ["hi"]),
         ([event("CLEARCHAT", who="my_bot")], ["hi"]),
         ([event("CLEARCHAT", who="eve")], ["hi", "hello"]),
+        ([event("CLEARCHAT", who="bob"), irc("my_bot", "hello", 2)], []),
+        ([event("CLEARCHAT", who="bob"), irc("my_bot", "hello", 2), irc("my_bot", "hello", 3)], ["hello"]),
+        ([event("CLEARCHAT", who="bob"), irc("my_bot", "something else", 2)], ["something else"]),
         ([event("CLEARCHAT")], []),
     ],
 )
@@ -224,7 +227,5 @@ def test_its_own_messages(lines, left):
 def test_only_the_newest_lines_are_seen_and_another_model_keeps_them():
     seen = see([f"line {n}" for n in range(10)], num_lines=4)
     assert seen.texts("") == [f"line {n}" for n in range(6, 10)]
-    seen.resize(2, [""])
+    seen.resize(2)
     assert seen.texts("") == ["line 8", "line 9"]
-    seen.resize(8, ["#c"])
-    assert seen.texts("") == seen.texts("#c") == []

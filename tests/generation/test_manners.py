@@ -9,14 +9,14 @@ from chatter.generation.stream_clock import DAY, Moment, StreamClock, read_momen
 from chatter.generation.stream_lines import Line
 
 
-def decide(manners, lines, asked=False, header=""):
+def decide(manners, lines, asked=False, channel=""):
     """Return the objection to each line; a line without one is answered."""
     found = []
     for line in lines:
         manners.clock.advance(line.moment)
-        found.append(manners.find_objection(line, header, asked))
+        found.append(manners.find_objection(line, channel, asked))
         if not found[-1]:
-            manners.speak(header)
+            manners.speak(channel)
     return found
 
 
@@ -62,17 +62,20 @@ def test_lines_of_bots_and_its_own_neither_count_nor_are_answered():
     assert decide(manners, lines, asked=True) == ["ignored user", "own message", "too few lines of others", ""]
 
 
-def test_a_line_without_a_user_may_be_a_bot_or_its_own():
-    """It is answered only if it makes no difference."""
+def test_a_line_without_a_user_may_be_a_bot_or_its_own(capsys):
+    """It is answered only if it makes no difference. The first time, a line on stderr says why it is not."""
     assert decide(Manners(), at(1, user="")) == [""]
     for manners in (Manners(name="my_bot"), Manners(ignored=frozenset({"nightbot"}))):
-        assert decide(manners, at(1, user="")) == ["no user name"]
+        assert decide(manners, at(1, 2, user="")) == ["no user name"] * 2
+        assert capsys.readouterr().err == (
+            "with --name or --ignore, lines that do not name their user are not answered\n"
+        )
 
 
 def test_each_channel_has_its_own_time_and_lines():
     manners = Manners(cooldown=10)
-    assert decide(manners, at(0), header="#a") == decide(manners, at(1), header="#b") == [""]
-    assert decide(manners, at(2), header="#b") == decide(manners, at(9), header="#a") == ["cooldown"]
+    assert decide(manners, at(0), channel="a") == decide(manners, at(1), channel="b") == [""]
+    assert decide(manners, at(2), channel="b") == decide(manners, at(9), channel="a") == ["cooldown"]
 
 
 def clock_after(*moments):

@@ -4,7 +4,6 @@ import gc
 import itertools
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -220,6 +219,16 @@ def test_the_channels_of_a_model_change_with_it(parrot, tmp_path):
     assert heard == [f"{folder} has changed: loading the new model"]
 
 
+@pytest.mark.parametrize("channels", [(), ("alpha", "beta")], ids=["without channels", "of other channels"])
+def test_each_channel_has_a_chat_of_its_own(channels, parrot, chats):
+    """Also if the model does not know the channel, so that no words of one channel get into another."""
+    engine = load_engine(parrot, "cpu", "ctranslate2")
+    lines = [f"[2024-03-07 21:05:09] #{channel} ann: from {channel}" for channel in ("one", "two", "one")]
+    answers = answer(engine, lines, "", script.CurrentChannel(channels), Manners(cooldown=10), sampling=SHORT)
+    reasons = [reason for _, _, reason in answers]
+    assert reasons == ["", "", "cooldown"] and chats == [["from one"], ["from two"]]
+
+
 def test_a_model_that_was_replaced_is_freed(parrot, chats):
     first, second = (load_engine(parrot, "cpu", "ctranslate2") for _ in range(2))
     freed = weakref.ref(first)
@@ -300,9 +309,9 @@ def test_the_bot_of_the_manual_runs_as_it_stands(parrot, tmp_path):
     ]
     log = "".join(f"[2024-03-07 21:05:09] #c {line}\n" for line in names * 20)
     command = [sys.executable, tmp_path / "bot.py", "--model", parrot, *QUIET, "--greedy"]
-    done = subprocess.run([*map(str, command)], cwd=ROOT, input=log, capture_output=True, encoding="utf-8", timeout=300,
-                          env=os.environ | {"PYTHONUTF8": "1"})  # fmt: skip
-    assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 40
+    log = b"[2024-03-07 21:05:09] #c ann: my_bot \xff\n" + log.encode()
+    done = subprocess.run([*map(str, command)], cwd=ROOT, input=log, capture_output=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == b"" and len(done.stdout.splitlines()) == 41
 
 
 @pytest.mark.parametrize(
@@ -314,6 +323,11 @@ def test_the_bot_of_the_manual_runs_as_it_stands(parrot, tmp_path):
         (["--compile", "-n", "100"], "--compile is for --stream: pass both"),
         (["--stream", "--chance", "1.5"], "argument --chance: must be at most 1"),
         (["--stream", "--cooldown", "-1"], "argument --cooldown: must be at least 0"),
+        (["--stream", "--trigger", ""], "argument --trigger: must not be empty: every line contains an empty text"),
+        (
+            ["--stream", "--trigger", "\u200b"],
+            "argument --trigger: must not be empty: every line contains an empty text",
+        ),
         (["--stream", "--after", "2.5"], "argument --after: must be a whole number, not '2.5'"),
     ],
     ids=" ".join,

@@ -67,10 +67,9 @@ def test_events_are_found_with_the_lines_that_they_apply_to(tmp_path):
     for batch in reader.read(log, lambda num_bytes: None):
         found.add(batch)
     found = found.moderation(NO_ENTRIES)
-    [timeout], [ban] = found.timeouts.rows(named=True), found.bans.rows(named=True)
     first = 300 - 2 * TIMEOUT_LINES  # every second line is the channel's
-    assert timeout == {"channel": "c", "user": "u", "date": "2024-03-07", "entry": 300, "first": first}
-    assert ban == {"channel": "d", "user": "u", "date": "2024-03-07", "entry": 301, "first": 0}
+    assert found.timeouts == {("c", "u"): ([300], [first])}
+    assert found.last_bans == {("d", "u", "2024-03-07"): 301}
 
 
 @pytest.mark.parametrize("chunk_bytes", [50, 500, 50_000])

@@ -157,8 +157,8 @@ packed = gzip.compress(MESSAGE * 1000, mtime=0)
 
 @pytest.mark.parametrize(
     "damaged",
-    [packed[:-9], packed[:5], b"no gzip at all", packed[:30] + b"\xff" * 9 + packed[39:], packed[:-8] + b"\0" * 8],
-    ids=["cut short", "cut in its header", "plain text", "overwritten", "wrong checksum"],
+    [packed[:-9], packed[:5], packed[:30] + b"\xff" * 9 + packed[39:], packed[:-8] + b"\0" * 8],
+    ids=["cut short", "cut in its header", "overwritten", "wrong checksum"],
 )
 def test_a_damaged_gz_is_an_input_error(damaged, tmp_path):
     (tmp_path / "log.txt.gz").write_bytes(damaged)

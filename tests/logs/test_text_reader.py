@@ -142,6 +142,36 @@ def test_the_first_lines_tell_the_format(name, noise):
     assert [*chosen[1:]] == [format_name for format_name in STAND_ALONE if format_name is not chosen[0]]
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "name"),
+    [
+        (["[18:00:01] ann: hi"], ["[18:00:02] bob has been timed out for 5m."], "Chatterino"),
+        (["[18:00:01] Ann: hi"], ["[18:00:02] Bob: hi"], "TwitchDownloader (relative)"),
+        (["junk: line"], ["[18:00:02] <@%Bob> hi"], "Chatty"),
+    ],
+)
+def test_later_lines_tell_what_the_first_ones_leave_open(first, later, name):
+    assert choose_formats(first * 500 + later)[0] is LINE_FORMATS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "kind"),
+    [
+        ("Chatterino", "[18:00:01] <ann> hi", "unreadable lines"),
+        ("Chatterino", "[18:00:01] <@%Ann> hi", "unreadable lines"),
+        ("Chatterino", "[0:00:01] <Ann> hi", "unreadable lines"),
+        ("Chatterino", "[18:00:01] * ann waves", "unreadable lines"),
+        ("Chatterino", "[18:00:01] ann is live!", "notices"),
+        ("Chatty", "[18:00:01] ann: hi", "unreadable lines"),
+        ("Chatty", "[18:00:01] MOD: ann", "lines of the program"),
+        ("Chatty", "[18:00:01] ~A title: with a colon~", "lines of the program"),
+    ],
+)
+def test_messages_of_another_program_are_not_counted_as_notices(name, line, kind):
+    """As in logs that were joined."""
+    assert parse_line(line, order_formats(LINE_FORMATS[name])) == (kind, None)
+
+
 def test_what_the_first_lines_do_not_tell():
     assert choose_formats(["", " "]) == STAND_ALONE
     for unknown in (["hi"], first_lines("bare", 7), ["{}", "cut off] x"]):

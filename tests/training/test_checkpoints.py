@@ -10,16 +10,17 @@ from chatter.files import MANIFEST
 from chatter.training.checkpoints import (
     FILES,
     MARKER,
+    RUN_ID,
     STATE,
     check_origin,
     complete_checkpoints,
     delete_incomplete,
     find_best,
-    find_damage,
+    find_fault,
     mark_complete,
     prepare_checkpoints,
     read_run_id,
-    set_aside_damaged,
+    set_aside_unusable,
 )
 
 
@@ -71,10 +72,11 @@ def assert_is_set_aside(checkpoints, reason, capsys):
     before = checkpoints / "checkpoint-12"
     for _ in range(2):
         assert [path.name for path in complete_checkpoints(checkpoints)] == ["checkpoint-6", "checkpoint-9"]
-        set_aside_damaged(checkpoints)
-        assert not before.exists() and (checkpoints / "checkpoint-12.damaged").exists()
+        set_aside_unusable(checkpoints)
+        assert not before.exists() and (checkpoints / "checkpoint-12.unused").exists()
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{before} is damaged (") and reason in line and "now called checkpoint-12.damaged" in line
+    assert line.startswith(f"{before} is not used, as it is damaged: ") and reason in line
+    assert line.endswith("It is now called checkpoint-12.unused.")
 
 
 def test_a_damaged_checkpoint_is_neither_the_best_nor_counted_nor_deleted(checkpoints):
@@ -88,21 +90,34 @@ def test_a_damaged_checkpoint_is_neither_the_best_nor_counted_nor_deleted(checkp
 def test_a_checkpoint_of_an_earlier_version_lists_no_sizes_and_can_be_used(checkpoints):
     marker = checkpoints / "checkpoint-12" / MARKER
     recorded = json.loads(marker.read_text())
-    assert recorded.pop(FILES).keys() == {*CHECKPOINT_FILES, STATE} and recorded == RUN
+    assert recorded.pop(FILES).keys() == {*CHECKPOINT_FILES, STATE}
+    assert recorded == RUN | {RUN_ID: read_run_id(checkpoints)}
     marker.write_text(json.dumps(recorded))
-    assert find_damage(marker.parent) is None and complete_checkpoints(checkpoints)[-1] == marker.parent
+    assert find_fault(marker.parent) is None and complete_checkpoints(checkpoints)[-1] == marker.parent
+
+
+def test_a_checkpoint_of_another_run_is_set_aside(checkpoints, capsys):
+    """A copy that deletes nothing leaves those of an earlier run beside the newer ones."""
+    marker = checkpoints / "checkpoint-12" / MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {RUN_ID: "another"}))
+    set_aside_unusable(checkpoints)
+    assert complete_checkpoints(checkpoints)[-1] == checkpoints / "checkpoint-9"
+    [aside] = capsys.readouterr().err.splitlines()
+    assert aside == (
+        f"{checkpoints}/checkpoint-12 is not used, as it is from another run. It is now called checkpoint-12.unused."
+    )
 
 
 def test_files_that_somebody_adds_do_no_damage(checkpoints):
     (checkpoints / "checkpoint-12/notes.txt").touch()
-    assert find_damage(checkpoints / "checkpoint-12") is None
+    assert find_fault(checkpoints / "checkpoint-12") is None
 
 
 def test_a_copy_of_a_checkpoint_is_none(checkpoints):
     for name in ("checkpoint-12 (copy)", "checkpoint-twelve", "old-checkpoint-3"):
         (checkpoints / name).mkdir()
         (checkpoints / name / MARKER).write_text("{}")
-    set_aside_damaged(checkpoints)
+    set_aside_unusable(checkpoints)
     assert [path.name for path in complete_checkpoints(checkpoints)] == [f"checkpoint-{n}" for n in (6, 9, 12)]
 
 
@@ -110,16 +125,16 @@ def test_a_checkpoint_that_is_damaged_again_replaces_the_one_set_aside(checkpoin
     for content in (b"first", b"second"):
         (checkpoints / "checkpoint-12").mkdir(exist_ok=True)
         (checkpoints / "checkpoint-12" / MARKER).write_bytes(content)
-        set_aside_damaged(checkpoints)
-    assert (checkpoints / "checkpoint-12.damaged" / MARKER).read_bytes() == b"second"
+        set_aside_unusable(checkpoints)
+    assert (checkpoints / "checkpoint-12.unused" / MARKER).read_bytes() == b"second"
 
 
 def test_only_a_new_run_deletes_what_was_set_aside(checkpoints):
     (checkpoints / "checkpoint-12/scheduler.pt").unlink()
-    set_aside_damaged(checkpoints)
+    set_aside_unusable(checkpoints)
     delete_incomplete(checkpoints)
     prepare_checkpoints(checkpoints, keep_complete=True)
-    assert names(checkpoints) == [MANIFEST, "checkpoint-12.damaged", "checkpoint-6", "checkpoint-9"]
+    assert names(checkpoints) == [MANIFEST, "checkpoint-12.unused", "checkpoint-6", "checkpoint-9"]
     prepare_checkpoints(checkpoints, keep_complete=False)
     assert names(checkpoints) == [MANIFEST]
 
@@ -127,10 +142,10 @@ def test_only_a_new_run_deletes_what_was_set_aside(checkpoints):
 def test_a_folder_of_nothing_but_damaged_checkpoints_stays_ours(checkpoints):
     for step in (6, 9, 12):
         (checkpoints / f"checkpoint-{step}/scheduler.pt").unlink()
-    set_aside_damaged(checkpoints)
+    set_aside_unusable(checkpoints)
     delete_incomplete(checkpoints)
     prepare_checkpoints(checkpoints, keep_complete=True)
-    assert names(checkpoints) == [MANIFEST, *sorted(f"checkpoint-{step}.damaged" for step in (6, 9, 12))]
+    assert names(checkpoints) == [MANIFEST, *sorted(f"checkpoint-{step}.unused" for step in (6, 9, 12))]
 
 
 def test_a_run_keeps_its_id_as_long_as_it_has_a_complete_checkpoint(checkpoints):

@@ -66,7 +66,7 @@ def test_a_model_without_a_complete_checkpoint_is_not_replaced_by_resume(model, 
         (checkpoints / f"checkpoint-{step}/scheduler.pt").unlink()
     text = error(model, "resume")
     assert f"{model} already exists, and {checkpoints} has no complete checkpoint to resume from (" in text
-    assert "checkpoint-9 is damaged: scheduler.pt is missing; " in text
+    assert "not checkpoint-9: it is damaged: scheduler.pt is missing; " in text
     assert "or --overwrite instead of --resume to replace the model by a new run" in text
     assert "--resume" not in error(model)
     check(model, "overwrite")

@@ -29,7 +29,7 @@ from transformers import AutoConfig
 
 from chatter.cli import InputError
 from chatter.files import MANIFEST
-from chatter.training.checkpoints import MARKER, complete_checkpoints, find_best, find_damage, mark_complete, read_state
+from chatter.training.checkpoints import MARKER, complete_checkpoints, find_best, find_fault, mark_complete, read_state
 from chatter.training.resume import (
     BASE,
     FREE,
@@ -72,14 +72,14 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(checkpoints, cap
     (checkpoints / "checkpoint-12/scheduler.pt").unlink()
     assert find_checkpoint(checkpoints, RUN) == checkpoints / "checkpoint-9"
     damaged, resumed = capsys.readouterr().err.splitlines()
-    assert damaged.startswith(f"{checkpoints / 'checkpoint-12'} is damaged (scheduler.pt is missing)")
+    assert damaged.startswith(f"{checkpoints / 'checkpoint-12'} is not used, as it is damaged: scheduler.pt is missing")
     assert resumed == f"resuming from {checkpoints / 'checkpoint-9'}"
 
 
 def test_all_processes_choose_the_same_checkpoint(checkpoints, monkeypatch):
     """Whichever looks first: only the first process renames the damaged one."""
     (checkpoints / "checkpoint-12/scheduler.pt").unlink()
-    for rank, name in {"1": "checkpoint-12", "0": "checkpoint-12.damaged", "2": "checkpoint-12.damaged"}.items():
+    for rank, name in {"1": "checkpoint-12", "0": "checkpoint-12.unused", "2": "checkpoint-12.unused"}.items():
         monkeypatch.setenv("RANK", rank)
         assert find_checkpoint(checkpoints, RUN) == checkpoints / "checkpoint-9"
         assert (checkpoints / name).exists()
@@ -158,7 +158,14 @@ def test_buckets_and_offloading_in_the_config_may_change(checkpoints, capsys):
     now = {"DeepSpeed config": without_placement({"zero_optimization": {"stage": 3, "reduce_bucket_size": 7}})}
     assert find_checkpoint(checkpoints, RUN | now)
     other = {"DeepSpeed config": without_placement({"zero_optimization": {"stage": 2}})}
-    with pytest.raises(InputError, match="was made with DeepSpeed config"):
+    with pytest.raises(
+        InputError, match=r"another DeepSpeed config \(see zero_optimization\)\. Pass the earlier one with"
+    ):
+        find_checkpoint(checkpoints, RUN | other)
+    with pytest.raises(InputError, match=r"was made with DeepSpeed\. Leave out --no-deepspeed, or start again"):
+        find_checkpoint(checkpoints, RUN | {"DeepSpeed config": None})
+    mark_complete(checkpoints / "checkpoint-15", RUN | {"DeepSpeed config": None}, None)
+    with pytest.raises(InputError, match=r"was made with --no-deepspeed\. Pass it, too, or start again"):
         find_checkpoint(checkpoints, RUN | other)
 
 
@@ -257,7 +264,7 @@ def test_other_blocks_are_noticed(options, dataset_dir, tmp_path):
     ("changed", "reason"),
     [
         (["--batch-size", 8], "was made with --batch-size 24, but this run has 8. Use the same, or"),
-        (["--no-deepspeed"], "was made with DeepSpeed config {"),
+        (["--no-deepspeed"], "was made with DeepSpeed. Leave out --no-deepspeed"),
     ],
     ids=["batch size", "DeepSpeed"],
 )
@@ -320,9 +327,9 @@ def test_a_run_with_a_truncated_checkpoint_goes_on_from_the_one_before(
     args = [*basics, "--dataset-dir", dataset_dir, *TEN_STEPS, *options, "--resume"]
     done = run("train.py", *args, launcher=launcher)
     name = path.relative_to(newest).as_posix()
-    assert f"{newest} is damaged ({name} has " in done.stderr
+    assert f"{newest} is not used, as it is damaged: {name} has " in done.stderr
     assert f"resuming from {newest.with_name('checkpoint-9')}\n" in done.stderr
-    assert newest.with_name("checkpoint-10.damaged").exists() and find_damage(newest) is None
+    assert newest.with_name("checkpoint-10.unused").exists() and find_fault(newest) is None
     again = [entry["eval_loss"] for entry in read_state(newest)["log_history"] if "eval_loss" in entry]
     assert again == pytest.approx(losses, abs=1e-4)
 

@@ -9,6 +9,7 @@ from transformers.activations import GELUTanh, NewGELUActivation
 
 from chatter.training.model import fuse_gelu, load_model
 from chatter.training.settings import (
+    ADAPTER_LEARNING_RATE,
     GPT2_LEARNING_RATE,
     HIGH_LEARNING_RATE,
     OTHER_LEARNING_RATE,
@@ -66,12 +67,13 @@ def test_which_adamw(precision, cuda, deepspeed, name):
 
 
 def test_the_default_learning_rate_depends_on_the_family_and_the_plan_says_so():
-    assert default_learning_rate("gpt2") == GPT2_LEARNING_RATE == 1e-3
-    assert default_learning_rate("qwen2") == default_learning_rate("gpt_neox") == OTHER_LEARNING_RATE
+    assert default_learning_rate("gpt2", None) == default_learning_rate("gpt2", 8) == GPT2_LEARNING_RATE == 1e-3
+    assert default_learning_rate("qwen2", None) == default_learning_rate("gpt_neox", None) == OTHER_LEARNING_RATE
+    assert default_learning_rate("llama", 8) == ADAPTER_LEARNING_RATE
+    assert describe_learning_rate(3e-3, "llama", True) == "3e-3, the default for adapters of other models"
+    assert describe_learning_rate(3e-4, "llama", False) == "3e-4, the default for models other than GPT-2"
     for adapters in (False, True):
         assert describe_learning_rate(GPT2_LEARNING_RATE, "gpt2", adapters) == "1e-3, the default for GPT-2"
-        other = describe_learning_rate(OTHER_LEARNING_RATE, "llama", adapters)
-        assert other.endswith(", the default for models other than GPT-2")
         assert describe_learning_rate(5.5e-5, "llama", adapters) == "5.5e-5"
 
 
@@ -85,8 +87,8 @@ def test_a_rate_at_which_a_model_forgets_is_called_high():
 @pytest.mark.parametrize("page", ["train.py", "docs/training.md"])
 def test_the_default_learning_rates_are_documented(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for rate in (GPT2_LEARNING_RATE, OTHER_LEARNING_RATE):
-        number = describe_learning_rate(rate, "other", True).split(",")[0]
+    for rate in (GPT2_LEARNING_RATE, OTHER_LEARNING_RATE, ADAPTER_LEARNING_RATE):
+        number = describe_learning_rate(rate, "other", False).split(",")[0]
         assert re.search(rf"\b{number}\b", text)
 
 

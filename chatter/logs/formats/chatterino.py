@@ -44,7 +44,8 @@ LINES = LineFormat(
         ("messages", rf"{STAMP}{NICKNAME_AND_LOGIN}(?: (?!{OWN_ACTION})(?P<message>.*))?"),
         ("lines of the program", "# (?:Start|Stop) logging at .*"),
     ],
-    others=("notices", rf"{STAMP}.+"),  # subscriptions, rewards, emotes, the day in the user's language
+    # Subscriptions, rewards, emotes, the day in the user's language; but not `<user> message` of other programs.
+    others=("notices", rf"{STAMP}(?!<|\* ).+"),
     plain=rf"^{STAMP}(?:[^\s:]* )?{LOGIN} (?P<message>.*)$",
     stamp=STAMP,
     unless=r" (?:added|removed|renamed) 7TV emote | redeemed | timed out | (?:un)?banned | untimedout ",

@@ -52,7 +52,8 @@ LINES = LineFormat(
         ("lines of the program", "# Log (?:started|closed): .*"),
         ("blank lines", "-"),  # between sessions
     ],
-    others=("lines of the program", rf"{STAMP}(?!<).*"),
+    # But not `<user> message` or `user: message` of other programs: Chatty writes `MOD: user`, in capitals.
+    others=("lines of the program", rf"{STAMP}(?!<|[a-z0-9_]+: ).*"),
     plain=rf"^{STAMP}<{MARKED_NAME}> (?P<message>.*)$",
     stamp=STAMP,
     moderation="BAN: ",

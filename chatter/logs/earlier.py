@@ -1,0 +1,114 @@
+"""CSVs of earlier runs whose logs are gone, are copies, or cannot be read any more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from chatter.cli import log
+from chatter.files import MANIFEST, atomic_output
+from chatter.logs.archives import is_gone
+from chatter.logs.filters import USER_FILTERS, filter_messages
+from chatter.logs.folders import is_ours
+
+
+def settle_others(
+    output_dir: Path,
+    csv_paths: Mapping[Path, Path],
+    written: Collection[Path],
+    skipped: Collection[Path],
+    copies: Mapping[Path, Path],
+    filters: Mapping[str, Any],
+    prune: bool,
+) -> tuple[list[Path], dict[Path, Path]]:
+    """Deal with the CSVs of earlier runs that this run did not write: the logs in `written` became `csv_paths`.
+
+    Users whom `filters` leave out are left out of them, too. Return the CSVs whose logs are gone, and a map from those
+    that repeat the messages of others to the logs that both came from. `prune` deletes all of these, which then are in
+    the list.
+    """
+    log_of_csv = read_log_of_csv(output_dir)
+    log_of_csv |= {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
+    stale = find_stale(output_dir, log_of_csv, skipped)
+    repeated = find_repeated(output_dir, log_of_csv, csv_paths, copies)
+    if prune:
+        stale, repeated = sorted([*stale, *repeated]), {}
+        for path in stale:
+            path.unlink()
+    names = sorted({*log_of_csv} - {csv_paths[log].as_posix() for log in written})
+    if user_filters := {name: filters[name] for name in USER_FILTERS if filters.get(name)}:
+        leave_out_users((path for name in names if (path := output_dir / name).is_file()), user_filters)
+    write_log_of_csv(output_dir, log_of_csv)
+    return stale, repeated
+
+
+def read_log_of_csv(output_dir: Path) -> dict[str, str]:
+    """Return the log of each CSV that earlier runs wrote: name of the CSV -> path of the log."""
+    try:
+        return dict(json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))["logs"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing or damaged
+        return {}
+
+
+def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collection[Path]) -> list[Path]:
+    """Return the CSVs whose logs are gone, except those whose logs could not be read this time."""
+    unread = {path.absolute() for path in skipped}
+    stale = []
+    for name, source in log_of_csv.items():
+        log = Path(source)
+        if not unread & {log, *log.parents} and is_gone(log) and (output_dir / name).is_file():
+            stale.append(output_dir / name)
+    return sorted(stale)
+
+
+def find_repeated(
+    output_dir: Path, log_of_csv: Mapping[str, str], csv_paths: Mapping[Path, Path], copies: Mapping[Path, Path]
+) -> dict[Path, Path]:
+    """Map each CSV of an earlier run that repeats the messages of another CSV to the log that both came from.
+
+    Its log is one of `copies`, or the log's CSV now has another name, because of a log beside it.
+    """
+    originals = {str(log.absolute()): log for log in csv_paths}
+    originals |= {str(copy.absolute()): original for copy, original in copies.items()}
+    written = {csv_path.as_posix() for csv_path in csv_paths.values()}
+    names = [name for name, source in log_of_csv.items() if source in originals and name not in written]
+    return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
+
+
+def settle_earlier(csv_path: Path, delete: bool) -> str:
+    """Keep or delete the CSV from an earlier run of a log that is now skipped. Return a sentence about it, or ""."""
+    if not (csv_path.is_file() and is_ours(csv_path)):
+        return ""
+    if delete:  # it may contain messages of the users who are to be left out now
+        csv_path.unlink()
+    return f" {csv_path} of an earlier run {'was deleted' if delete else 'stays'}."
+
+
+def leave_out_users(csv_paths: Iterable[Path], user_filters: Mapping[str, Any]) -> None:
+    """Take the messages that `user_filters` leave out from CSVs of parse_logs.py, and say how many in each."""
+    import numpy as np
+    import polars as pl
+
+    from chatter.logs.whole_logs import take_out
+
+    for path in filter(is_ours, csv_paths):
+        table = pl.read_csv(path, columns=["username"], infer_schema=False).fill_null("")
+        kept, _ = filter_messages(table.with_row_index("row"), user_filters)
+        dropped = np.setdiff1d(np.arange(len(table)), kept["row"].to_numpy())
+        if len(dropped):
+            with atomic_output(path) as partial:
+                shutil.copyfile(path, partial)
+                with partial.open("r+b") as rows:
+                    take_out(rows, dropped + 1)  # after the header
+            options = " and ".join(USER_FILTERS[name] for name in user_filters)
+            log(f"{path} of an earlier run: {len(dropped):,} messages removed, as {options} asks for")
+
+
+def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:
+    """Write the manifest of the folder: its CSVs, and the log of each."""
+    left = {name: log for name, log in sorted(log_of_csv.items()) if (output_dir / name).is_file()}
+    with atomic_output(output_dir / MANIFEST) as partial:
+        partial.write_text(json.dumps({"files": [*left], "logs": left}, indent=1), encoding="utf-8")
