@@ -263,7 +263,7 @@ def parse_args() -> argparse.Namespace:
     add("--max-tokens", type=positive_int, metavar="N", help="keep N tokens: blocks picked at random from all files")
     add("--with-channel", action="store_true", help="begin each block with the line #channel")
     add("--verbose", action="store_true", help="list the CSVs, with size and date")
-    add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
+    add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 200 MB of memory each")
     return parser.parse_args()
 
 

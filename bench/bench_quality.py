@@ -163,7 +163,6 @@ def compare_models(
         "bits per byte by epoch": by_epoch,
         "sampling": sampling,
         "judge": compare_with_chat(judged, said[HELD_OUT], test_messages, train_messages, raw, scratch),
-        "splits": compare_splits(raw, start, scratch),
     }
 
 
@@ -180,6 +179,9 @@ def main() -> None:
             few = [(temperature, Sampling.top_p) for temperature in JUDGED.values()]
             samplings = SAMPLINGS if is_small and not args.quick else few
             figures[chat] = compare_models(raw, start, scratch, num_samples, samplings)
+            save("quality", figures, args)  # each part takes minutes
+            figures[chat]["splits"] = compare_splits(raw, start, scratch)
+            save("quality", figures, args)
             if is_small:  # three more chatters, which for the pretrained model would take half an hour
                 figures[chat]["headers"] = compare_headers(raw, start, scratch, num_samples)
             print(f"{chat} chat: {figures[chat]['setting']}\n\n{table(figures[chat]['rows'])}\n")

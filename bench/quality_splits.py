@@ -48,12 +48,12 @@ def compare_splits(raw: Path, start: Start, scratch: Path) -> dict:
     splits = hold_out_both(newest, dataset)
     start.train(dataset, chatter)
     blocks, tokenizer = load_blocks(dataset)
-    network, start, newline = load_weights(chatter, "cpu"), tokenizer.bos_token_id, newline_id(tokenizer)
+    network, begin, newline = load_weights(chatter, "cpu"), tokenizer.bos_token_id, newline_id(tokenizer)
     train_messages = {*read_messages(blocks["train"], tokenizer)[1]}
     rows = []
     for name, split in splits.items():
         ids, messages = read_messages(split, tokenizer)
-        bits = np.concatenate([message_bits(block, token_bits(network, start, block), newline) for block in ids])
+        bits = np.concatenate([message_bits(block, token_bits(network, begin, block), newline) for block in ids])
         rows.append(
             {
                 "test split": name,

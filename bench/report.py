@@ -70,6 +70,7 @@ LEARNING_RATES = """\
 ### Learning rates for a pretrained model, real chat
 
 By `bench/learning_rates.py`: SmolLM2-135M on chat of several channels, {setting}.
+The defaults for models other than GPT-2 come from this table. On so little chat, a third epoch makes the model worse.
 """
 CORES = """\
 ### More jobs, {chat} chat

@@ -19,8 +19,9 @@ from chatter.devices import count_gpus
 from chatter.files import MANIFEST
 from chatter.generation.choose_engine import ENGINES
 
-# `make test` tries the same examples each time, so that only a change can make it fail. `make test-all` draws new ones.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)  # a busy machine may take long over one
+# `make test` tries the same examples each time, so that only a change can make it fail. `make test-all` draws new ones,
+# and more of them. A busy machine may take long over one.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("new", deadline=None)
 hypothesis.settings.load_profile("same")
 

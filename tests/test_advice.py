@@ -386,6 +386,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(script, output, tmp_pa
     assert re.fullmatch(rf"{script}: error: \S*{output}: {reason}\. Choose another --output-dir\.", error)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_train_again_with_overwrite_mends_every_file_of_a_model(small_model, dataset_dir, tmp_path):
     """The messages about damaged files of a model advise this, and about its tokenizer also to copy it."""

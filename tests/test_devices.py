@@ -62,6 +62,7 @@ def test_the_cpu_is_taken_if_it_is_asked_for(tmp_path):
     assert "nowhere is not a complete dataset" in refusal(tmp_path, "--device", "cpu", build=None)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_of_several_gpus_one_is_taken(tmp_path):
     """And a launcher's choice stays. That CUDA then shows one is the driver's promise, which no test here sees."""

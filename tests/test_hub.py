@@ -125,6 +125,7 @@ def test_the_user_may_stay_offline(raw, tmp_path):
     assert done.returncode == 1 and "no network" in done.stderr
 
 
+@pytest.mark.thorough
 def test_train_asks_the_hub_in_the_same_way(dataset_dir, silent_hub, tmp_path):
     args = ["--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
     done = run("train.py", *args, check=False, HF_HUB_OFFLINE="0", HF_ENDPOINT=silent_hub, HF_HOME=str(tmp_path))

@@ -375,6 +375,7 @@ def test_wrong_usage(options, error):
     assert done.returncode == 2 and done.stderr.endswith(f"tokenize_logs.py: error: {error}\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_killed_at_any_moment_and_run_again(tmp_path):
     """kill -9 leaves no half dataset, and a second run gives the bytes of an undisturbed one."""

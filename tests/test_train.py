@@ -594,6 +594,7 @@ importlib.machinery.PathFinder.find_spec = classmethod(without_deepspeed)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_compiling_changes_neither_the_weights_nor_their_names(train, plain_loop):
     """Up to rounding: the small model has no dropout, whose masks would differ."""

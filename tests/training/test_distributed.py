@@ -65,6 +65,7 @@ def run_spy(train, name, seen, *args):
     return [json.loads((seen / f"{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_each_of_two_processes_holds_half(train, tmp_path):
     """ZeRO-3 keeps half of each parameter in each process."""
@@ -124,6 +125,7 @@ def test_deepspeed_launcher(train, plain_loop):
     assert_equals_plain_loop(trained, plain_loop)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_it_trains_without_a_compiler(train, plain_loop, tmp_path):
     (tmp_path / "bin").mkdir()
@@ -150,7 +152,7 @@ def test_a_config_that_contradicts_the_options(small_model, dataset_dir, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [[], ["--no-deepspeed"]])
+@pytest.mark.parametrize("how", [[], pytest.param(["--no-deepspeed"], marks=pytest.mark.thorough)])
 def test_a_port_that_is_in_use(how, small_model, dataset_dir, tmp_path):
     """Whichever library joins the group."""
     args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model", *how]
@@ -281,6 +283,7 @@ with plain_library_errors(Path(".")), leave_group_on_error():
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_error_ends_the_process_group_in_order(script_with):
     """One of two processes fails while the other waits for it: each has one line, and none is a traceback."""
