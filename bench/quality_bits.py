@@ -42,7 +42,7 @@ def message_bits(symbols: Sequence[Hashable], bits: Iterable[float], end: Hashab
 def measure_bits(bits: np.ndarray, messages: Sequence[str], train_messages: Collection[str]) -> dict[str, float]:
     """Return the bits per byte of some messages, and of those that are not in the training data.
 
-    `bits` is (num_messages,). The bytes are those of the message and its newline.
+    `bits` is (num_messages,). The newline after a message counts as a byte of it.
     """
     sizes = np.array([len(message.encode()) + 1 for message in messages])
     is_new = np.array([message not in train_messages for message in messages])

@@ -10,6 +10,7 @@ from cpu_precision import faster_precision
 from harness import ROOT, Command, run
 
 SMOLLM2 = ROOT / "models/smollm2"  # by `make pretrained`
+BLOCK_SIZE, BATCH_SIZE = 128, 8
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Start:
 
     model: Path
     epochs: int
+    precision: str
     tokenize_options: list[str]
     train_options: list[str]
 
@@ -27,13 +29,13 @@ class Start:
     def tokenize(self, raw: Path, dataset: Path, *options: str) -> None:
         """Write the dataset of the CSVs in `raw`."""
         command = [sys.executable, "tokenize_logs.py", "--input-dir", raw, "--output-dir", dataset]
-        run([*command, "--model", self.model, "--block-size", "128", *self.tokenize_options, *options])
+        run([*command, "--model", self.model, "--block-size", str(BLOCK_SIZE), *self.tokenize_options, *options])
 
     def train(self, dataset: Path, chatter: Path, script: Command = ("train.py",)) -> float:
         """Train a chatter; return the seconds of train.py."""
         command = [sys.executable, *script, "--dataset-dir", dataset, "--output-dir", chatter, "--model", self.model]
-        command += ["--epochs", str(self.epochs), "--batch-size", "8", "--no-deepspeed", *self.train_options]
-        return run(command).seconds
+        command += ["--epochs", str(self.epochs), "--batch-size", str(BATCH_SIZE), "--precision", self.precision]
+        return run([*command, "--no-deepspeed", *self.train_options]).seconds
 
 
 def start_small(raw: Path, tiny: Path, quick: bool) -> Start:
@@ -41,12 +43,13 @@ def start_small(raw: Path, tiny: Path, quick: bool) -> Start:
     run([sys.executable, "models/make_tiny_gpt2.py", "--input-dir", raw, "--output-dir", tiny])
     # Many small steps, because there is little chat. DeepSpeed trains the same weights, in three times the time.
     options = ["--learning-rate", "2e-3"]
-    return Start(tiny, 1, ["--max-tokens", "30000"], options) if quick else Start(tiny, 3, [], options)
+    epochs, size = (1, ["--max-tokens", "30000"]) if quick else (3, [])
+    return Start(tiny, epochs, "auto", size, options)
 
 
 def start_pretrained(quick: bool) -> Start:
     """Return the pretrained model, and the settings of `make pretrained`."""
     if not SMOLLM2.is_dir():
         sys.exit(f"no model in {SMOLLM2}. Run make {SMOLLM2.relative_to(ROOT)}/config.json first.")
-    options = ["--keep-checkpoints", "1", "--device", "cpu", "--precision", faster_precision()]
-    return Start(SMOLLM2, 1, ["--max-tokens", "8000" if quick else "144000"], options)
+    options = ["--keep-checkpoints", "1", "--device", "cpu"]
+    return Start(SMOLLM2, 1, faster_precision(), ["--max-tokens", "8000" if quick else "144000"], options)

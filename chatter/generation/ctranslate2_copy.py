@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
-from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,34 +101,33 @@ def convert(folder: Path, partial: Path) -> dict[str, float | str | None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity(CRITICAL)  # it would print tables
     difference = None
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = fill_block(tokenizer, ChatFormat.load(folder))
     try:
+        expected = logits_of_model(folder, ids)  # first, as its errors say what is wrong with the weights
         TransformersConverter(str(folder)).convert(str(partial), quantization="float32", force=True)
-        difference = compare(folder, partial)
+        difference = compare(logits_of_copy(partial, tokenizer, ids), expected)
         if difference <= TOLERANCE:  # not if it is NaN
             return {"difference": difference, "reason": ""}
         reason = f"its logits would differ from the model's by {difference:.0e} of their standard deviation"
     except (OSError, MemoryError, ImportError, InputError, SafetensorError):  # may be gone next time
         raise
     except Exception as error:  # whatever its converters raise for models that they do not know
-        if "ignore_mismatched_sizes" in str(error):  # an option of transformers
-            from chatter.generation.transformers_engine import misfit
-
-            raise misfit(folder) from error
         reason = one_line(f"{type(error).__name__}: {error}")[:MAX_REASON]
     delete(partial)
     partial.mkdir()
     return {"difference": difference, "reason": reason}
 
 
-def compare(folder: Path, converted: Path) -> float:
-    """Return the largest difference of the logits in a block of chat, as a share of their standard deviation."""
-    chat_format = ChatFormat.load(folder)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def fill_block(tokenizer: Tokenizer, chat_format: ChatFormat) -> list[int]:
+    """Return the ids of a whole block of chat."""
     repeated = CHAT * (chat_format.block_size // len(CHAT) + 1)  # a line has at least one token
-    ids = encode_chat(tokenizer, chat_format, repeated, 1 << 40)[: chat_format.block_size]
-    theirs, ours = logits_of_copy(converted, tokenizer, ids), logits_of_model(folder, ids)
+    return encode_chat(tokenizer, chat_format, repeated, 1 << 40)[: chat_format.block_size]
+
+
+def compare(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> float:
+    """Return the largest difference of the copy's logits and the model's, as a share of their standard deviation."""
     rows = min(theirs.shape[-1], ours.shape[-1])  # of the embeddings; a copy may have more
     theirs, ours = (each[:, :rows] - each[:, :rows].mean(axis=1, keepdims=True) for each in (theirs, ours))
     return float(np.abs(theirs - ours).max() / ours.std())

@@ -71,11 +71,10 @@ class SeenChat:
         gone = {id(line) for line in self.find(removal)}
         before = sum(map(len, self.chats.values()))
         for lines in self.chats.values():
-            kept = [line for line in lines if id(line) not in gone and id(line.answers) not in gone]
-            if len(kept) < len(lines):
-                left = {*map(id, kept)}
-                removed = [line for line in lines if id(line) not in left]
-                self.gone_answers += [plain(line.text) for line in removed if line.answers and not line.id]
+            removed = [line for line in lines if id(line) in gone or id(line.answers) in gone]
+            self.gone_answers += [plain(line.text) for line in removed if line.answers and not line.id]
+            if removed:
+                kept = [line for line in lines if id(line) not in gone and id(line.answers) not in gone]
                 lines.clear()
                 lines.extend(kept)
         return before - sum(map(len, self.chats.values()))

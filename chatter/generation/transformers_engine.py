@@ -95,13 +95,6 @@ def load(
     return TransformersEngine(load_weights(folder, device), tokenizer, chat_format, may_move)
 
 
-def misfit(folder: Path) -> InputError:
-    return InputError(
-        f"the weights in {folder} do not fit its config.json. Copy both from the same model, or run train.py again "
-        "with --overwrite."
-    )
-
-
 def load_weights(folder: Path, device: str) -> PreTrainedModel:
     """Load the weights in the precision they were saved in; in float32 on a CPU, where half precision is slow.
 
@@ -119,7 +112,10 @@ def load_weights(folder: Path, device: str) -> PreTrainedModel:
             f"the weights in {folder} cannot be read ({error}). Run train.py again with --overwrite."
         ) from error
     except RuntimeError as error:  # its text is about an option of transformers
-        raise misfit(folder) from error
+        raise InputError(
+            f"the weights in {folder} do not fit its config.json. Copy both from the same model, or run train.py again "
+            "with --overwrite."
+        ) from error
     logging.set_verbosity_error()
     try:
         if device == "cpu":

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class Moderation:
     last_bans: Mapping[tuple[str, str, str], int]  # (channel, user in lower case, date) -> the entry of the last ban
     deleted: pl.Series
 
-    @property
+    @cached_property
     def users(self) -> set[str]:
         """The users who were timed out or banned, in lower case."""
         return {user for _, user, *_ in (*self.timeouts, *self.last_bans)}

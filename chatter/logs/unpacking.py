@@ -56,7 +56,7 @@ class Stream(io.RawIOBase):
 def unpack(file: IO[bytes], path: Path, packed: int) -> IO[bytes]:
     """Return the content of a file of `packed` bytes: unpacked if it is gzipped or in Zstandard, else the same file.
 
-    The names .gz and .zst count as well, so that a file with such a name is damaged if it is not packed.
+    Raises UnreadableLog if the file has the name of a packed one, but does not begin like one.
     """
     head, name = file.read(len(ZSTANDARD)), path.name.lower()
     file.seek(0)

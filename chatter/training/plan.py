@@ -84,7 +84,7 @@ def print_plan(run: TrainingRun) -> None:
         f"{run.chat_format.block_size} tokens",
         "steps": f"{settings.max_steps:,}, each of {args.batch_size} blocks: {settings.world_size} process(es) x "
         f"{run.placement.micro_batch_size} x {settings.gradient_accumulation_steps} accumulated",
-        "learning rate": describe_learning_rate(settings.learning_rate, model.config.model_type, bool(args.lora_rank)),
+        "learning rate": describe_learning_rate(settings.learning_rate, model.config.model_type, args.lora_rank),
         "training": f"{run.precision} on {settings.device}, with "
         + (f"DeepSpeed ZeRO stage {zero_stage}" if mode.deepspeed else "the plain Trainer")
         + ", compiled, which takes a minute at the first step" * args.compile,

@@ -82,22 +82,22 @@ def training_arguments(
     )
 
 
-def default_learning_rate(model_type: str, lora_rank: int | None) -> float:
+def default_learning_rate(model_type: str, lora_rank: int) -> float:
     if model_type == "gpt2":
         return GPT2_LEARNING_RATE
     return ADAPTER_LEARNING_RATE if lora_rank else OTHER_LEARNING_RATE
 
 
-def describe_learning_rate(rate: float, model_type: str, adapters: bool) -> str:
+def describe_learning_rate(rate: float, model_type: str, lora_rank: int) -> str:
     """Return a learning rate as the plan shows it, with a remark if it is the default, or high.
 
     For adapters, high rates are usual, and get no remark.
     """
     text = np.format_float_scientific(rate, trim="-", exp_digits=1)
-    if rate == default_learning_rate(model_type, adapters):
-        others = "adapters of other models" if adapters else "models other than GPT-2"
+    if rate == default_learning_rate(model_type, lora_rank):
+        others = "adapters of other models" if lora_rank else "models other than GPT-2"
         return f"{text}, the default for {'GPT-2' if model_type == 'gpt2' else others}"
-    if model_type != "gpt2" and rate >= HIGH_LEARNING_RATE and not adapters:
+    if model_type != "gpt2" and rate >= HIGH_LEARNING_RATE and not lora_rank:
         return f"{text}, which is high for models other than GPT-2"
     return text
 

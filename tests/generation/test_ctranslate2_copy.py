@@ -8,11 +8,22 @@ import pytest
 import torch
 from conftest import contents, save_chatter
 from families import make_family
+from tokenizers import Tokenizer
 
 from chatter.cli import InputError
 from chatter.generation.choose_engine import load_engine
-from chatter.generation.ctranslate2_copy import COMPARISON, DIGEST, TOLERANCE, compare, converted_weights
+from chatter.generation.ctranslate2_copy import (
+    COMPARISON,
+    DIGEST,
+    TOLERANCE,
+    compare,
+    converted_weights,
+    fill_block,
+    logits_of_copy,
+    logits_of_model,
+)
 from chatter.generation.engine import Sampling
+from chatter.tokens.chat import ChatFormat
 from chatter.tokens.tokenizer import load_tokenizer
 from chatter.training.model import load_model
 
@@ -81,8 +92,11 @@ def test_it_is_used_where_it_computes_the_same(case, save, capsys):
 def test_other_weights_compute_other_logits(random_model, parrot, tmp_path):
     copies = {folder: converted_weights(folder) for folder in (random_model, parrot)}
     for folder in copies:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        ids = fill_block(tokenizer, ChatFormat.load(folder))
+        expected = logits_of_model(folder, ids)
         for other, copy in copies.items():
-            assert (compare(folder, copy) < TOLERANCE) == (folder == other)
+            assert (compare(logits_of_copy(copy, tokenizer, ids), expected) < TOLERANCE) == (folder == other)
 
 
 def test_a_changed_config_is_compared_again(save, capsys):
