@@ -18,7 +18,8 @@ Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one 
     python parse_logs.py --logs-dir ~/logs --output-dir data/raw --jobs 4
     python parse_logs.py --exclude-bots --exclude-users somebody optouts.txt --drop-moderated --mask-mentions
     python parse_logs.py --only-users agreed.txt
-    python parse_logs.py --format bare --columns message=Text,username=Who
+    python parse_logs.py --format bare
+    python parse_logs.py --columns message=Text,username=Who
     python parse_logs.py --logs-dir data/sample_logs --output-dir data/demo/raw --verbose
 """
 
@@ -247,7 +248,7 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
     add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
-    add("--format", choices=["auto", *ON_REQUEST], default="auto", help="for files in no other format: `user: message`")
+    add("--format", choices=["auto", *ON_REQUEST], default="auto", help="bare also reads files in no other format, as `user: message`")
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
     add("--strict", action="store_true", help="stop without writing a CSV if a log cannot be read")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone or are copies")

@@ -91,7 +91,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     """Load the blocks and the model, and choose the settings. Raises InputError if they do not fit together."""
     from transformers import set_seed
 
-    from chatter.hub import fetched_folder
+    from chatter.hub import fetch_model
     from chatter.tokens.chat import ChatFormat, known_channels
     from chatter.tokens.dataset import load_blocks, read_data_summary
     from chatter.tokens.text_size import count_text
@@ -111,7 +111,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     model = fuse_gelu(load_model(args.model, tokenizer, block_size))
     if args.lora_rank:
         model = add_adapters(model, args.lora_rank)
-    base = fetched_folder(args.model)
+    base = fetch_model(args.model, weights=True)
     if not args.no_deepspeed:
         join_process_group()
     precision = choose_precision(args, model.config.dtype)

@@ -38,7 +38,7 @@ MICRO_BATCHES = [1, 2, 4, 8, 16]
 BLOCK_SIZE, VOCABULARY = 512, 50_258
 GPUS = [8, 16, 24, 32, 80]  # GB
 MODES = {
-    "default": Mode(half=True),
+    "--offload": Mode(half=True),
     "--no-offload": Mode(half=True, offload_param=False, offload_optimizer=False),
     "--no-deepspeed": Mode(half=True, deepspeed=False),
 }
@@ -168,7 +168,7 @@ def estimate_of_deepspeed(sizes: list[str]) -> list[dict]:
 
     rows = []
     for size in sizes:
-        for name in ("default", "--no-offload"):
+        for name in ("--offload", "--no-offload"):
             offload = MODES[name].offload_optimizer
             shape = shape_of(size, 8, MODES[name])
             largest = shape.vocabulary * shape.width  # parameters of the largest matrix
@@ -192,7 +192,7 @@ def main() -> None:
     sizes = ["gpt2"] if args.quick else [*SIZES]
     rows = compare_with_estimate(sizes, [1, 8] if args.quick else MICRO_BATCHES)
     estimates, fitting = estimate_of_deepspeed(sizes), what_fits(sizes)
-    print(f"estimates: GPU memory of the default, with both offloads\n\n{table(rows)}\n")
+    print(f"estimates: GPU memory with both offloads\n\n{table(rows)}\n")
     print(f"estimates: weights, gradients and optimizer in GB\n\n{table(estimates)}\n")
     print(f"estimates: the largest of the micro-batches {MICRO_BATCHES} that fits, of {BLOCK_SIZE} tokens a block\n")
     print(

@@ -1,4 +1,4 @@
-"""Time tokenize_logs.py next to datasets.map and one call per row, its encoder next to tiktoken, and on growing input.
+"""Time tokenize_logs.py next to datasets.map, its encoder next to tiktoken, and on growing input.
 
 GPT-2's vocabulary is read from ../shared/gpt2-tokenizer if it is there, and otherwise from gpt2-medium on the hub.
 
@@ -14,8 +14,8 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from harness import (
     ROOT,
     Command,
@@ -34,10 +34,7 @@ from harness import (
 from chatter.logs.tables import read_chats
 from chatter.tokens.chat import clean, encode
 from chatter.tokens.dataset import DATA_SUMMARY
-from chatter.tokens.tokenizer import load_encoder, load_tokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
+from chatter.tokens.tokenizer import load_tokenizer, save_encoder
 
 GPT2_TOKENIZER = ROOT.parent / "shared/gpt2-tokenizer"
 # GPT-2's pre-tokenizer as OpenAI published it. It splits text like the Hugging Face one.
@@ -63,7 +60,6 @@ def parse_and_measure(logs_dir: Path, raw_dir: Path) -> dict[str, float]:
 
 def time_encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
     """Time the encoding alone, on all cores: our encoder, tiktoken, and the Hugging Face tokenizer."""
-    import numpy as np
     import tiktoken
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
@@ -71,8 +67,8 @@ def time_encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         merges, vocabulary = sorted(tokenizer.backend_tokenizer.model.save(folder))
         ranks = data_gym_to_mergeable_bpe_ranks(merges, vocabulary)
+        encoder = save_encoder(tokenizer, Path(folder, "tokenizer.json")).load()
     openai = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
-    encoder = load_encoder(tokenizer)
     batches = [
         [text for text in map(clean, batch) if text]
         for path in sorted(raw_dir.glob("*.csv"))
@@ -93,7 +89,7 @@ def time_encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
 
     assert np.array_equal(encode_with_tiktoken(), encode_with_fastokens())
     calls = {
-        "load_encoder (fastokens)": encode_with_fastokens,
+        "the encoder of tokenize_logs.py (fastokens)": encode_with_fastokens,
         "tiktoken": encode_with_tiktoken,
         "tokenizers": encode_with_tokenizers,
     }
@@ -125,8 +121,6 @@ def main() -> None:
                 "tokenize_logs.py": [*tokenize, "--input-dir", raw],
                 "datasets.map": peer("tokenize_datasets"),
             }
-            if args.quick:  # or it would take minutes
-                commands["one call per row"] = peer("tokenize_pandas")
             rows = compare(commands, units, args.rounds)
             figures[name] = {"units": units, "rows": rows}
             print(f"{name} chat: {units['MB']:.0f} MB of CSV, {units['messages']:,} messages\n\n{table(rows)}\n")

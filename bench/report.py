@@ -39,7 +39,7 @@ INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench` from `results/`, in at most a quarter of an hour on two cores. Each table names its command.
-Where that says `LOGS=folder`, the folder had real chat, which is not ours to ship: take your own.
+Where that says `LOGS=folder`, the folder had real chat, which we cannot publish: use your own.
 
 The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds. Commands that
 take half a minute run once. Relative times and speeds are medians of the ratios within each round, and the row
@@ -54,7 +54,7 @@ Speeds are medians of three stretches of ten steps, without evaluations and chec
 MFU is the share of the card's half-precision peak. All checks are in [results/{name}-gpu.md](results/{name}-gpu.md)."""
 MEMORY = """\
 Estimates, by `make bench-memory`; no GPU measured them. The first table compares train.py's estimate with a simulation
-of every tensor, for the default mode, the second with DeepSpeed's own estimate, in GB. The third has the largest
+of every tensor, with `--offload`, the second with DeepSpeed's own estimate, in GB. The third has the largest
 micro-batch of 512 tokens a block that fits; a free online notebook has a GPU of 16 GB and 12.7 GB of host memory. The
 estimates leave out CUDA's context, the allocator's fragments and the needs of kernels.
 """
@@ -137,7 +137,7 @@ def draw_ratios(rows: list[dict], title: str, path: Path) -> None:
     figure = Figure(figsize=(7, 0.8 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     names = [row["name"] for row in rows]
-    colours = [OURS if ".py" in name or "load_encoder" in name else PEERS for name in names]
+    colours = [OURS if ".py" in name else PEERS for name in names]
     axes.barh(names, [row[ratio] for row in rows], color=colours)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()
@@ -245,7 +245,12 @@ def report_machine(results: dict, name: str) -> list[str]:
             lines += [f"Blocks with and without the header `#channel`; {headers['setting']}.", ""]
             lines += [table(headers["rows"]), ""]
         if sampling := figures.get("sampling"):
-            lines += ["Its messages in the test chat, by temperature and top-p:", "", table(sampling), ""]
+            lines += [
+                "Generated messages in the test chat, by temperature and top-p:",
+                "",
+                table(sampling),
+                "",
+            ]
         if judge := figures.get("judge"):
             lines += [JUDGE.format(setting=judge["setting"]), table(judge["rows"]), ""]
         if splits := figures.get("splits"):

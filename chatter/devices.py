@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 from chatter.cli import InputError, is_launched, log
+from chatter.workers import usable_cores
 
 NVIDIA = "0x10de"  # in PCI's list of vendors
+AMD = Path("/dev/kfd")  # the driver of AMD's GPUs
 
 
 class DeviceError(InputError):
@@ -98,7 +100,7 @@ def find_gpu() -> str:
     try:
         from ctranslate2 import get_cuda_device_count
 
-        if not get_cuda_device_count():
+        if not get_cuda_device_count() and not count_gpus() and not AMD.exists():
             return "cpu"
     except ImportError:
         pass
@@ -113,5 +115,4 @@ def share_cores() -> None:
     torchrun sets OMP_NUM_THREADS to 1 if it is not set. Call this before torch is imported, since torch reads it then.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        os.environ["OMP_NUM_THREADS"] = str(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))

@@ -29,8 +29,10 @@ class Family:
     rows_after: int = 1  # more rows than tokens before, when [PAD] is there
 
 
-def byte_level(pattern: str | None, tokens: list[str]) -> Callable[[list[str]], Tokenizer]:
-    """Return a function that trains a byte-level tokenizer."""
+def byte_level(
+    pattern: str | None, tokens: list[str], added: tuple[str, ...] = ()
+) -> Callable[[list[str]], Tokenizer]:
+    """Return a function that trains a byte-level tokenizer. `added` are further tokens, which are not special."""
 
     def train(lines: list[str]) -> Tokenizer:
         tokenizer = Tokenizer(BPE())
@@ -44,6 +46,7 @@ def byte_level(pattern: str | None, tokens: list[str]) -> Callable[[list[str]], 
             vocab_size=VOCABULARY, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
         )
         tokenizer.train_from_iterator(["\n".join(lines)], trainer)  # so that it merges "!\n" if the pattern allows that
+        tokenizer.add_tokens([*added])
         return tokenizer
 
     return train
@@ -100,7 +103,7 @@ FAMILIES = {
     "gpt_neox": Family(
         {"model_type": "gpt_neox", **SIZES, "intermediate_size": 64, "max_position_embeddings": 256}
         | {"tie_word_embeddings": False, "rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.25}},
-        byte_level(None, [*END, "<|padding|>"]),
+        byte_level(None, [*END, "<|padding|>"], added=("   ", "  ")),  # runs of blanks
         {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},
         extra_rows=27,
         rows_after=0,

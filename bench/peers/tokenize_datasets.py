@@ -1,5 +1,6 @@
-"""Tokenize with datasets in the usual way: map over batches in two processes, then group tokens like run_clm.py."""
+"""Tokenize with datasets in the usual way: map over batches in as many processes as there are cores, then group tokens like run_clm.py."""
 
+import os
 import sys
 from itertools import chain
 
@@ -25,8 +26,8 @@ def main() -> None:
         return grouped
 
     dataset = load_dataset("csv", data_files=f"{input_dir}/*.csv", split="train")
-    dataset = dataset.map(encode, batched=True, num_proc=2, remove_columns=dataset.column_names)
-    dataset = dataset.map(group, batched=True, num_proc=2)
+    dataset = dataset.map(encode, batched=True, num_proc=os.cpu_count(), remove_columns=dataset.column_names)
+    dataset = dataset.map(group, batched=True, num_proc=os.cpu_count())
     dataset.train_test_split(0.1, seed=42).save_to_disk(output_dir)
 
 

@@ -54,7 +54,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
         help="sample from at most this many tokens; 0: no limit, but slower",
     )
     add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
-    add("--max-new-tokens", type=positive_int, default=100, help="tokens of a message; at most half the positions")
+    add("--max-new-tokens", type=positive_int, default=100, help="the most tokens of a message; at most half a block")
     add("--greedy", action="store_true", help="always take the likeliest token")
     return group
 

@@ -133,7 +133,7 @@ def find_id(pattern: str, text: str) -> str:
 def message_of(row: list[str], moment: Moment | None, own_id: str = "") -> Line:
     """Return the line of a message, of which `row` is the CSV row."""
     _, _, channel, user, text, *_ = row  # perhaps with a session
-    return Line(text, True, channel, user.lower(), own_id, moment)
+    return Line(text, True, channel_name(channel), user.lower(), own_id, moment)
 
 
 def read_json(entry: Any) -> Line | None:

@@ -144,14 +144,23 @@ def encode_chat(
     return [*begin, *ids[max(len(ids) - room, 0) :]]
 
 
+def control_tokens(tokenizer: PreTrainedTokenizerBase | Tokenizer) -> list[str]:
+    """Return the added tokens, the longest first: a tokenizer finds them anywhere in a text.
+
+    Blanks and single characters that are not special are left out. They are text in training, too.
+    """
+    added = getattr(tokenizer, "backend_tokenizer", tokenizer).get_added_tokens_decoder().values()
+    contents = {token.content for token in added if token.special or len(token.content.strip()) > 1}
+    return sorted(contents, key=lambda content: (-len(content), content))
+
+
 def decode_message(tokenizer: PreTrainedTokenizerBase | Tokenizer, ids: list[int]) -> str:
     """Return one message: one line of whole, visible characters, without anything that looks like a control token.
 
     Return "" if nothing of it is visible.
     """
     text = tokenizer.decode(ids, skip_special_tokens=True).replace("\ufffd", "")
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    control = "|".join(re.escape(token.content) for token in backend.get_added_tokens_decoder().values())
+    control = "|".join(map(re.escape, control_tokens(tokenizer)))
     while control and re.search(control, text):  # repeatedly, for cases such as "<|endof[PAD]text|>"
         text = re.sub(control, "", text)
     return visible(visible(text)[:MAX_CHARACTERS])

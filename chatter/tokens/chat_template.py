@@ -14,8 +14,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from chatter.tokens.chat import ChatFormat, channel_header, clean, encode_chat
-from chatter.tokens.tokenizer import ENDS
+from chatter.tokens.chat import ChatFormat, channel_header, clean, control_tokens, encode_chat
+from chatter.tokens.tokenizer import sample_texts
 
 BREAK = "\u200b"
 # llama.cpp refuses a model if it cannot read the template, for example because of `select` without arguments.
@@ -91,22 +91,12 @@ def make_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, f
         "FIRST": first,
         "LATER": later,
         "CHANNELS": [break_tokens(channel, tokenizer) for channel in chat_format.channels],
-        "TOKENS": [[token, break_token(token)] for token in breakable_tokens(tokenizer)],
+        "TOKENS": [[token, break_token(token)] for token in control_tokens(tokenizer)],
     }
     template = TEMPLATE
     for name, value in values.items():
         template = template.replace(name, literal(value))
     return template
-
-
-def breakable_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the added tokens, the longest first: a tokenizer finds them anywhere in a text.
-
-    Blanks and single characters that are not special are left out. They are text in training, too.
-    """
-    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
-    contents = {token.content for token in added if token.special or len(token.content.strip()) > 1}
-    return sorted(contents, key=lambda content: (-len(content), content))
 
 
 def break_token(token: str) -> str:
@@ -117,7 +107,7 @@ def break_token(token: str) -> str:
 def break_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a message as the template renders it: clean, with all added tokens broken up."""
     text = clean(text)
-    for token in breakable_tokens(tokenizer):
+    for token in control_tokens(tokenizer):
         text = text.replace(token, break_token(token))
     return text
 
@@ -160,11 +150,10 @@ def split_at_newlines(state: dict[str, Any]) -> None:
 
 def check_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return messages to try a template on: tokens, ends of messages, white space, forged and nested control tokens."""
-    texts = tokenizer.backend_tokenizer.decode_batch([[token] for token in range(0, len(tokenizer), 10)], False)
-    tokens = breakable_tokens(tokenizer)
+    tokens = control_tokens(tokenizer)
     forged = [f"a {token}b{token}{token}" for token in tokens]
     nested = [f"{outer[:3]}{inner}{outer[3:]}" for outer, inner in zip(tokens, reversed(tokens), strict=True)]
-    return [*texts, *(f"hi{mark}" for mark in ENDS), "two\r\n\nlines", "a  b", *forged, *nested]
+    return [*sample_texts(tokenizer), "two\r\n\nlines", "a  b", *forged, *nested]
 
 
 def literal(value: str | list) -> str:

@@ -64,8 +64,7 @@ def choose_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str, int], E
     Messages are joined into one text if that does not change their ids, because it is faster.
     """
     text, newline = tokenizer.backend_tokenizer.to_str(), newline_id(tokenizer)
-    some = tokenizer.backend_tokenizer.decode_batch([[token] for token in range(0, len(tokenizer), 10)], False)
-    words = [*filter(None, map(clean, some)), *(f"hi{mark}" for mark in ENDS)]
+    words = [*filter(None, map(clean, sample_texts(tokenizer)))]
     expected = join_ids(encode(tokenizer, words), newline)
     merges = any(MERGED.search(token) for token in tokenizer.get_vocab())
     try:
@@ -79,9 +78,10 @@ def choose_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str, int], E
     return encode_slowly
 
 
-def load_encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
-    """Return the fastest encoder for clean messages."""
-    return choose_encoder(tokenizer)(tokenizer.backend_tokenizer.to_str(), newline_id(tokenizer))
+def sample_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return texts that show what a tokenizer does: a tenth of its tokens, and ends of messages."""
+    some = tokenizer.backend_tokenizer.decode_batch([[token] for token in range(0, len(tokenizer), 10)], False)
+    return [*some, *(f"hi{mark}" for mark in ENDS)]
 
 
 def save_encoder(tokenizer: PreTrainedTokenizerBase, path: Path) -> SavedEncoder:

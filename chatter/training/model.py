@@ -46,7 +46,7 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
     Called before DeepSpeed is set up, so that resizing works on whole tensors; ZeRO-3 shards the finished model. A
     folder with a config and no weights gives random weights. Raises InputError if the model does not fit the blocks.
     """
-    folder = Path(fetch_model(model, weights=True))
+    folder = fetch_model(model, weights=True)
     try:
         config = AutoConfig.from_pretrained(folder)
         if type(config) not in AutoModelForCausalLM._model_mapping:

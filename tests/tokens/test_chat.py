@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFa
 from chatter.cli import InputError
 from chatter.logs.tables import read_chats
 from chatter.tokens.chat import FORMAT_FILE, ChatFormat, clean, decode_message, encode, encode_chat, newline_id
-from chatter.tokens.tokenizer import load_encoder, load_tokenizer
+from chatter.tokens.tokenizer import load_tokenizer, save_encoder
 from chatter.wording.lookalikes import visible
 from parse_logs import parse_logs
 
@@ -31,7 +31,13 @@ def plain():
 
 
 @pytest.fixture(scope="module")
-def encoder(tokenizer):
+def load_encoder(tmp_path_factory):
+    """Return a function that chooses an encoder, saves it and loads it."""
+    return lambda tokenizer: save_encoder(tokenizer, tmp_path_factory.mktemp("encoder") / "tokenizer.json").load()
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer, load_encoder):
     return load_encoder(tokenizer)
 
 
@@ -143,7 +149,7 @@ def test_the_fast_encoder_gives_the_same_ids(encoder, plain, messages):
     assert encoder(messages).tolist() == flat(plain, messages)
 
 
-def test_what_fastokens_does_not_know_is_left_to_the_slower_library(tmp_path, capsys):
+def test_what_fastokens_does_not_know_is_left_to_the_slower_library(tmp_path, load_encoder, capsys):
     vocabulary = {"\n": 0, " ": 1, "hi": 2, "chat": 3, "<|endoftext|>": 4, "?": 5}
     words = Tokenizer(WordLevel(vocabulary, unk_token="?"))
     words.pre_tokenizer = Split(Regex(r"\s"), "isolated")
@@ -170,7 +176,7 @@ def test_gpt2s_special_tokens(gpt2):
 
 
 @needs_shared
-def test_the_fast_encoder_on_all_of_gpt2s_tokens(gpt2, capsys):
+def test_the_fast_encoder_on_all_of_gpt2s_tokens(gpt2, load_encoder, capsys):
     reference, tokenizer = gpt2
     tokens = [text for text in map(clean, reference.batch_decode([[n] for n in range(50257)])) if text]
     assert load_encoder(tokenizer)(tokens).tolist() == flat(reference, tokens)
@@ -178,7 +184,7 @@ def test_the_fast_encoder_on_all_of_gpt2s_tokens(gpt2, capsys):
 
 
 @needs_shared
-def test_the_fast_encoder_on_real_chat(gpt2, tmp_path):
+def test_the_fast_encoder_on_real_chat(gpt2, load_encoder, tmp_path):
     reference, tokenizer = gpt2
     encoder = load_encoder(tokenizer)
     for format_name in ("justlog", "raw_irc", "twitchdownloader_json"):

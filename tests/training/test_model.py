@@ -124,6 +124,6 @@ def test_a_model_of_the_hub_without_safetensors_is_refused(small_model, tokenize
     """Its weights are not downloaded. No hub is at hand: the folder of its copy is given."""
     copy = shutil.copytree(small_model, tmp_path / "copy")
     (copy / "model.safetensors").unlink()
-    monkeypatch.setattr("chatter.training.model.fetch_model", lambda model, weights: str(copy))
+    monkeypatch.setattr("chatter.training.model.fetch_model", lambda model, weights: copy)
     with pytest.raises(InputError, match=r"someone/model has no weights as safetensors\."):
         load_model("someone/model", tokenizer, 64)
