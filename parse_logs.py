@@ -248,7 +248,8 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", type=Path, default=Path("data/raw"), help="folder for the CSVs")
     add("--jobs", type=positive_int, default=usable_cores(), help="processes, with some 100 MB of memory each")
     add("--mask-mentions", action="store_true", help="write @user in place of each @name")
-    add("--format", choices=["auto", *ON_REQUEST], default="auto", help="bare also reads files in no other format, as `user: message`")
+    bare_help = "bare also reads files in no other format, as `user: message`"
+    add("--format", choices=["auto", *ON_REQUEST], default="auto", help=bare_help)
     add("--columns", type=parse_names, metavar="FIELD=NAME,...", help="names of columns, as in message=Text")
     add("--strict", action="store_true", help="stop without writing a CSV if a log cannot be read")
     add("--prune", action="store_true", help="delete the CSVs in --output-dir whose logs are gone or are copies")

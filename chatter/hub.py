@@ -23,7 +23,12 @@ def fetch_model(model: str, weights: bool) -> Path:
     if not model or Path(model).is_absolute():
         raise InputError(f"no model {model!r}: there is no folder of this name. Check --model.")
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        IncompleteSnapshotError,
+        LocalEntryNotFoundError,
+    )
 
     patterns = [pattern for pattern in FILES if weights or pattern != "*.safetensors"]
     log(f"getting {model} from {constants.ENDPOINT}, or from its copy in {constants.HF_HUB_CACHE}")
@@ -33,8 +38,8 @@ def fetch_model(model: str, weights: bool) -> Path:
         return Path(snapshot_download(model, allow_patterns=patterns, etag_timeout=TIMEOUT, **offline))
     except (LocalEntryNotFoundError, IncompleteSnapshotError) as error:
         raise InputError(
-            f"no model {model}: there is no folder of this name, no whole copy in {constants.HF_HUB_CACHE}, and no network. "
-            "Copy a model here and pass its folder with --model, or set HF_HOME to a cache that has it."
+            f"no model {model}: there is no folder of this name, no whole copy in {constants.HF_HUB_CACHE}, and no "
+            "network. Copy a model here and pass its folder with --model, or set HF_HOME to a cache that has it."
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise InputError(

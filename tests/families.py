@@ -29,9 +29,7 @@ class Family:
     rows_after: int = 1  # more rows than tokens before, when [PAD] is there
 
 
-def byte_level(
-    pattern: str | None, tokens: list[str], added: tuple[str, ...] = ()
-) -> Callable[[list[str]], Tokenizer]:
+def byte_level(pattern: str | None, tokens: list[str], added: tuple[str, ...] = ()) -> Callable[[list[str]], Tokenizer]:
     """Return a function that trains a byte-level tokenizer. `added` are further tokens, which are not special."""
 
     def train(lines: list[str]) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Tokenize with datasets in the usual way: map over batches in as many processes as there are cores, then group tokens like run_clm.py."""
+"""Tokenize with datasets in the usual way: map over batches, a process for each core, and group like run_clm.py."""
 
 import os
 import sys
