@@ -31,6 +31,7 @@ from chatter.cli import (
     Terminated,
     bounded,
     describe_error,
+    log,
     make_parser,
     option_of,
     plain_errors,
@@ -95,9 +96,9 @@ def generate(
     sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, positions // 2))
     room = positions - sampling.max_new_tokens - len(begin_ids)
     if room < len(begin_chat(engine.tokenizer, engine.format.start, engine.format.newline, header)):
-        raise InputError(
-            f"--complete has {len(begin_ids)} tokens, but the model has only {positions} positions. Shorten it."
-        )
+        long = f"--complete has {len(begin_ids)} tokens" if begin_ids else f"the line {header} is too long"
+        advice = "Shorten it." if begin_ids else "Pass a lower --max-new-tokens."
+        raise InputError(f"{long}, but the model has only {positions} positions. {advice}")
     prompt = encode_chat(engine.tokenizer, engine.format, chat, room, header) + begin_ids
     messages, attempts = [], 0
     while len(messages) < num_messages:
@@ -136,7 +137,7 @@ def answer(
     """Answer the lines that somebody typed: those that contain `trigger`, in any case, and others as `manners` says.
 
     All lines join the chat of their channel, and so do the answers. What moderators remove is forgotten. A model of
-    several channels answers as in the channel of each line. `load_if_changed` is called before each line
+    several channels answers in the channel of each line. `load_if_changed` is called before each line
     and may return another model. Yield for each line its text, the answer or None, and the reason if there is no
     answer. After an error the stream goes on, but MAX_FAILURES errors in a row raise the last one.
     """
@@ -166,7 +167,7 @@ def answer(
             seen.add_answer(message.text, line, place)
             manners.speak(place)
         else:
-            print(f"no answer: {reason}", file=sys.stderr)
+            log(f"no answer: {reason}")
         yield line.text, message, reason
         failures = failures + 1 if error else 0
         if failures == MAX_FAILURES:

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
 from chatter.logs.folders import find_tables
+from chatter.tokens.chat import SMALLEST_BLOCK
 from chatter.workers import Workers, open_workers, prepare_workers, usable_cores
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def tokenize_logs(
 
     with (
         reserved(output_dir, DATASET_MARKER) as folder,
-        atomic_output(folder) as partial,
+        atomic_output(folder) as output,
         open_workers(jobs, num_bytes, PRELOADED) as workers,
     ):
         tokenizer = load_tokenizer(model)
@@ -88,7 +89,7 @@ def tokenize_logs(
                 f"--block-size {block_size} is more than the {tokenizer.model_max_length} positions of {model}. Pass a "
                 "smaller one."
             )
-        scratch = partial / "scratch"
+        scratch = output / "scratch"
         scratch.mkdir(parents=True)
         with (scratch / "blocks").open("wb") as blocks, (scratch / HASHES).open("wb") as hashes:
             writer = BlockWriter(blocks, tokenizer, block_size)
@@ -110,10 +111,10 @@ def tokenize_logs(
         splits = split_blocks(counts["blocks"], test_size, seed, origins, max_blocks)
         if max_tokens:
             counts["blocks left out"] = counts["blocks"] - sum(map(len, splits.values()))
-        dataset = save_dataset(scratch / "blocks", splits, block_size, tokenizer, partial)
-        write_hashes(np.fromfile(scratch / HASHES, "<u8"), partial / HASHES)
+        dataset = save_dataset(scratch / "blocks", splits, block_size, tokenizer, output)
+        write_hashes(np.fromfile(scratch / HASHES, "<u8"), output / HASHES)
         delete(scratch)
-        tokenizer.save_pretrained(partial / "tokenizer")
+        tokenizer.save_pretrained(output / "tokenizer")
         summary = {"tokenizer of": model, "block size": block_size, "test size": test_size, "seed": seed}
         summary |= {"test split": "the newest blocks of each channel" if test_last else "random blocks"}
         summary |= {"channels": [*writer.begins]} if with_channel else {}
@@ -123,7 +124,7 @@ def tokenize_logs(
         if with_channel:
             summary[BYTES_BY_CHANNEL] = {channel: size.bytes for channel, size in text.by_channel.items()}
         summary |= counts | {"padding": padding(counts, block_size), "versions": versions()}
-        write_data_report(partial, summary)
+        write_data_report(output, summary)
     return counts
 
 
@@ -191,13 +192,13 @@ def tokenize(
     read: Callable[[], Iterator[Rows]],
     rows: Rows | None,
     with_channel: bool,
-    with_origins: bool,
+    test_last: bool,
     encoder: SavedEncoder,
     dtype: np.dtype,
 ) -> tuple[Path, list[tuple[str | None, np.ndarray, np.ndarray | None]], np.ndarray, Counter]:
     """Tokenize some rows of a file, or all that `read` yields.
 
-    Return the path; each channel (None: another stream begins) with its ids and, if `with_origins`, the origins of its
+    Return the path; each channel (None: another stream begins) with its ids and, if `test_last`, the origins of its
     messages; the hashes of the messages; and counts.
     """
     from chatter.logs.tables import split_chats
@@ -209,7 +210,7 @@ def tokenize(
     for some in [rows] if rows else read():
         source = some.columns, csv_path, with_channel, some.last
         chats = [(channel, [*map(clean, messages)]) for channel, messages in split_chats(*source)]
-        origins = split_origins(*source) if with_origins else [None] * len(chats)
+        origins = split_origins(*source) if test_last else [None] * len(chats)
         for (channel, messages), sent in zip(chats, origins, strict=True):
             texts = [text for text in messages if text]
             tokenized.append((channel, encoder.load()(texts).astype(dtype), sent))
@@ -251,11 +252,11 @@ def parse_args() -> argparse.Namespace:
         "--output-dir",
         type=Path,
         default=Path("data/tokenized_datasets"),
-        help="folder for the dataset; an older dataset is replaced",
+        help="folder for the dataset; an older one is replaced",
     )
     add("--model", default="gpt2-medium", help="hub name or folder of the model whose tokenizer to use")
-    # The smallest block holds <|endoftext|>, one token and a newline.
-    add("--block-size", type=bounded(int, at_least=3, at_most=1 << 20), default=512, help="tokens per block")
+    block_size = bounded(int, at_least=SMALLEST_BLOCK, at_most=1 << 20)
+    add("--block-size", type=block_size, default=512, help="tokens per block")
     add("--test-size", type=bounded(float, above=0, below=1), default=0.1, help="share of blocks for testing")
     add("--test-last", action="store_true", help="test on the newest blocks of each channel, not on random ones")
     add("--seed", type=bounded(int, at_least=0, below=2**63), default=42, help="random seed of the shuffle")

@@ -92,14 +92,14 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> TrainingRun:
     from transformers import set_seed
 
     from chatter.hub import fetch_model
-    from chatter.tokens.chat import ChatFormat, known_channels
+    from chatter.tokens.chat import ChatFormat
     from chatter.tokens.dataset import load_blocks, read_data_summary
     from chatter.tokens.text_size import count_text
     from chatter.training.base import digest_weights
     from chatter.training.model import add_adapters, fuse_gelu, load_model
     from chatter.training.placement import choose_placement
     from chatter.training.resume import describe_run, recorded_learning_rate
-    from chatter.training.run import TrainingRun
+    from chatter.training.run import TrainingRun, known_channels
     from chatter.training.saving import folders_with_training_messages
     from chatter.training.settings import choose_precision, count_steps, default_learning_rate, training_arguments
     from chatter.training.zero import complete_config, read_config
@@ -151,12 +151,10 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
 
     from transformers import PrinterCallback, Trainer
 
-    from chatter.tokens.chat import opening_header
     from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Schedule, StopOnSignal
     from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
     from chatter.training.plan import log_peak
     from chatter.training.resume import Loading
-    from chatter.wording.training_messages import TrainingMessages
 
     args, blocks = run.args, run.blocks
     run.settings.eval_on_start &= checkpoint is None  # a resumed run has been evaluated already
@@ -171,20 +169,11 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
         compute_metrics=MeanTokenLoss(run.test_text),
     )
     trainer.remove_callback(PrinterCallback)
-    training_messages = TrainingMessages.open(*run.message_folders) if run.message_folders else ()
     every = max(1, round(args.eval_every * run.steps_per_epoch)) if args.eval_every else 0  # steps
-    progress = Progress(
-        args.batch_size,
-        run.placement.shape,
-        run.chat_format,
-        steps_per_evaluation=every or run.steps_per_epoch,
-        header=opening_header(run.data_summary),
-        training_messages=training_messages,
-    )
     stop = StopOnSignal()
     for callback in (
         Schedule(),
-        progress,
+        Progress(run, every or run.steps_per_epoch),
         Evaluations(every, run.steps_per_epoch, args.patience),
         CompleteCheckpoints(run.checkpoints, run.description, args.keep_checkpoints),
         stop,
@@ -262,7 +251,12 @@ def parse_args() -> argparse.Namespace:
     )
     add("--seed", type=bounded(int, at_least=0, below=2**32), default=42, help="random seed of block order and dropout")
     add("--local_rank", type=int, help=argparse.SUPPRESS)  # passed by the deepspeed launcher
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.no_deepspeed and not find_spec("deepspeed"):
+        raise InputError("DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed.")
+    if args.compile and not args.no_deepspeed:
+        raise InputError("--compile does not work with DeepSpeed. Pass --no-deepspeed as well.")
+    return args
 
 
 def main() -> None:
@@ -273,10 +267,6 @@ def main() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
     with plain_errors():
         args = parse_args()
-        if not args.no_deepspeed and not find_spec("deepspeed"):
-            raise InputError("DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed.")
-        if args.compile and not args.no_deepspeed:
-            raise InputError("--compile does not work with DeepSpeed. Pass --no-deepspeed as well.")
         with contextlib.ExitStack() as stack:
             stack.enter_context(replaced_by_smaller_run())
             output_dir = args.output_dir

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness import ROOT, Command, compare, make_model, parse_args, run, save, table, time_call, time_in_turns
 
+from chatter.devices import hide_gpus
 from chatter.generation.choose_engine import load_engine
 from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import encode_chat
@@ -37,7 +38,10 @@ def time_stream(command: Command, lines: list[str]) -> tuple[list[float], list[s
         def ask(line: str) -> None:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            chat.extend([line, process.stdout.readline().rstrip("\n")])
+            answer = process.stdout.readline()
+            if not answer:
+                raise EOFError("the stream has ended")
+            chat.extend([line, answer.rstrip("\n")])
 
         seconds = [time_call(partial(ask, line)) for line in lines]
         process.stdin.close()
@@ -55,6 +59,7 @@ def time_sampling(engine: Engine, chat: list[str], sampling: Sampling) -> list[f
 
 def main() -> None:
     args = parse_args(__doc__)
+    hide_gpus()  # make gpu measures them
     figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch, "model")
@@ -87,8 +92,8 @@ def main() -> None:
         num_single = 5
         rows = time_in_turns(
             {
-                "-n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
-                f"{num_single} single messages": lambda: [
+                "generate.py -n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
+                f"generate.py, {num_single} single messages": lambda: [
                     generate(engine, [PROMPT], sampling=sampling) for _ in range(num_single)
                 ],
             },
@@ -97,6 +102,7 @@ def main() -> None:
         )
         for row, num_messages in zip(rows, (100, num_single), strict=True):
             row["messages/s"] *= num_messages
+            row["relative time"] *= 100 / num_messages  # of as many messages
         figures["many"] = {"rows": rows}
         print(f"many messages in one process\n\n{table(rows)}\n")
         print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single messages")

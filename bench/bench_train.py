@@ -1,8 +1,8 @@
 """Time train.py in its modes next to the plain Trainer and a hand-written loop: tokens per second, memory, checkpoints.
 
-On a GPU: gpt2-medium's shape with random weights, in fp16. On a CPU: models/tiny-gpt2, in float32. Each step has 24
-blocks of 512 tokens in micro-batches of 8. The tokens are random; real ones take as long. Each row is a
-process of its own. Its speed is the median over stretches of 10 steps, without the first stretch.
+models/tiny-gpt2 on the CPU, in float32; `make gpu` measures a GPU. Each step has 24 blocks of 512 tokens in
+micro-batches of 8. The tokens are random; real ones take as long. Each row is a process of its own. Its speed is the
+median over stretches of 10 steps, without the first stretch.
 
     python bench/bench_train.py
     python bench/bench_train.py --quick
@@ -16,24 +16,20 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import DatasetDict
-from harness import ROOT, Run, make_model, parse_args, run, save, table, time_in_turns
+from harness import ROOT, Command, Run, parse_args, run, save, table, time_in_turns
 
+from chatter.devices import hide_gpus
 from chatter.tokens.dataset import save_dataset
 from chatter.tokens.splits import split_blocks
 from chatter.tokens.tokenizer import load_tokenizer
-from chatter.training.memory import Mode, describe
 from chatter.training.model import fuse_gelu
-from chatter.training.speed import find_peak, flops_per_token
 
 BATCH_SIZE = 24
-GPU_PEAK = r"peak of GPU memory: ([\d.]+) GB"  # in what a run prints, by PyTorch's own count
 
 
 def make_dataset(folder: Path, model: Path, num_blocks: int, block_size: int) -> None:
@@ -52,29 +48,11 @@ def read_speeds(done: Run) -> list[float]:
     return [float(number.replace(",", "")) for number in re.findall(r"tokens/s ([\d,]+)", done.output)][1:]
 
 
-def flops_of(model: Path, block_size: int) -> float:
-    """Return the FLOPs of a training step per token."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
-    return flops_per_token(describe(network, block_size, Mode(half=True)), block_size)
-
-
-def read_number(done: Run, pattern: str) -> float:
-    """Return the last number that a pattern finds in what a run printed; 0 if it finds none."""
-    found = re.findall(pattern, done.output)
-    return float(found[-1]) if found else 0.0
-
-
-def make_commands(
-    model: Path, scratch: Path, num_steps: int, precision: str, device: str = "auto"
-) -> dict[str, list[str | Path]]:
+def make_commands(model: Path, scratch: Path, num_steps: int) -> dict[str, Command]:
     """Return the commands that train on scratch/dataset."""
     ours = [sys.executable, "train.py", "--model", model, "--dataset-dir", scratch / "dataset", "--overwrite"]
-    ours += ["--output-dir", scratch / "out", "--max-steps", str(num_steps), "--precision", precision]
-    ours += ["--device", device]
-    peer = [model, scratch / "dataset", str(num_steps), str(BATCH_SIZE), "8", precision]
+    ours += ["--output-dir", scratch / "out", "--max-steps", str(num_steps), "--device", "cpu"]
+    peer = [model, scratch / "dataset", str(num_steps), str(BATCH_SIZE), "8", "fp32"]
     return {
         "1 train.py": ours,
         "2 train.py --no-offload": [*ours, "--no-offload"],
@@ -85,16 +63,12 @@ def make_commands(
     }
 
 
-def measure(
-    model: Path, scratch: Path, num_steps: int, precision: str, rounds: int, device: str, sampled: Sequence[str]
-) -> list[dict]:
+def measure(model: Path, scratch: Path, num_steps: int, rounds: int) -> list[dict]:
     """Time the six commands in turns, so that a slow minute of the machine slows all of them; return their rows.
 
-    Host memory is sampled in extra, shorter runs of the rows `sampled`, which are not timed.
+    Memory is sampled in extra, shorter runs, which are not timed.
     """
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    block_size = len(DatasetDict.load_from_disk(scratch / "dataset")["train"][0]["input_ids"])
-    commands = make_commands(model, scratch, num_steps, precision, device)
+    commands = make_commands(model, scratch, num_steps)
     runs, checkpoints = {name: [] for name in commands}, {}
     for round_ in range(rounds):
         for name, command in commands.items():
@@ -105,11 +79,11 @@ def measure(
                 checkpoints[name] = sum(path.stat().st_size for path in files) / 1e6
             speeds = ", ".join(f"{speed:,.0f}" for speed in read_speeds(runs[name][-1]))
             print(f"{name}: round {round_ + 1} of {rounds}, {speeds} tokens/s", file=sys.stderr)
-    short = make_commands(model, scratch, 2, precision, device)
-    peaks = {name: run(short[name], sample_memory=True).peak / 1e6 for name in sampled}
+    short = make_commands(model, scratch, 4)
+    peaks = {name: run(command, sample_memory=True).peak / 1e6 for name, command in short.items()}
     medians = {name: [statistics.median(read_speeds(each)) for each in done] for name, done in runs.items()}
     loop, rows = medians["5 hand-written loop"], []
-    for name, done in runs.items():
+    for name in runs:
         speed = statistics.median(medians[name])
         row = {
             "name": name,
@@ -117,12 +91,9 @@ def measure(
             "min": min(medians[name]),
             "max": max(medians[name]),
             "relative speed": statistics.median(a / b for a, b in zip(medians[name], loop, strict=True)),
-            "peak MB": peaks.get(name, ""),
+            "peak MB": peaks[name],
             "checkpoint MB": checkpoints.get(name, ""),
         }
-        if gpu:
-            row |= {"GPU peak GB": max(read_number(each, GPU_PEAK) for each in done)}
-            row |= {"MFU": speed * flops_of(model, block_size) / find_peak(gpu)} if find_peak(gpu) else {}
         rows.append(row)
     return rows
 
@@ -148,29 +119,20 @@ def measure_gelu(rounds: int) -> list[dict]:
 
 def main() -> None:
     args = parse_args(__doc__, rounds=1)
-    cuda = torch.cuda.is_available()
-    precision, device = ("fp16", "cuda") if cuda else ("fp32", "cpu")
-    num_steps = 60 if cuda and not args.quick else 20
-    block_size = 64 if args.quick else 512
+    hide_gpus()  # make gpu measures them
+    num_steps, block_size = 20, 64 if args.quick else 512
     if args.quick:
         os.environ["TORCH_COMPILE_DISABLE"] = "1"  # the hand-written loop would compile for a minute
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         model = scratch / "model"
-        if cuda:
-            make_model(model, "small" if args.quick else "gpt2-medium")
-        else:
-            shutil.copytree(ROOT / "models/tiny-gpt2", model)
+        shutil.copytree(ROOT / "models/tiny-gpt2", model)
         make_dataset(scratch, model, BATCH_SIZE * num_steps, block_size)
-        sampled = [*make_commands(model, scratch, num_steps, precision)]
-        rows = measure(model, scratch, num_steps, precision, args.rounds, device, sampled)
-    print(f"{precision}, {block_size} tokens per block, {BATCH_SIZE} blocks per step\n\n{table(rows)}\n")
-    figures = {"rows": rows}
-    if not cuda:
-        print("no GPU: training on a GPU was not timed\n")
-        figures["gelu"] = {"rows": measure_gelu(3 if args.quick else 5)}
-        print(f"forward and backward of the tiny model\n\n{table(figures['gelu']['rows'])}")
-    save("train on a GPU" if cuda else "train", figures, args)
+        rows = measure(model, scratch, num_steps, args.rounds)
+    print(f"{block_size} tokens per block, {BATCH_SIZE} blocks per step\n\n{table(rows)}\n")
+    figures = {"rows": rows, "gelu": {"rows": measure_gelu(3 if args.quick else 5)}}
+    print(f"forward and backward of the tiny model\n\n{table(figures['gelu']['rows'])}")
+    save("train", figures, args)
 
 
 if __name__ == "__main__":

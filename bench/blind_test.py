@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import harness  # noqa: F401 (makes the modules below importable)
 from intervals import wilson_interval
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.generation.chat_input import CurrentChannel

@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also for the 
 
 from chatter.cli import make_parser, positive_int
 from chatter.devices import count_gpus, take_one_gpu
+from chatter.files import atomic_output
 
 os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers of nvidia-smi
 take_one_gpu(count_gpus())  # for this process and for the commands that it starts: the peers would take all
@@ -233,7 +234,8 @@ def save(stage: str, figures: dict, args: argparse.Namespace) -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     results |= {"machine": machine(), stage: figures}
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    with atomic_output(path) as partial:
+        partial.write_text(json.dumps(results, indent=1) + "\n")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from harness import parse_args, run, save, table
+from harness import ROOT, find_chats, parse_args, run, save, table
 from quality_start import BATCH_SIZE, BLOCK_SIZE, Start, start_pretrained
 
 from chatter.training.outputs import METRICS
@@ -49,12 +49,13 @@ def train(start: Start, dataset: Path, output: Path, rate: float, epochs: int, r
 def main() -> None:
     args = parse_args(__doc__, rounds=None)
     start, rows = start_pretrained(args.quick), []
+    *_, logs = find_chats(ROOT / "data/sample_logs", args).values()
     setting = {"tokens": NUM_TOKENS, "block size": BLOCK_SIZE, "batch size": BATCH_SIZE, "precision": start.precision}
     if not args.quick:
         start = replace(start, tokenize_options=["--max-tokens", str(NUM_TOKENS), "--test-size", str(TEST_SHARE)])
     with tempfile.TemporaryDirectory() as scratch:
         raw, dataset = Path(scratch, "raw"), Path(scratch, "dataset")
-        run([sys.executable, "parse_logs.py", "--logs-dir", args.logs_dir.resolve(), "--output-dir", raw])
+        run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", raw])
         start.tokenize(raw, dataset)
         for each in RUNS[4:5] if args.quick else RUNS:
             rows.append(train(start, dataset, Path(scratch, "out"), *each))

@@ -20,7 +20,7 @@ TITLES = {
     (
         "parse",
         "export",
-    ): "Parsing an export of TwitchDownloader of {MB:.0f} MB, {MB of chat:.0f} of them chat, the rest images",
+    ): "Parsing an export of TwitchDownloader of {MB:.0f} MB, {MB of chat:.0f} of them chat",
     ("parse", "parquet"): "Parsing {rows:,.0f} messages in a Parquet file of {MB:.0f} MB",
     ("tokenize", "sample"): "Tokenizing {messages:,.0f} made-up messages, {MB:.0f} MB",
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",
@@ -28,10 +28,6 @@ TITLES = {
     ("train", None): "Training the tiny model on the CPU, in float32, 24 blocks of 512 tokens per step",
     ("host", None): "What the host does for each training step of 24 narrow layers, on one core",
     ("train", "gelu"): "Forward and backward of the tiny model on the CPU, before and after fusing GELU",
-    (
-        "train on a GPU",
-        None,
-    ): "Training gpt2-medium on a GPU in fp16, with checkpoints",
     ("generate", "cold process"): "One message of 20 tokens from a cold start, with gpt2-medium's shape",
     ("generate", "many"): "Many messages in one process",
 }
@@ -63,8 +59,8 @@ How often a classifier tells messages from the real ones that came next: a logis
 characters; {setting}. Told apart is the share of its right answers in five-fold cross-validation, with a 95% interval;
 0.5 is guessing. Equal messages are in the same fold. The row of other days has real messages on both sides, and is the
 floor. The other columns say how far a figure of the table above is from the same figure of the real messages. Their
-unit is what two samples of real chat of this size differ by, at most, in 95 of 100 draws, so that below 1 no difference
-shows. To judge by eye, run `make blind-test`.
+unit is what two samples of real chat of this size differ by, at most, in 95 of 100 draws, so that a value below 1
+is within chance. To judge by eye, run `make blind-test`.
 """
 LEARNING_RATES = """\
 ### Learning rates for a pretrained model, real chat
@@ -119,7 +115,7 @@ def cores_rows(figures: dict) -> list[dict]:
 
 def made_by(stage: str, part: str | None) -> str:
     """Return the command that makes a table."""
-    return f"By `make bench-{stage.split()[0]}{' LOGS=folder' if part in ('real', 'encoders') else ''}`."
+    return f"By `make bench-{stage}{' LOGS=folder' if part in ('real', 'encoders') else ''}`."
 
 
 def ratio_column(row: dict) -> str:

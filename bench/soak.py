@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import ROOT, Command, parse_args, run, sample_logs, save, table
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
@@ -402,7 +403,7 @@ def main() -> None:
                     rng = random.Random(f"{args.seed} {stage.script} {fault} {number}")
                     try:
                         cause(Case(stage, wanted, seconds, folder, rng))
-                    except Lost as lost:
+                    except (Lost, FileNotFoundError, SafetensorError) as lost:
                         tqdm.write(f"{stage.script}: {fault} {number}: {lost}", file=sys.stderr)
                         return False
                     finally:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from chatter.cli import InputError, log, plain_errors
+from chatter.cli import log, plain_errors
 from chatter.devices import choose_device
 from chatter.training.distributed import leave_process_group, plain_library_errors
 from train import fit, parse_args, prepare
@@ -43,8 +43,6 @@ def main() -> None:
 
         set_verbosity_error()
         args = parse_args()
-        if args.compile and not args.no_deepspeed:
-            raise InputError("--compile does not work with DeepSpeed. Pass --no-deepspeed as well.")
         args.device = choose_device(args.device, args.precision)
         args.output_dir = Path(scratch, "out")
         run = prepare(args, args.output_dir)
@@ -55,7 +53,7 @@ def main() -> None:
             fit(run, None, clock)
         wall, cpu = (1e3 * np.median(np.diff(each)) for each in np.transpose(clock.times[2:]))
         log(f"a step: {wall:.1f} ms, {cpu:.1f} ms of CPU time")
-        log(f"peak of host memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
+        log(f"peak of host memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f} GB")
         leave_process_group()
 
 

@@ -7,6 +7,7 @@ files         atomic output, locks, and what an output may replace
 gpu           the GPU as torch sees it
 devices       the device to use; unusable GPUs are rejected before anything is loaded
 hub           models on the Hugging Face hub, with short timeouts
+cards         README.md of models and datasets
 wording       lookalike texts, banned words, copies of training messages
 logs          logs of chat -> rows, for parse_logs.py
 tokens        messages -> blocks of tokens, for tokenize_logs.py

@@ -43,7 +43,7 @@ def choose_device(device: str, precision: str) -> str:
         return "cpu"
     if problem:
         raise DeviceError(f"{problem} To train on the CPU, which takes far longer, pass --device cpu.")
-    if precision == "bf16" and not gpu.is_ampere():
+    if precision == "bf16" and not gpu.has_bf16():
         raise DeviceError(f"{gpu.gpu_name()} has no bf16. Pass --precision fp16.")
     return "cuda"
 

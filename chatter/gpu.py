@@ -23,7 +23,8 @@ def find_problem(visible: list[str] | None) -> str:
     if name:
         return "" if has_kernels() else describe_wrong_build(name)
     if available:
-        return f"process {local_rank()} of this machine has no GPU: torch has {torch.cuda.device_count()}. Run fewer."
+        found = torch.cuda.device_count()
+        return f"process {local_rank()} of this machine has no GPU, as torch finds only {found}. Start fewer processes."
     if visible == []:
         return "CUDA_VISIBLE_DEVICES hides the GPU from torch. Unset it."
     if not (torch.version.cuda or torch.version.hip):
@@ -76,6 +77,6 @@ def has_kernels() -> bool:
     return False
 
 
-def is_ampere() -> bool:
+def has_bf16() -> bool:
     """Return whether this process's GPU computes in bf16 and TF32. transformers also accepts emulated bf16."""
     return bool(torch.version.hip) or capability() >= AMPERE

@@ -220,7 +220,7 @@ def write_log(path: Path, channel: str, start: datetime, messages: int, seed: in
             stamp = f"[{now.year}-{now.month:02}-{now.day} {now:%H:%M:%S}] #{channel}"  # the day is not padded
             log.write(f"{stamp} {user}\n" if text is None else f"{stamp} {user}: {text}\n")
             written += text is not None
-            if written == messages:
+            if written >= messages:
                 return
 
 

@@ -14,7 +14,8 @@ from transformers import AutoTokenizer
 from chatter.cli import InputError
 from chatter.generation.chat_input import CurrentChannel
 from chatter.generation.engine import Sampling
-from chatter.tokens.chat import ChatFormat, encode_chat, known_channels, newline_id
+from chatter.tokens.chat import ChatFormat, encode_chat, newline_id
+from chatter.training.run import known_channels
 from generate import answer, generate
 from tokenize_logs import tokenize_logs
 

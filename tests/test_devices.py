@@ -111,7 +111,10 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(environment):
     environment.setattr(torch.cuda, "is_available", lambda: True)
     environment.setattr(torch.cuda, "device_count", lambda: 2)
     environment.setenv("LOCAL_RANK", "2")
-    assert gpu.find_problem(devices.visible_gpus()) == "process 2 of this machine has no GPU: torch has 2. Run fewer."
+    assert (
+        gpu.find_problem(devices.visible_gpus())
+        == "process 2 of this machine has no GPU, as torch finds only 2. Start fewer processes."
+    )
 
 
 def test_gpus_that_are_hidden_are_named(environment):

@@ -77,6 +77,13 @@ def test_a_beginning_that_does_not_fit_is_refused(engine):
         generate(engine, begin="x " * 200)
 
 
+def test_a_header_that_does_not_fit_is_refused(engine):
+    with pytest.raises(
+        InputError, match=r"the line #xxx.* is too long, .* 64 positions. Pass a lower --max-new-tokens"
+    ):
+        generate(engine, header=f"#{'x' * 60}")
+
+
 def test_banned_words_are_never_said(parrot_engine):
     """The model says next to nothing else."""
     banned = frozenset({"what", "t is"})

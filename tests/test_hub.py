@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -31,7 +32,10 @@ def cache(tmp_path):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves models/tiny-gpt2 as gpt2-medium, and nothing else, as the hub does."""
+    """Serves a model as gpt2-medium, beside a file that nobody downloads, and nothing else, as the hub does."""
+
+    folder = TINY
+    lost = ""  # the name of a file that is sent by half
 
     def do_HEAD(self):
         self.answer()
@@ -41,19 +45,19 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self):
         path = self.path.split("?")[0]
-        names = [path.name for path in TINY.iterdir()]
+        contents = {path.name: path.read_bytes() for path in self.folder.iterdir() if path.is_file()}
+        contents |= {".gitattributes": b"*.safetensors filter=lfs"}
         name = path.rsplit("/", 1)[-1]
         if path == "/":
             body = b"hub"
         elif path.startswith("/api/models/gpt2-medium/tree"):
-            files = [
-                {"type": "file", "path": name, "size": (TINY / name).stat().st_size, "oid": name} for name in names
-            ]
+            files = [{"type": "file", "path": name, "size": len(each)} for name, each in contents.items()]
+            files = [each | {"oid": each["path"]} for each in files]
             body = json.dumps(files).encode()
         elif path.startswith("/api/models/gpt2-medium"):
             body = json.dumps({"id": "gpt2-medium", "sha": COMMIT}).encode()
-        elif path.startswith("/gpt2-medium/resolve/") and name in names:
-            body = (TINY / name).read_bytes()
+        elif path.startswith("/gpt2-medium/resolve/") and name in contents:
+            body = contents[name]
         else:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
@@ -65,18 +69,24 @@ class Hub(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if name == self.lost else body)
 
     def log_message(self, *_):
         pass
 
 
-@pytest.fixture
-def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+@contextmanager
+def serve(**attributes):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OwnHub", (Hub,), attributes))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+
+
+@pytest.fixture
+def hub():
+    with serve() as address:
+        yield address
 
 
 @pytest.fixture
@@ -123,6 +133,26 @@ def test_the_user_may_stay_offline(raw, tmp_path):
     args = ["--input-dir", raw, "--output-dir", tmp_path / "out"]
     done = run("tokenize_logs.py", *args, check=False, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert done.returncode == 1 and "no network" in done.stderr
+
+
+@pytest.mark.thorough
+def test_a_download_that_is_lost_is_one_line(raw, tmp_path):
+    with serve(lost="tokenizer.json") as address:
+        done = tokenize(raw, HF_ENDPOINT=address, HF_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "gpt2-medium cannot be downloaded (" in done.stderr.splitlines()[-1]
+    assert "Run the command again to continue the download." in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub_is_trained(raw, random_model, tmp_path):
+    """In a cache that lacks the files which nobody downloads."""
+    with serve(folder=random_model) as address:
+        hub = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+        assert tokenize(raw, **{name: each for name, each in hub.items() if name != "HF_HUB_OFFLINE"}).returncode == 0
+        args = ["--dataset-dir", tmp_path / "out", "--output-dir", tmp_path / "model", "--max-steps", 1]
+        run("train.py", *args, "--no-deepspeed", "--batch-size", 1, "--device", "cpu", **hub)
+    assert (tmp_path / "model/model.safetensors").exists()
 
 
 @pytest.mark.thorough

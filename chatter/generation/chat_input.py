@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
-from chatter.cli import InputError
+from chatter.cli import InputError, log
 from chatter.generation.stream_lines import read_stream
 from chatter.logs.batch import channel_name
 from chatter.tokens.chat import channel_header
@@ -29,12 +28,11 @@ def read_typed(lines: Iterable[str], hear: Callable[[str], None] = lambda channe
     """Yield the text that somebody typed in each line: the message of a log line or of a row of
     parse_logs.py, or else the whole line.
 
-    Call `hear` with the channel of each line of a log before its message is yielded. Yield "" for events, for lines of
+    Call `hear` with the channel of each line, or "", before its text is yielded. Yield "" for events, for lines of
     a row that goes on, and for lines of a log in an unknown format, and warn about the first of these.
     """
     for line in read_stream(lines):
-        if line.is_logged:
-            hear(line.channel)
+        hear(line.channel)
         yield line.text
 
 
@@ -68,6 +66,6 @@ class CurrentChannel:
             return ""
         if not self.name and len(self.channels) > 1 and not self.warned:
             others = ", ".join(self.channels[1:])
-            print(f"speaking in {self.channels[0]}; pass --channel to speak in {others}", file=sys.stderr)
+            log(f"speaking in {self.channels[0]}; pass --channel to speak in {others}")
             self.warned = True
         return channel_header(self.name or self.channels[0])

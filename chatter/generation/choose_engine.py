@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chatter.cli import InputError, log
 from chatter.devices import DeviceError, find_gpu
-from chatter.generation.engine import Engine
+from chatter.generation.engine import Engine, weight_files
 from chatter.tokens.chat import ChatFormat
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto") -
     from tokenizers import Tokenizer
 
     folder = Path(model)
-    if not any(folder.glob("model*.safetensors")):
+    if not weight_files(folder):
         raise InputError(f"no model in {folder}. Run train.py first, or pass another folder with --model.")
     read_model_file(folder / "config.json", json.loads, "Run train.py again with --overwrite.")
     advice = "Copy it from the folder tokenizer of the model's dataset, or run train.py again with --overwrite."

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from chatter.cli import InputError, log, one_line
 from chatter.files import atomic_output, beside, delete, locked
+from chatter.generation.engine import weight_files
 from chatter.tokens.chat import ChatFormat, encode_chat
 
 if TYPE_CHECKING:
@@ -126,11 +127,11 @@ def fill_block(tokenizer: Tokenizer, chat_format: ChatFormat) -> list[int]:
     return encode_chat(tokenizer, chat_format, repeated, 1 << 40)[: chat_format.block_size]
 
 
-def compare(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> float:
+def compare(copy: NDArray[np.float32], model: NDArray[np.float32]) -> float:
     """Return the largest difference of the copy's logits and the model's, as a share of their standard deviation."""
-    rows = min(theirs.shape[-1], ours.shape[-1])  # of the embeddings; a copy may have more
-    theirs, ours = (each[:, :rows] - each[:, :rows].mean(axis=1, keepdims=True) for each in (theirs, ours))
-    return float(np.abs(theirs - ours).max() / ours.std())
+    rows = min(copy.shape[-1], model.shape[-1])  # of the embeddings; a copy may have more
+    copy, model = (each[:, :rows] - each[:, :rows].mean(axis=1, keepdims=True) for each in (copy, model))
+    return float(np.abs(copy - model).max() / model.std())
 
 
 def logits_of_copy(converted: Path, tokenizer: Tokenizer, ids: list[int]) -> NDArray[np.float32]:
@@ -151,24 +152,11 @@ def logits_of_model(folder: Path, ids: list[int]) -> NDArray[np.float32]:
 
 def digest_model(folder: Path) -> str:
     """Return a digest of what the copy depends on: the weights, their config, and the version of CTranslate2."""
-    depends = f"{digest_weights(folder)} {ctranslate2.__version__} ".encode() + (folder / "config.json").read_bytes()
+    depends = (
+        f"{digest_files(weight_files(folder))} {ctranslate2.__version__} ".encode()
+        + (folder / "config.json").read_bytes()
+    )
     return hashlib.sha256(depends).hexdigest()
-
-
-def digest_weights(folder: Path) -> str:
-    """Return a digest of a model's weights, of which about 4 MB of each file are read.
-
-    Hashing all 1.4 GB of gpt2-medium takes as long as sampling a message, and training changes every part.
-    """
-    return digest_files(weight_files(folder))
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files with the weights of a model. Raises FileNotFoundError if there are none."""
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
-        raise FileNotFoundError(folder / "model.safetensors")
-    return files
 
 
 def digest_copy(model: str, converted: Path) -> bytes:
@@ -178,7 +166,10 @@ def digest_copy(model: str, converted: Path) -> bytes:
 
 
 def digest_files(paths: Iterable[Path]) -> str:
-    """Return a SHA-256 of the name, the size and 65 evenly spaced parts of each file."""
+    """Return a SHA-256 of the name, the size and 65 evenly spaced parts of each file, some 4 MB.
+
+    Hashing all 1.4 GB of gpt2-medium takes as long as sampling a message, and training changes every part.
+    """
     digest = hashlib.sha256()
     for path in paths:
         size = path.stat().st_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatter.cli import InputError, bounded, positive_int
@@ -40,21 +41,31 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     """Add the options of Sampling; return their group."""
     group = parser.add_argument_group("sampling")
     add, positive = group.add_argument, bounded(float, at_least=0.01, at_most=100)
-    add("--temperature", type=positive, default=0.9, help="lower is safer, higher is wilder")
+    add("--temperature", type=positive, default=Sampling.temperature, help="lower is safer, higher is wilder")
     add(
         "--top-p",
         type=bounded(float, at_least=0.01, at_most=1),
-        default=0.95,
+        default=Sampling.top_p,
         help="sample from the likeliest tokens whose probabilities add up to this",
     )
     add(
         "--top-k",
         type=bounded(int, at_least=0),
-        default=4000,
+        default=Sampling.top_k,
         help="sample from at most this many tokens; 0: no limit, but slower",
     )
-    add("--repetition-penalty", type=positive, default=1.0, help="above 1, words are repeated less often")
-    add("--max-new-tokens", type=positive_int, default=100, help="the most tokens of a message; at most half a block")
+    add(
+        "--repetition-penalty",
+        type=positive,
+        default=Sampling.repetition_penalty,
+        help="above 1, words are repeated less often",
+    )
+    add(
+        "--max-new-tokens",
+        type=positive_int,
+        default=Sampling.max_new_tokens,
+        help="the most tokens of a message; at most half a block",
+    )
     add("--greedy", action="store_true", help="always take the likeliest token")
     return group
 
@@ -62,6 +73,11 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
 def read_sampling(args: argparse.Namespace) -> Sampling:
     """Return how tokens are sampled, as the options say."""
     return Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files with the weights of a model, sorted."""
+    return sorted(folder.glob("model*.safetensors"))
 
 
 class Engine(ABC):

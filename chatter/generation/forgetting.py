@@ -9,7 +9,7 @@ from chatter.generation.stream_lines import Line, Removal
 from chatter.logs.batch import INVISIBLE_SUFFIXES
 from chatter.tokens.chat import clean
 
-LATE = 10  # seconds that a line may come after the removal of what was sent before: logs are not quite in order
+LATE = 10  # seconds: a line may come so long after its removal, as logs are not strictly in order
 MAX_REMOVALS = 100  # that late lines are compared with
 LOGIN = re.compile("[a-z0-9_]+")
 
@@ -68,16 +68,14 @@ class SeenChat:
     def forget(self, removal: Removal) -> int:
         """Remove what moderators removed, and the answers to it; return the number of lines."""
         self.removals.append(removal)
-        gone = {id(line) for line in self.find(removal)}
-        before = sum(map(len, self.chats.values()))
+        gone, num_gone = {*self.find(removal)}, 0
         for lines in self.chats.values():
-            removed = [line for line in lines if id(line) in gone or id(line.answers) in gone]
+            removed = [line for line in lines if line in gone or line.answers in gone]
             self.gone_answers += [plain(line.text) for line in removed if line.answers and not line.id]
-            if removed:
-                kept = [line for line in lines if id(line) not in gone and id(line.answers) not in gone]
-                lines.clear()
-                lines.extend(kept)
-        return before - sum(map(len, self.chats.values()))
+            num_gone += len(removed)
+            for line in removed:
+                lines.remove(line)
+        return num_gone
 
     def find(self, removal: Removal) -> list[Line]:
         """Return the lines that may be meant by a removal."""

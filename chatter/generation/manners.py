@@ -49,7 +49,9 @@ class Manners:
             self.warned = True
             return "no user name"
         self.others[channel] += 1
-        by_chance = self.random.random() < self.chance  # for each message, whatever the other options say
+        by_chance = (
+            self.random.random() < self.chance
+        )  # drawn for each message, so that other options do not shift what follows
         if not asked and not by_chance:
             return "by chance" if self.chance else "no trigger"
         if channel in self.spoken and self.clock.now - self.spoken[channel] < self.cooldown:

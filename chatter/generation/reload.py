@@ -45,7 +45,7 @@ class ModelFolder(Generic[T]):
         except (KeyboardInterrupt, SystemExit, Terminated):
             raise
         except BaseException as error:  # Rust panics derive from BaseException
-            log(f"the old model goes on, as the new one cannot be loaded: {describe_error(error)}")
+            log(f"keeping the old model, as the new one cannot be loaded: {describe_error(error)}")
             return None
         return model if self.read_state() == state else None  # or else it may be half old, and is loaded again
 

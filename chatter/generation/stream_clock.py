@@ -13,7 +13,7 @@ HOUR, DAY = 3600, 86400
 
 
 class Moment(NamedTuple):
-    """When a line was sent: seconds, of which the first is at the same moment for lines with a day only."""
+    """When a line was sent: seconds from the year 1 if it has a day, or else from midnight or the video's start."""
 
     seconds: float
     has_day: bool

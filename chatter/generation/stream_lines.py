@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chatter.cli import log
 from chatter.generation.csv_rows import CsvRows
 from chatter.generation.stream_clock import Moment, read_moment
 from chatter.logs.batch import EMPTY, SHARED, channel_name
@@ -46,7 +46,6 @@ class Line:
     """A line of a stream. What is unknown about it is ""."""
 
     text: str = ""  # what somebody typed
-    is_logged: bool = False  # whether it is a message in a log, not a line of text
     channel: str = ""
     user: str = ""  # in lower case
     id: str = ""
@@ -73,7 +72,7 @@ def read_stream(lines: Iterable[str]) -> Iterator[Line]:
             yield line
         elif LOOKS_LOGGED.fullmatch(text):
             if not warned:
-                print(f"ignoring lines of a log in an unknown format, such as {text[:80]!r}", file=sys.stderr)
+                log(f"ignoring lines of a log in an unknown format, such as {text[:80]!r}")
             warned = True
             yield Line()
         else:
@@ -133,7 +132,7 @@ def find_id(pattern: str, text: str) -> str:
 def message_of(row: list[str], moment: Moment | None, own_id: str = "") -> Line:
     """Return the line of a message, of which `row` is the CSV row."""
     _, _, channel, user, text, *_ = row  # perhaps with a session
-    return Line(text, True, channel_name(channel), user.lower(), own_id, moment)
+    return Line(text, channel_name(channel), user.lower(), own_id, moment)
 
 
 def read_json(entry: Any) -> Line | None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chatter.cli import InputError
 from chatter.wording.lookalikes import MAX_CHARACTERS, visible
@@ -78,17 +78,6 @@ class ChatFormat:
 def channel_header(channel: str) -> str:
     """Return the line that begins the blocks of a channel."""
     return f"#{channel}"
-
-
-def known_channels(data: Mapping[str, Any], start: Path) -> list[str]:
-    """Return the channels of a dataset and, if it has any, also the channels that the model in `start` knows."""
-    channels = data.get("channels", [])
-    return [*channels, *ChatFormat.load(start).channels] if channels and (start / FORMAT_FILE).exists() else channels
-
-
-def opening_header(data: Mapping[str, Any]) -> str:
-    """Return the header of the first channel in the summary of a dataset, or "" if it has no channels."""
-    return channel_header(data["channels"][0]) if data.get("channels") else ""
 
 
 def clean(message: str) -> str:

@@ -14,10 +14,10 @@ from datasets.arrow_writer import ArrowWriter
 from huggingface_hub import DatasetCardData
 from transformers import PreTrainedTokenizerBase
 
+from chatter.cards import TAGS, markdown_table, write_card
 from chatter.cli import InputError
 from chatter.tokens.packing import block_dtype
 
-TAGS = ["twitch", "chat"]  # of models and datasets, for the hub
 DATA_SUMMARY = "summary.json"  # beside a dataset: what tokenize_logs.py read, did and counted
 BYTES, BYTES_BY_CHANNEL = "test bytes", "test bytes by channel"  # in the summary: of the text in the test split
 SAVED_BLOCKS = 1000  # in memory at a time while the dataset is saved
@@ -135,16 +135,3 @@ def summary_table(summary: dict[str, Any]) -> str:
     """Return the summary of a dataset as a Markdown table, without the list of each channel's bytes."""
     shown = {name: value for name, value in summary.items() if name != BYTES_BY_CHANNEL}
     return markdown_table(shown | ({BYTES: "unknown"} if BYTES in shown and shown[BYTES] is None else {}))
-
-
-def write_card(folder: Path, metadata: Any, text: str) -> None:
-    (folder / "README.md").write_text(f"---\n{metadata.to_yaml()}\n---\n\n{text}", encoding="utf-8")
-
-
-def markdown_table(values: dict[str, Any]) -> str:
-    """Return a Markdown table of names and values."""
-    formats = {int: "{:,}".format, float: "{:.4g}".format, list: ", ".join}
-    rows = [
-        f"| {name} | {formats.get(type(value), str)(value)} |" for name, value in values.items() if value is not None
-    ]
-    return "\n".join(["| | |", "|---|---|", *rows])

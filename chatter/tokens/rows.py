@@ -26,8 +26,8 @@ class Rows:
 
 
 def is_one_part(path: Path) -> bool:
-    """Return whether a file is a small CSV. A compressed file may be large, and so may the texts of a Parquet file."""
-    return path.suffix.lower() in (".csv", ".tsv") and file_size(path) <= READ_BYTES
+    """Return whether a file is a small CSV. The texts of a small Parquet file may be large."""
+    return path.suffix.lower() == ".csv" and file_size(path) <= READ_BYTES
 
 
 def read_rows(path: Path, fields: tuple[str, ...], max_duplicates: int | None) -> Iterator[Rows]:

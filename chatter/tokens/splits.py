@@ -89,7 +89,7 @@ def find_newest(origins: np.ndarray, test_size: float) -> np.ndarray:
     if not is_newest.any():
         raise InputError(
             "no channel has two blocks, one to train on and a newer one for the test split. Leave out --test-last, or "
-            "pass a smaller --block-size."
+            "pass a smaller --block-size or a larger --max-tokens."
         )
     return is_newest
 

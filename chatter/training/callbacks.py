@@ -27,9 +27,10 @@ from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 from chatter.training.checkpoints import evaluations, mark_complete
 from chatter.training.loss import check_finite, perplexity
-from chatter.training.memory import Shape
+from chatter.training.run import TrainingRun
 from chatter.training.settings import precision_of
 from chatter.training.speed import describe_seconds, flops_utilization
+from chatter.wording.training_messages import TrainingMessages
 
 NUM_SAMPLES, NUM_SAMPLED = 3, 12  # messages to show; to sample if training messages are left out
 
@@ -40,19 +41,11 @@ class Progress(ProgressCallback):
     It logs once how long the rest of the run will take, and raises InputError if the loss is NaN or infinite.
     """
 
-    def __init__(
-        self,
-        batch_size: int,
-        shape: Shape,
-        chat_format: ChatFormat,
-        steps_per_evaluation: int,
-        header: str = "",
-        training_messages: Container[str] = (),
-    ) -> None:
+    def __init__(self, run: TrainingRun, steps_per_evaluation: int) -> None:
         super().__init__()
-        self.batch_size, self.shape, self.format = batch_size, shape, chat_format
-        self.steps_per_evaluation = steps_per_evaluation
-        self.header, self.training_messages = header, training_messages
+        self.batch_size, self.shape, self.format = run.args.batch_size, run.placement.shape, run.chat_format
+        self.steps_per_evaluation, self.header = steps_per_evaluation, run.opening_header
+        self.training_messages = TrainingMessages.open(*run.message_folders) if run.message_folders else ()
         self.evaluation_seconds = 0.0
         self.first: tuple[int, float] | None = None  # this run's first step and when it ended, until they are used
 
@@ -77,7 +70,7 @@ class Progress(ProgressCallback):
         now = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.1e}", "tokens/s": f"{speed:,.0f}"}
         if utilization := flops_utilization(speed, self.shape, block_size, args.world_size):
             now["MFU"] = f"{utilization:.2f}"
-        if sys.stderr.isatty():
+        if self.training_bar and sys.stderr.isatty():  # only the first process has a bar
             self.training_bar.set_postfix(now)
         else:
             log(f"step {state.global_step} of {state.max_steps}: {', '.join(f'{k} {v}' for k, v in now.items())}")
@@ -109,6 +102,8 @@ class Progress(ProgressCallback):
         log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing visible)")
         self.seen = state.global_step, time.perf_counter()
         self.evaluation_seconds = metrics["eval_runtime"] + self.seen[1] - started
+        if self.first:  # an evaluation between the steps that are timed
+            self.first = self.first[0], self.first[1] + self.evaluation_seconds
 
 
 def sample_messages(
@@ -125,7 +120,7 @@ def sample_messages(
     """
     engine = TransformersEngine(model.eval(), tokenizer.backend_tokenizer, chat_format)
     prompt = encode_chat(engine.tokenizer, chat_format, [], chat_format.block_size, header)
-    sampling = Sampling(max_new_tokens=min(40, chat_format.block_size // 2))
+    sampling = Sampling(max_new_tokens=min(40, chat_format.block_size - len(prompt)))
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         sampled = engine.sample(prompt, NUM_SAMPLED if training_messages else NUM_SAMPLES, sampling)
@@ -160,7 +155,7 @@ class Evaluations(TrainerCallback):
 
 
 class CompleteCheckpoints(TrainerCallback):
-    """Marks each checkpoint when all processes have written it, and keeps the newest `num_kept` (None: all)."""
+    """Marks each checkpoint when all processes have written it; keeps the newest `num_kept`, or all, and the best."""
 
     def __init__(self, checkpoints: Path, run: dict[str, Any], num_kept: int | None) -> None:
         self.checkpoints, self.run, self.num_kept = checkpoints, run, num_kept

@@ -38,7 +38,7 @@ KNOWN_ERRORS = {
         "fp16 overflows at every step. Pass --resume with a lower --learning-rate, or start again with --overwrite and "
         "--precision fp32 (or bf16, if the device has it)."
     ),
-    r"connection (closed|reset) by peer|communicator was aborted": (
+    r"gloo.*connection (closed|reset) by peer|communicator was aborted": (
         "another process of this run has failed. Its own error line says why."
     ),
 }
@@ -79,7 +79,7 @@ def join_process_group() -> None:
         # DeepSpeed's shared-memory operator needs a compiler and 40 s to compile. Gloo works without it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # DeepSpeed counts a machine's CPUs by a process of their own, often at each step, unless it finds their number.
-        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
         deepspeed.init_distributed("gloo")  # before TrainingArguments, which otherwise assumes one process
 
 

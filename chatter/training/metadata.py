@@ -37,7 +37,7 @@ def generation_config(chat_format: ChatFormat) -> GenerationConfig:
 def write_metadata(folder: Path, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> None:
     """Write all files of a model but its weights, in place of those that the Trainer wrote.
 
-    `folder` has the config.json that belongs to the weights, `tokenizer` is of `load_tokenizer`.
+    `folder` has the config.json that belongs to the weights, `tokenizer` comes from `load_tokenizer`.
     """
     config = AutoConfig.from_pretrained(folder)
     for part in {id(each): each for each in (config, config.get_text_config())}.values():

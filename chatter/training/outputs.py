@@ -64,7 +64,7 @@ def longer(args: argparse.Namespace) -> str:
 
 
 def is_saved_by(model: Path, checkpoints: Path) -> bool:
-    """Return whether the run of the complete checkpoints in a folder saved a model, as far as both say so."""
+    """Return whether the run of the complete checkpoints in `checkpoints` saved `model`; False if one names no run."""
     if not complete_checkpoints(checkpoints):
         return False
     with contextlib.suppress(OSError, ValueError, TypeError):

@@ -78,7 +78,7 @@ def find_mode(args: argparse.Namespace, half: bool, config: dict[str, Any] | Non
     zero = (config or {}).get("zero_optimization", {})
     optimizer, param = (zero.get(name, {}).get("device") == "cpu" for name in OFFLOADED)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or processes)
     return Mode(
         half=half,
         deepspeed=config is not None,

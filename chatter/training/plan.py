@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from chatter.cli import InputError, log
-from chatter.gpu import is_ampere
+from chatter.gpu import has_bf16
 from chatter.training.memory import Mode, Shape, describe, estimate_gpu, estimate_gpu_peak, estimate_host, fits
 from chatter.training.placement import memory_of_gpu
 from chatter.training.run import TrainingRun
@@ -48,7 +48,7 @@ def find_faster(run: TrainingRun, total: float) -> str:
     if mode.processes == 1 and fits(needed, total) and plain != mode:
         option = "--compile" if not mode.deepspeed else "--no-deepspeed --compile"
         return f"{option}, with about {needed / 1e9:.1f} GB, for runs of more than ten minutes"
-    if mode.offload_optimizer and run.settings.fp16 and is_ampere():
+    if mode.offload_optimizer and run.settings.fp16 and has_bf16():
         return "--precision bf16: the CPU need not check the gradients for overflow"
     return ""
 

@@ -9,7 +9,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from matplotlib.figure import Figure
 
-from chatter.tokens.dataset import TAGS, markdown_table, summary_table, write_card
+from chatter.cards import TAGS, markdown_table, write_card
+from chatter.tokens.dataset import summary_table
 from chatter.tokens.text_size import SplitText
 from chatter.training.checkpoints import RUN_ID, find_lowest
 from chatter.training.loss import bits_per_byte, perplexity

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from chatter.tokens.chat import FORMAT_FILE, ChatFormat, channel_header
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-    from chatter.tokens.chat import ChatFormat
     from chatter.tokens.text_size import SplitText
     from chatter.training.placement import Placement
 
@@ -37,3 +39,15 @@ class TrainingRun:
     settings: TrainingArguments
     steps_per_epoch: int
     description: dict[str, Any]  # from `describe_run`; a resumed run is compared with it
+
+    @property
+    def opening_header(self) -> str:
+        """The header of the dataset's first channel, or "" if it has no channels."""
+        channels = self.data_summary.get("channels")
+        return channel_header(channels[0]) if channels else ""
+
+
+def known_channels(data: Mapping[str, Any], base: Path) -> list[str]:
+    """Return the channels of a dataset and, if it has any, also the channels that the model in `base` knows."""
+    channels = data.get("channels", [])
+    return [*channels, *ChatFormat.load(base).channels] if channels and (base / FORMAT_FILE).exists() else channels

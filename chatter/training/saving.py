@@ -77,9 +77,10 @@ def describe_choice(saved: dict[str, Any], lowest: dict[str, Any]) -> str:
 
 
 def model_to_save(run: TrainingRun, checkpoint: Path) -> PreTrainedModel | None:
-    """Return the model of a checkpoint in the precision of training, or None if the files of the checkpoint are that.
+    """Return the model to save, or None if the checkpoint's own files are already that model.
 
-    The plain Trainer saves float32 weights in half precision too, and adapters without the weights that they belong to.
+    The plain Trainer's checkpoints are in float32 even if it trains in half precision. With LoRA, checkpoints have the
+    adapters alone.
     """
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(run.precision, torch.float32)
     if run.args.lora_rank:
@@ -97,14 +98,14 @@ def model_to_save(run: TrainingRun, checkpoint: Path) -> PreTrainedModel | None:
     return None
 
 
-def folders_with_training_messages(dataset_dir: Path, start: Path) -> list[Path]:
+def folders_with_training_messages(dataset_dir: Path, base: Path) -> list[Path]:
     """Return the folders with hashes of training messages: the dataset, and the model if train.py wrote it.
 
     If one of them has no hashes, the others are incomplete: log a warning and return an empty list. Raises InputError
     if hashes are damaged.
     """
-    is_chatter = (start / HASHES).exists() or (start / METRICS).exists()
-    folders = [dataset_dir, start] if is_chatter else [dataset_dir]
+    is_chatter = (base / HASHES).exists() or (base / METRICS).exists()
+    folders = [dataset_dir, base] if is_chatter else [dataset_dir]
     for folder in folders:
         if not (folder / HASHES).exists():
             log(f"{folder} has no {HASHES}: generate.py --no-copies will not work with the new model")

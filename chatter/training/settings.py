@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from chatter.cli import InputError, log
-from chatter.gpu import is_ampere
+from chatter.gpu import has_bf16
 from chatter.training.placement import Placement
 
 # The defaults of --learning-rate. Those of models other than GPT-2 are from bench/learning_rates.py.
@@ -48,7 +48,7 @@ def training_arguments(
     max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
     warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
     if warmup_steps >= max_steps > 1:
-        log(f"a warm-up of {warmup_steps} steps is as long as the run: training without it")
+        log(f"the warm-up of {warmup_steps} steps is not shorter than the run of {max_steps}: training without it")
     return TrainingArguments(
         output_dir=str(checkpoints),
         deepspeed=deepspeed_config,
@@ -56,7 +56,7 @@ def training_arguments(
         use_cpu=not cuda,
         fp16=precision == "fp16",
         bf16=precision == "bf16",
-        tf32=(cuda and precision == "fp32" and is_ampere()) or None,
+        tf32=(cuda and precision == "fp32" and has_bf16()) or None,
         optim=choose_optimizer(precision, cuda, deepspeed=not args.no_deepspeed),
         activation_checkpointing=args.gradient_checkpointing,
         learning_rate=args.learning_rate,
@@ -109,7 +109,7 @@ def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None)
     """
     cuda = args.device == "cuda"
     if args.precision == "auto":
-        return "fp32" if not cuda else "bf16" if dtype == torch.bfloat16 and is_ampere() else "fp16"
+        return "fp32" if not cuda else "bf16" if dtype == torch.bfloat16 and has_bf16() else "fp16"
     can_fp16 = cuda
     if not args.no_deepspeed:
         from deepspeed.accelerator import get_accelerator

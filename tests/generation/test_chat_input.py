@@ -113,7 +113,7 @@ def test_rows_of_parse_logs_are_messages(write, rows):
     heard = []
     *messages, last = read_typed(csv_of(rows, write), heard.append)
     assert messages[0] == "" and [*messages[1:], last] == [row[-1] for row in rows]
-    assert heard == [row[2] for row in rows]
+    assert [*filter(None, heard)] == [row[2] for row in rows if row[2]]
 
 
 def test_the_end_of_a_csv_is_read_without_its_header(random_model):

@@ -19,11 +19,11 @@ from chatter.generation.ctranslate2_copy import (
     DIGEST,
     converted_weights,
     digest_copy,
+    digest_files,
     digest_model,
-    digest_weights,
 )
 from chatter.generation.ctranslate2_engine import CTranslate2Engine
-from chatter.generation.engine import Sampling
+from chatter.generation.engine import Sampling, weight_files
 from chatter.generation.transformers_engine import TransformersEngine
 from chatter.tokens.chat import FORMAT_FILE, decode_message, encode_chat
 
@@ -280,11 +280,11 @@ def test_any_change_of_the_weights_is_noticed(tmp_path):
     """Of a file of 10 MB, of which 4 MB are read: training changes all of it."""
     weights = np.random.default_rng(0).integers(0, 256, 10_000_000, dtype=np.uint8)
     weights.tofile(tmp_path / "model.safetensors")
-    before = digest_weights(tmp_path)
+    before = digest_files(weight_files(tmp_path))
     (weights + 1).tofile(tmp_path / "model.safetensors")
-    assert digest_weights(tmp_path) != before
+    assert digest_files(weight_files(tmp_path)) != before
     weights.tofile(tmp_path / "model-00001-of-00002.safetensors")
-    assert digest_weights(tmp_path) != before
+    assert digest_files(weight_files(tmp_path)) != before
 
 
 def test_two_that_need_the_copy_at_once_make_it_once(folder):

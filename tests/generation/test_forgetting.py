@@ -77,6 +77,12 @@ def event(command, number=9, channel="c", who="", **tags):
     return f"@{tags};tmi-sent-ts={1709845509000 + number * 1000} :tmi.twitch.tv {command} #{channel}{who}"
 
 
+def test_names_of_channels_are_in_any_case():
+    said = "[2024-03-07 21:05:09] #SomeChannel ann: bad"
+    assert texts(said, "[2024-03-07 21:05:11] #somechannel ann has been banned") == []
+    assert texts(said, "[2024-03-07 21:05:11] #SomeChannel ann has been banned") == []
+
+
 def test_a_deletion_takes_the_message_with_its_id():
     """And no other, even if it is the same text or the message is no longer seen."""
     said = [irc("ann", "same", 1), irc("ann", "same", 2), irc("bob", "same", 3)]

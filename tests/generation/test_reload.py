@@ -85,7 +85,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(error, model_folder, c
     }
     assert capsys.readouterr().err.splitlines() == [
         f"{model_folder.folder} has changed: loading the new model",
-        f"the old model goes on, as the new one cannot be loaded: {reason[type(error)]}",
+        f"keeping the old model, as the new one cannot be loaded: {reason[type(error)]}",
     ]
     model_folder.load_model = load
     by_renaming(model_folder.folder / "config.json")

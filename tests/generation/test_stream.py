@@ -181,7 +181,7 @@ def test_a_new_model_takes_effect_without_a_restart(parrot, random_model, tmp_pa
     assert bot.hear("ping")["message"] in learned
     errors = bot.end()
     assert sum("has changed: loading the new model" in line for line in errors) == 3
-    assert sum(line.startswith("the old model goes on, as the new one cannot be loaded: ") for line in errors) == 1
+    assert sum(line.startswith("keeping the old model, as the new one cannot be loaded: ") for line in errors) == 1
 
 
 def test_the_hashes_of_a_model_change_with_it(parrot, tmp_path):

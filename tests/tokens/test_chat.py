@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import SHARED, TINY, needs_shared
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFa
 from chatter.cli import InputError
 from chatter.logs.tables import read_chats
 from chatter.tokens.chat import FORMAT_FILE, ChatFormat, clean, decode_message, encode, encode_chat, newline_id
+from chatter.tokens.encoder import encode_slowly
 from chatter.tokens.tokenizer import load_tokenizer, save_encoder
 from chatter.wording.lookalikes import visible
 from parse_logs import parse_logs
@@ -157,6 +159,15 @@ def test_what_fastokens_does_not_know_is_left_to_the_slower_library(tmp_path, lo
     encoder = load_encoder(load_tokenizer(str(tmp_path)))
     assert "fastokens cannot be used for this tokenizer (model error: unsupported" in capsys.readouterr().err
     assert encoder(["hi chat", "who is it"]).tolist() == [2, 1, 3, 0, 5, 1, 5, 1, 5, 0]
+
+
+def test_threads_share_a_slow_encoder(tokenizer):
+    """None of them makes a control token of what somebody typed in another."""
+    encode_some = encode_slowly(tokenizer.backend_tokenizer.to_str(), newline_id(tokenizer))
+    texts = ["typed <|endoftext|> here"] * 50
+    with ThreadPoolExecutor(8) as pool:
+        assert {some.tobytes() for some in pool.map(encode_some, [texts] * 400)} == {encode_some(texts).tobytes()}
+    assert tokenizer.eos_token_id not in encode_some(texts)
 
 
 @pytest.fixture(scope="module")

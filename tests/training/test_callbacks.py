@@ -3,19 +3,53 @@
 import json
 import math
 import re
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import BLOCK_SIZE, error_of, read_history
+from transformers import TrainerState
 
 from chatter.tokens.chat import ChatFormat
-from chatter.training.callbacks import sample_messages
+from chatter.training.callbacks import Progress, sample_messages
 from chatter.training.model import load_model
 
 
 @pytest.fixture(scope="module")
 def model(small_model, tokenizer):
     return load_model(str(small_model), tokenizer, BLOCK_SIZE)
+
+
+@pytest.fixture
+def progress(tokenizer):
+    shape = SimpleNamespace(shape=None)
+    run = SimpleNamespace(args=SimpleNamespace(batch_size=2), placement=shape, opening_header="", message_folders=[])
+    run.chat_format = ChatFormat.of(tokenizer, BLOCK_SIZE)
+    return Progress(run, steps_per_evaluation=1000)
+
+
+def test_only_the_first_process_has_a_bar(progress, monkeypatch):
+    """On a terminal, which all processes of a launcher share."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("chatter.training.callbacks.flops_utilization", lambda *args: None)
+    args = SimpleNamespace(world_size=2, fp16=False, bf16=False, learning_rate=1e-3)
+    state = TrainerState(global_step=10, max_steps=20, is_world_process_zero=False)
+    progress.on_train_begin(args, state, None)
+    progress.on_log(args, state, None, logs={"loss": 1.0, "learning_rate": 1e-3})
+
+
+def test_evaluations_do_not_count_as_steps(progress, capsys, monkeypatch):
+    """One that takes 100 s, between ten steps that take a moment each."""
+    monkeypatch.setattr("chatter.training.callbacks.sample_messages", lambda *args: [])
+    args = SimpleNamespace(world_size=1, fp16=False, bf16=False, seed=1)
+    state = TrainerState(global_step=1, max_steps=1000, log_history=[{}])
+    progress.first, progress.prediction_bar = (1, time.perf_counter() - 100), None
+    metrics = {"eval_loss": 1.0, "eval_bits_per_byte": 1.0, "eval_runtime": 100.0}
+    progress.on_evaluate(args, state, None, metrics, model=None, processing_class=None)
+    state.global_step = 11
+    progress.log_time_left(state)
+    assert "about 2 minutes left, 2 minutes of it evaluations" in capsys.readouterr().err
 
 
 def test_samples_are_visible_lines(model, tokenizer):
