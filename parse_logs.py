@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, make_parser, plain_errors, positive_int
 from chatter.files import LOCK, append, locked, staged_files
-from chatter.logs.archives import file_size
+from chatter.logs.archives import largest_first, log_size
 from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
@@ -113,7 +113,7 @@ def parse_logs(
     copies = find_copies(logs)
     skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
     logs = [log for log in logs if log not in copies]
-    num_bytes = sum(map(file_size, logs))
+    num_bytes = sum(map(log_size, logs))
     prepare_workers(jobs, num_bytes, PRELOADED)
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     if output_dir.exists() and not output_dir.is_dir():
@@ -146,7 +146,8 @@ def parse_logs(
         for log, names in missing.items():
             if log in results:
                 results[log].notes |= {f"no column {name}, which --columns names" for name in names}
-        stale, repeated = settle_others(output_dir, csv_paths, results, skipped, copies, filters, prune)
+        written = {log: csv_paths[log] for log in results}
+        stale, repeated = settle_others(output_dir, written, skipped, copies, filters, prune)
         for path, log in repeated.items():
             results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
     return results, skipped, stale
@@ -161,8 +162,8 @@ def parse_all(
     """
     from chatter.logs.unknown import describe_unknown
 
-    logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
-    parts = [part for log in logs for part in divide_log(log, options)]
+    sizes = largest_first(outputs)  # so that no worker starts a large log last
+    parts = [part for log, size in sizes.items() for part in divide_log(log, size, options)]
     calls = [(part, outputs[part.log], scratch / str(number), options) for number, part in enumerate(parts)]
     parsed = workers.map("parsing", parse_part, calls, workers.num_bytes, yielded=(UnreadableLog,))
     results, errors, authors = {log: LogResult() for log in outputs}, {}, defaultdict(list)
@@ -192,9 +193,9 @@ def parse_all(
     return results, errors
 
 
-def divide_log(log: Path, options: Options) -> list[Part]:
+def divide_log(log: Path, size: int, options: Options) -> list[Part]:
     """Return the parts of a log. Errors with it are left to `parse_part`."""
-    if file_size(log) > PART_BYTES:
+    if size > PART_BYTES:
         with contextlib.suppress(UnreadableLog):
             return options.open_reader(log).divide(log)
     return [Part(log)]
@@ -208,7 +209,7 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
     filters, result = options.filters, LogResult()
     reader = options.open_reader(part.log)
     path = scratch if part.begin else csv_path
-    is_small = part == Part(part.log) and file_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
+    is_small = part == Part(part.log) and log_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
     authors = None
     if filters.get("min_user_messages") or (filters.get("drop_moderated") and reader.has_moderation):
         from chatter.logs.whole_logs import Authors, drop_own_rows  # which import NumPy

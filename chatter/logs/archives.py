@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import lzma
 import os
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +27,10 @@ NAME = re.compile(r"\.(?:zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
 # Archives that cannot be read from the middle.
 OTHER_NAME = re.compile(r"\.(?:7z|rar|(?:tar\.|t)(?:bz2?|xz|zst))$", re.IGNORECASE)
 MAX_FILES = 100_000
-ERRORS = (EOFError, NotImplementedError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+ERRORS = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
+)
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,18 @@ class Archive:
     size: int = 0  # of all members
 
     def add(self, name: str, reason: str, size: int, open_member: Callable[[], IO[bytes]]) -> None:
-        """Add a member, or why it is not read if there is a `reason`. Raises UnreadableLog if there are too many."""
+        """Add a member, or why it is not read if there is a `reason`. Raises UnreadableLog if there are too many.
+
+        It replaces an earlier one of the same name, as in every program that unpacks archives.
+        """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         plain = "/".join(parts)
         if ".." in parts or name[:1] in ("/", "\\") or re.match("[A-Za-z]:", name):
             plain, reason = name, "its name leads out of the archive"
         elif any(part.startswith(".") for part in parts):
             reason = "hidden"
-        elif plain in self.members and not reason:
-            plain, reason = name, "another file of the archive has the same name"
+        self.members.pop(plain, None)
+        self.skipped.pop(plain, None)
         if reason:
             self.skipped[plain] = reason
         else:
@@ -183,13 +191,24 @@ def open_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             yield file, member.size
 
 
-def file_size(path: Path) -> int:
+def log_size(path: Path) -> int:
     """Return the size of a file, perhaps in an archive, or 0 if it cannot be read."""
     try:
         found = split_path(path)
         return read_archive(found[0]).members[found[1]].size if found else path.stat().st_size
     except (OSError, KeyError, UnreadableLog):
         return 0
+
+
+def largest_first(logs: Iterable[Path]) -> dict[Path, int]:
+    """Map logs to their sizes, the largest first, but the logs of an archive together: few archives are kept open."""
+    sizes = {log: log_size(log) for log in logs}
+    files = {log: (split_path(log) or (log,))[0] for log in sizes}  # on disk
+    totals = Counter()
+    for log, size in sizes.items():
+        totals[files[log]] += size
+    order = sorted(sizes, key=lambda log: (totals[files[log]], files[log], sizes[log]), reverse=True)
+    return {log: sizes[log] for log in order}
 
 
 def is_gone(path: Path) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FIELDS = ["date", "time", "channel", "username", "message"]  # the columns of the CSVs
 # A sixth column, if a log says where a stream ends: the number of the stream that a message belongs to.
 SESSION = "session"
+HEADERS = (FIELDS, [*FIELDS, SESSION])
 # A column that is not written: the other name of a user, by which filters find them as well.
 NICKNAME = "nickname"
 # Clients append a blank and one of these invisible characters, as Twitch rejects repetitions.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chatter.cli import log
-from chatter.files import MANIFEST, atomic_output
+from chatter.files import MANIFEST, atomic_output, staged_files
 from chatter.logs.archives import is_gone
 from chatter.logs.filters import USER_FILTERS, filter_messages
 from chatter.logs.folders import is_ours
@@ -18,13 +18,12 @@ from chatter.logs.folders import is_ours
 def settle_others(
     output_dir: Path,
     csv_paths: Mapping[Path, Path],
-    written: Collection[Path],
     skipped: Collection[Path],
     copies: Mapping[Path, Path],
     filters: Mapping[str, Any],
     prune: bool,
 ) -> tuple[list[Path], dict[Path, Path]]:
-    """Deal with the CSVs of earlier runs that this run did not write: the logs in `written` became `csv_paths`.
+    """Deal with the CSVs of earlier runs that this run did not write: it wrote `csv_paths`, one of each log.
 
     Users whom `filters` leave out are left out of them, too. Return the CSVs whose logs are gone, and a map from those
     that repeat the messages of others to the logs that both came from. `prune` deletes all of these, which then are in
@@ -38,9 +37,9 @@ def settle_others(
         stale, repeated = sorted([*stale, *repeated]), {}
         for path in stale:
             path.unlink()
-    names = sorted({*log_of_csv} - {csv_paths[log].as_posix() for log in written})
+    names = sorted({*log_of_csv} - {name.as_posix() for name in csv_paths.values()})
     if user_filters := {name: filters[name] for name in USER_FILTERS if filters.get(name)}:
-        leave_out_users((path for name in names if (path := output_dir / name).is_file()), user_filters)
+        leave_out_users(output_dir, names, user_filters)
     write_log_of_csv(output_dir, log_of_csv)
     return stale, repeated
 
@@ -72,7 +71,7 @@ def find_repeated(
     Its log is one of `copies`, or the log's CSV now has another name, because of a log beside it.
     """
     originals = {str(log.absolute()): log for log in csv_paths}
-    originals |= {str(copy.absolute()): original for copy, original in copies.items()}
+    originals |= {str(copy.absolute()): log for copy, log in copies.items() if log in csv_paths}
     written = {csv_path.as_posix() for csv_path in csv_paths.values()}
     names = [name for name, source in log_of_csv.items() if source in originals and name not in written]
     return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
@@ -87,23 +86,28 @@ def settle_earlier(csv_path: Path, delete: bool) -> str:
     return f" {csv_path} of an earlier run {'was deleted' if delete else 'stays'}."
 
 
-def leave_out_users(csv_paths: Iterable[Path], user_filters: Mapping[str, Any]) -> None:
-    """Take the messages that `user_filters` leave out from CSVs of parse_logs.py, and say how many in each."""
+def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mapping[str, Any]) -> None:
+    """Take the messages that `user_filters` leave out from CSVs of earlier runs, and say how many in each."""
     import numpy as np
     import polars as pl
 
     from chatter.logs.whole_logs import take_out
 
-    for path in filter(is_ours, csv_paths):
+    for name in names:
+        path = output_dir / name
+        if not (path.is_file() and is_ours(path)):
+            continue
         table = pl.read_csv(path, columns=["username"], infer_schema=False).fill_null("")
         kept, _ = filter_messages(table.with_row_index("row"), user_filters)
         dropped = np.setdiff1d(np.arange(len(table)), kept["row"].to_numpy())
         if len(dropped):
-            with atomic_output(path) as partial:
-                shutil.copyfile(path, partial)
-                with partial.open("r+b") as rows:
+            with staged_files(output_dir) as staging:
+                copy = staging / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+                with copy.open("r+b") as rows:
                     take_out(rows, dropped + 1)  # after the header
-            options = " and ".join(USER_FILTERS[name] for name in user_filters)
+            options = " and ".join(USER_FILTERS[each] for each in user_filters)
             log(f"{path} of an earlier run: {len(dropped):,} messages removed, as {options} asks for")
 
 

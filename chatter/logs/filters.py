@@ -6,6 +6,7 @@ A new filter is a new entry in FILTERS and a row in the tests.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -79,7 +80,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
     """
     path = Path(name_or_file)
     refuse_ambiguous(name_or_file)
-    if path.is_file():
+    if os.path.isfile(path):  # False for a name that is too long
         lines = {f"{path}:{number}": line for number, line in enumerate(read_text(path).splitlines(), 1)}
     elif re.fullmatch(r'(?:[@\w,]|"[^"]+")+', name_or_file):
         lines = {"the option": name_or_file}
@@ -106,7 +107,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
 def refuse_ambiguous(names: str) -> None:
     """Raise InputError if one of the names, separated by commas, may also mean a file in the working directory."""
     for name in names.split(","):
-        if re.fullmatch(r"\w+", name) and (file := next(filter(Path.is_file, (Path(name), Path(f"{name}.txt"))), None)):
+        if re.fullmatch(r"\w+", name) and (file := next(filter(os.path.isfile, (name, f"{name}.txt")), None)):
             raise InputError(f"{name} may be a user or a file. Write @{name} for the user, or ./{file} for the file.")
 
 

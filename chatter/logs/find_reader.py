@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -43,8 +42,7 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
         if reader := find_columnar_reader(path, names, columns):
             return reader
         raise UnreadableLog(no_messages(path))
-    head = read_head(path)
-    text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+    text = read_head(path).decode(errors="replace")
     if is_table(path) and (reader := find_csv_reader(path, names, columns)):
         return reader
     may_have_json = not text.lstrip().startswith("[") and ("\n{" in text or text.startswith("{"))

@@ -10,11 +10,10 @@ from pathlib import Path
 from chatter.cli import InputError
 from chatter.files import DATASET_MARKER, MANIFEST
 from chatter.logs.archives import OTHER_NAME, is_archive, read_archive
-from chatter.logs.batch import FIELDS, SESSION
+from chatter.logs.batch import HEADERS
 from chatter.logs.unpacking import UnreadableLog
 
 MAX_HEADER = 1 << 16  # bytes
-HEADERS = (",".join(FIELDS), ",".join([*FIELDS, SESSION]))  # of our CSVs
 SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", "csv", "tsv", "parquet", "arrow", "feather")
 LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 TABLE_NAME = re.compile(r"\.(?:csv|parquet|arrow|feather)$", re.IGNORECASE)  # what tokenize_logs.py reads
@@ -39,8 +38,8 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
         real = os.path.realpath(path)
         if path.name[0] == ".":
             skipped[path] = "hidden"
-        elif not path.exists():
-            skipped[path] = "a broken link"
+        elif not os.path.exists(path):  # unlike path.exists(), False for a path that may not be read
+            skipped[path] = "a broken link" if os.path.islink(path) else "Permission denied"
         elif real in seen:
             skipped[path] = "a link to a file or folder that is read already"
         elif path.is_dir():
@@ -89,7 +88,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
             if MANIFEST in names and folder != str(top):
                 outputs.add(Path(folder).resolve())
             for path in (Path(folder, name) for name in sorted(subfolders + names)):
-                if path.is_symlink():
+                if os.path.islink(path):
                     links.append(path)
                 elif path.name in names or path.name[0] == ".":
                     visit(path)
@@ -166,5 +165,5 @@ def find_tables(folder: Path) -> list[Path]:
 def is_ours(csv_path: Path) -> bool:
     """Return whether a file can be read and has the header that parse_logs.py writes."""
     with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
-        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") in HEADERS
+        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n").split(",") in HEADERS
     return False

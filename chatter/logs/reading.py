@@ -67,9 +67,9 @@ def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 
 def read_head(log_path: Path, num_bytes: int = HEAD_BYTES) -> bytes:
-    """Return the first bytes of a log, in UTF-8."""
+    """Return the first bytes of a log, in UTF-8 without a byte order mark."""
     with open_log(log_path) as (_, log):
-        return log.read(num_bytes)
+        return log.read(num_bytes).removeprefix(codecs.BOM_UTF8)
 
 
 def divide(log_path: Path) -> list[Part]:
@@ -96,7 +96,7 @@ def read_chunks(part: Path | Part, progress: Callable[[int], None]) -> Iterator[
     head = read_head(part.log)
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         raise UnreadableLog(
-            f"the lines of {part.log} end with a carriage return alone. Convert the file, for example with "
+            f"{part.log} has lines that end with a carriage return alone. Convert the file, for example with "
             f"tr '\\r' '\\n' < old.txt > new.txt."
         )
     with open_log(part.log) as (file, log):

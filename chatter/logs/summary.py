@@ -67,10 +67,10 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
         total.update(result.counts)
         if verbose:
             listed = [f"{count:,} {what}" for what, count in in_order(result.counts) if count]
-            print(f"{log}: {', '.join(listed)}", file=sys.stderr)
+            print(one_line(f"{log}: {', '.join(listed)}"), file=sys.stderr)
     for what, count in in_order(total):
         print(f"{what:26} {count:>12,}", file=sys.stderr)
-    errors = {path: reason for path, reason in skipped.items() if str(path) in reason}
+    errors = {path: reason for path, reason in skipped.items() if reason.startswith((f"{path} ", f"{path}:"))}
     others = [f"{path} ({reason})" for path, reason in skipped.items() if path not in errors]
     print_some("skipped", others, len(others), verbose)
     for reason in errors.values():

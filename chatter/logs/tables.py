@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError
-from chatter.logs.batch import FIELDS, SESSION, channel_name
+from chatter.logs.batch import HEADERS, SESSION, channel_name
 from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.reading import UnreadableLog, open_log, read_chunks
 from chatter.logs.table_syntax import TableHead, TableSyntax, num_swallowed, read_table_head
@@ -97,7 +97,7 @@ def check_rows(csv_path: Path, numbers: Sequence[int], rows: Iterable[Sequence[s
             if "\n" not in value:
                 continue
             lines = value.splitlines()[1:]
-            if head.header == FIELDS:
+            if head.header in HEADERS:
                 swallowed = any(map(OUR_ROW.match, lines))
             else:
                 similar = num_swallowed(value, head.syntax.delimiter, len(head.header))

@@ -53,7 +53,7 @@ def describe_unknown(path: Path) -> str:
 
 def first_line(path: Path) -> str:
     """Return the first line of a file that is not blank."""
-    return read_head(path).decode(errors="replace").strip("\ufeff \t\r\n").split("\n", 1)[0].rstrip("\r")
+    return read_head(path).decode(errors="replace").strip().split("\n", 1)[0].rstrip("\r")
 
 
 def find_nearest(line: str) -> list[str]:
