@@ -56,10 +56,7 @@ from chatter.logs.filters import (
     names_of_users,
     strip_suffixes,
 )
-from chatter.logs.folders import (
-    find_logs,
-    name_csvs,
-)
+from chatter.logs.folders import find_logs, name_csvs
 from chatter.logs.formats import ON_REQUEST
 from chatter.logs.reading import PART_BYTES, UnreadableLog
 from chatter.logs.summary import LogResult, print_some, print_summary
@@ -278,13 +275,9 @@ def main() -> None:
         print_summary(results, skipped, args.verbose)
         for name, option in USER_FILTERS.items():
             unknown = filters.get(name, frozenset()).difference(*(result.users for result in results.values()))
-            print_some(f"{option} without messages", sorted(unknown), len(unknown), args.verbose)
-        print_some(
-            "deleted" if args.prune else "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them)",
-            [*map(str, stale)],
-            len(stale),
-            verbose=True,
-        )
+            print_some(f"{option} without messages", sorted(unknown), args.verbose)
+        gone = "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them)"
+        print_some("deleted" if args.prune else gone, [*map(str, stale)], verbose=True)
 
 
 if __name__ == "__main__":

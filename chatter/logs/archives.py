@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from chatter.logs.unpacking import GzipContent, UnreadableLog, max_unpacked, too_large
+from chatter.logs.unpacking import GZIPPED, GzipContent, SeekableStream, UnreadableLog, max_unpacked, too_large
 
 NAME = re.compile(r"\.(?:zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
 # Archives that cannot be read from the middle.
@@ -74,20 +74,11 @@ class Archive:
             raise UnreadableLog(f"{self.path} contains more than {MAX_FILES:,} files. Unpack it by hand.")
 
 
-class Section(io.RawIOBase):
+class Section(SeekableStream):
     """A section of a file, from the byte `start` on."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self.file, self.start, self.size, self.position = file, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         self.position = position + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
@@ -101,10 +92,6 @@ class Section(io.RawIOBase):
         buffer[: len(data)] = data
         self.position += len(data)
         return len(data)
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
 
 
 def is_archive(path: Path) -> bool:
@@ -158,7 +145,7 @@ def load_zip(path: Path) -> Archive:
 def load_tar(path: Path) -> Archive:
     archive, content = Archive(path), None
     with path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b":
+        if file.read(len(GZIPPED)) == GZIPPED:
             content = GzipContent(path)
     open_content = content.open if content else lambda: path.open("rb")
     with open_content() as file, tarfile.open(fileobj=io.BufferedReader(file) if content else file, mode="r:") as tar:

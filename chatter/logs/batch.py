@@ -20,6 +20,7 @@ HEADERS = (FIELDS, [*FIELDS, SESSION])
 NICKNAME = "nickname"
 # Clients append a blank and one of these invisible characters, as Twitch rejects repetitions.
 INVISIBLE_SUFFIXES = "\U000e0000\u034f"
+MAX_MESSAGE_BYTES = 1 << 16  # Twitch's limit is 500 characters, so a longer message is damaged
 # Kinds of entries that are not written to the CSVs.
 UNNAMED = "entries without a user"
 EMPTY = "entries without text"

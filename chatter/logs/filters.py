@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, option_of, positive_int
 from chatter.files import read_text
-from chatter.logs.batch import INVISIBLE_SUFFIXES, NICKNAME
+from chatter.logs.batch import INVISIBLE_SUFFIXES, MAX_MESSAGE_BYTES, NICKNAME
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chatter.logs.batch import Reader
     from chatter.logs.moderation import Moderation
 
-BOTS = frozenset(
+BOT_NAMES = frozenset(
     "ankhbot botisimo buttsbot coebot commanderroot deepbot fossabot kofistreambot lolrankbot moobot nightbot ohbot "
     "own3d phantombot playwithviewersbot pokemoncommunitygame pretzelrocks restreambot songlistbot soundalerts "
     "stay_hydrated_bot streamelements streamlabs streamlootsbot supibot titlechange_bot vivbot wizebot".split()
@@ -40,7 +40,6 @@ DOMAINS = (
 LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
 MENTION, MENTIONS = r"\B@\w+", re.compile(r"(?<!\w)(?:@\w+)+")  # the latter for @several@users
 BEFORE_COMMENT, NAME = re.compile(r'(?:"[^"]*"|[^"#])*'), re.compile(r'(?:"[^"]*"|[^,"])+')  # in a list of users
-MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ FILTERS = {
     "exclude_bots": Filter(
         "from bots",
         "messages of well-known bots: nightbot, streamelements, moobot, ...",
-        lambda _, messages, _facts: are_named(messages, BOTS),
+        lambda _, messages, _facts: are_named(messages, BOT_NAMES),
     ),
     "drop_commands": Filter(
         "commands",
@@ -241,10 +240,10 @@ def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 
 def cut_long(messages: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
-    """Cut messages of more than MAX_BYTES bytes; return the numbers of their entries."""
+    """Cut messages of more than MAX_MESSAGE_BYTES bytes; return the numbers of their entries."""
     sizes = messages["message"].str.len_bytes()
-    if (sizes.max() or 0) <= MAX_BYTES:
+    if (sizes.max() or 0) <= MAX_MESSAGE_BYTES:
         return messages, []
-    long = messages.filter(sizes > MAX_BYTES)
-    cut = {text: text.encode()[:MAX_BYTES].decode(errors="ignore") for text in long["message"]}
+    long = messages.filter(sizes > MAX_MESSAGE_BYTES)
+    cut = {text: text.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore") for text in long["message"]}
     return messages.with_columns(messages["message"].replace(cut)), long["entry"].to_list()

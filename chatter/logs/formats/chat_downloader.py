@@ -18,6 +18,7 @@ STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]{{1,4}}:)?[0-9]{{1,2}}:[0
 LINES = LineFormat(
     patterns=[("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?P<message>.*))?")],
     plain=rf"^{STAMP}(?P<username>{NAME}): (?P<message>.*)$",
+    example="5:09 | User: message",
     stamp=STAMP,
     clock="offset",
     display_names=True,
@@ -61,6 +62,7 @@ def is_item(entry: Any) -> bool:
 JSON = JsonFormat(
     matches=is_item,
     parse=parse_item,
+    example='{"message": "", "message_type": "", "timestamp": 0, "author": {"name": ""}}',
     has_login=lambda entry: False,
     ids=lambda entry: (entry.get("message_id"), entry.get("target_message_id")),
 )

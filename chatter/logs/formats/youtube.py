@@ -90,6 +90,7 @@ def read_emoji(emoji: Mapping[str, Any]) -> str:
 JSON = JsonFormat(
     matches=has_keys({REPLAY}),
     parse=parse_action,
+    example='{"replayChatItemAction": {"actions": [], "videoOffsetTimeMsec": "0"}}',
     split=split_line,
     has_moderation=False,
     has_login=lambda entry: False,
