@@ -1,12 +1,14 @@
 """Stage 1: Twitch chat logs -> one CSV per log.
 
 Reads   every log below --logs-dir, also compressed (.gz, .zst) or in archives (.zip, .tar.gz). The format is detected:
-            .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
-                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, irssi, WeeChat, chat-downloader
+            .txt, .log, .tcd,        lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
+            .weechatlog              Chatty, TwitchDownloader, tcd, tmi.js, ZNC, irssi, WeeChat, bots' consoles and
+                                     chat-downloader
             .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog, chat-downloader, recent-messages,
                                      DiscordChatExporter, yt-dlp and Kick; objects with message, username, ...
             .csv, .tsv               tables with a header that names a column of messages
-            .parquet, .arrow         the same columns, or a stream a row in lists
+            .parquet, .arrow,        the same columns, or a stream a row in lists
+            .feather
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
@@ -44,7 +46,7 @@ from chatter.logs.archives import largest_first, log_size
 from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
-from chatter.logs.earlier import settle_earlier, settle_others
+from chatter.logs.earlier import keep_or_delete_csv, update_earlier_csvs
 from chatter.logs.filters import (
     USER_FILTERS,
     add_filter_options,
@@ -124,7 +126,7 @@ def parse_logs(
             outputs = {log: staging / csv_paths[log] for log in logs}
             with (
                 tempfile.TemporaryDirectory(dir=staging) as scratch,
-                open_workers(jobs, num_bytes, PRELOADED) as workers,  # which end before what they write is deleted
+                open_workers(jobs, num_bytes, PRELOADED) as workers,  # they end before the scratch folder is deleted
             ):
                 results, errors = parse_all(outputs, options, workers, Path(scratch))
             total = sum((result.counts for result in results.values()), Counter())
@@ -139,12 +141,12 @@ def parse_logs(
                 raise InputError(f"the options leave out all chat messages in {logs_dir}.{hint} Pass fewer of them.")
         for log, error in sorted(errors.items()):
             is_nameless = isinstance(error, NamelessLog)
-            skipped[log] = str(error) + settle_earlier(output_dir / csv_paths[log], delete=is_nameless)
+            skipped[log] = str(error) + keep_or_delete_csv(output_dir / csv_paths[log], delete=is_nameless)
         for log, names in missing.items():
             if log in results:
                 results[log].notes |= {f"no column {name}, which --columns names" for name in names}
         written = {log: csv_paths[log] for log in results}
-        stale, repeated = settle_others(output_dir, written, skipped, copies, filters, prune)
+        stale, repeated = update_earlier_csvs(output_dir, written, skipped, copies, filters, prune)
         for path, log in repeated.items():
             results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
     return results, skipped, stale
@@ -168,10 +170,10 @@ def parse_all(
         if isinstance(found, UnreadableLog):
             errors[part.log] = found
             continue
-        rows, result, of_rows = found
+        rows, result, part_authors = found
         results[part.log].add(result)
-        if of_rows:
-            authors[part.log].append(of_rows)
+        if part_authors:
+            authors[part.log].append(part_authors)
         else:
             append(rows, outputs[part.log])
     for log in errors:

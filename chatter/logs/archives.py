@@ -199,7 +199,10 @@ def largest_first(logs: Iterable[Path]) -> dict[Path, int]:
 
 
 def is_gone(path: Path) -> bool:
-    """Return whether a file is no longer there, or no longer in its archive. An archive that cannot be read has all."""
+    """Return whether a file is no longer there, or no longer in its archive.
+
+    Files in an unreadable archive count as still there.
+    """
     found = split_path(path)
     try:
         return found[1] not in read_archive(found[0]).members if found else not os.path.lexists(path)

@@ -15,7 +15,7 @@ from chatter.logs.filters import USER_FILTERS, filter_messages
 from chatter.logs.folders import is_ours
 
 
-def settle_others(
+def update_earlier_csvs(
     output_dir: Path,
     csv_paths: Mapping[Path, Path],
     skipped: Collection[Path],
@@ -77,7 +77,7 @@ def find_repeated(
     return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
 
 
-def settle_earlier(csv_path: Path, delete: bool) -> str:
+def keep_or_delete_csv(csv_path: Path, delete: bool) -> str:
     """Keep or delete the CSV from an earlier run of a log that is now skipped. Return a sentence about it, or ""."""
     if not (csv_path.is_file() and is_ours(csv_path)):
         return ""

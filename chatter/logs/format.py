@@ -1,4 +1,4 @@
-"""The classes for formats of lines and of JSON, and how a line is matched."""
+"""The classes for formats of lines, of JSON and of tables, and how a line is matched."""
 
 from __future__ import annotations
 

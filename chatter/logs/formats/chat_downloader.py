@@ -53,8 +53,10 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
 
 def is_item(entry: Any) -> bool:
     """Return whether a JSON value is an item. Other programs write an author and a message, too, and times as text."""
-    if not isinstance(entry, dict) or not entry.keys().isdisjoint({"message_type", "time_in_seconds"}):
-        return isinstance(entry, dict)
+    if not isinstance(entry, dict):
+        return False
+    if not entry.keys().isdisjoint({"message_type", "time_in_seconds"}):
+        return True
     is_old = {"author", "message"} <= entry.keys() <= {"author", "message", "timestamp", "emotes", "time_text"}
     return is_old and isinstance(entry["author"], str) and not isinstance(entry.get("timestamp"), str)
 
