@@ -39,7 +39,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.files import MANIFEST
-from chatter.logs.folders import SUFFIXES
+from chatter.logs.file_names import SUFFIXES
 from chatter.logs.formats import KINDS
 from chatter.workers import SMALL, open_workers
 from parse_logs import Options, parse_all, parse_logs

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, option_of, positive_int
-from chatter.files import read_text
 from chatter.logs.batch import INVISIBLE_SUFFIXES, MAX_MESSAGE_BYTES, NICKNAME
+from chatter.text_files import read_text
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,12 +11,10 @@ from chatter.cli import InputError
 from chatter.files import DATASET_MARKER, MANIFEST
 from chatter.logs.archives import OTHER_NAME, is_archive, read_archive
 from chatter.logs.batch import HEADERS
+from chatter.logs.file_names import LOG_NAME, SUFFIXES
 from chatter.logs.unpacking import UnreadableLog
 
 MAX_HEADER = 1 << 16  # bytes
-SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", "csv", "tsv", "parquet", "arrow", "feather")
-LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
-TABLE_NAME = re.compile(r"\.(?:csv|parquet|arrow|feather)$", re.IGNORECASE)  # what tokenize_logs.py reads
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 
 
@@ -118,8 +116,8 @@ def is_derived(path: Path) -> bool:
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
     """Map each log, in the order of `find_logs`, to the path of its CSV below `output_dir`.
 
-    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv, which no earlier log has: names that begin
-    with c.txt.gz come later. Raises InputError if a CSV would replace another file, or a folder of CSVs.
+    If c.csv is taken by an earlier log, c.txt.gz becomes c.txt.gz.csv. That name is free, because logs are sorted.
+    Raises InputError if a CSV would replace another file, or a folder of CSVs.
     """
     csv_paths = {}
     for log in logs:
@@ -139,27 +137,6 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
             if parent in csv_paths:
                 raise InputError(f"{csv_paths[parent]} would become {parent}, the folder of {log}. Rename one of them.")
     return {log: csv_path for csv_path, log in csv_paths.items()}
-
-
-def find_tables(folder: Path) -> list[Path]:
-    """Return the CSVs and the Parquet, Arrow and Feather files below a folder, sorted, without hidden ones.
-
-    Links are followed. Raises OSError if a folder cannot be read.
-    """
-    paths, seen = [], set()
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        is_new = os.path.realpath(parent) not in seen
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if name[0] != "." and not is_dataset(Path(parent, name)))
-        folders[:] = folders if is_new else []
-        if is_new:
-            files = [Path(parent, name) for name in names if name[0] != "." and TABLE_NAME.search(name)]
-            paths += [path for path in files if path.is_file() and not is_derived(path)]
-    return sorted(paths)
 
 
 def is_ours(csv_path: Path) -> bool:

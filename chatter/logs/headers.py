@@ -7,11 +7,11 @@ from typing import Any
 
 from chatter.logs.columns import plain_name
 from chatter.logs.entries import find_json_format, load_json
+from chatter.logs.file_names import is_columnar, is_table
 from chatter.logs.json_documents import CONTAINERS, read_document, split_documents
 from chatter.logs.object_reader import list_keys
 from chatter.logs.reading import read_blocks, read_head
 from chatter.logs.table_syntax import read_table_head
-from chatter.logs.tables import is_columnar, is_table
 
 
 def read_header(path: Path) -> list[str]:

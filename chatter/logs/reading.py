@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from chatter.files import text_encoding
 from chatter.logs.archives import open_file
 from chatter.logs.batch import Part
 from chatter.logs.unpacking import UnreadableLog, unpack
+from chatter.text_files import text_encoding
 
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.entries import parse_line
+from chatter.logs.file_names import is_table
 from chatter.logs.formats import AUTOMATIC_FORMATS, JSON_FORMATS, LINE_FORMATS, TABLE_FORMATS
 from chatter.logs.headers import read_header
 from chatter.logs.reading import read_head
-from chatter.logs.tables import is_table
 
 NEAREST, MAX_SHOWN = 3, 80  # formats, and characters of a line
 JSON_BEGIN = re.compile(r'\{|\[\s*[\[{"\]]')

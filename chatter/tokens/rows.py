@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from chatter.files import file_size
-from chatter.logs.tables import READ_BYTES, last_session, read_columns
 from chatter.tokens.duplicates import drop_duplicates
+from chatter.tokens.tables import READ_BYTES, last_session, read_columns
 from chatter.workers import report
 
 
@@ -27,7 +27,7 @@ class Rows:
 
 def is_one_part(path: Path) -> bool:
     """Return whether a file is a small CSV. A compressed file may be large, and so may the texts of a Parquet file."""
-    return path.suffix.lower() in (".csv", ".tsv") and file_size(path) <= READ_BYTES
+    return path.suffix.lower() == ".csv" and file_size(path) <= READ_BYTES
 
 
 def read_rows(path: Path, fields: tuple[str, ...], max_duplicates: int | None) -> Iterator[Rows]:

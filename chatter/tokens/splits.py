@@ -13,9 +13,9 @@ from xxhash import xxh3_64_intdigest
 
 from chatter.cli import InputError
 from chatter.logs.batch import channel_name
-from chatter.logs.tables import split_chats
 from chatter.logs.times import PLAIN_STAMP
 from chatter.tokens.chat import clean
+from chatter.tokens.tables import split_chats
 
 # Where and when a message was sent: the hash of its channel, or 0, and its time, or NaT
 ORIGIN = np.dtype([("channel", "<u8"), ("moment", "<M8[s]")])

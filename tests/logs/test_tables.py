@@ -1,4 +1,4 @@
-"""chatter.logs.tables: CSVs as spreadsheets and other programs write them."""
+"""chatter.logs.tables and chatter.tokens.tables: CSVs as spreadsheets and other programs write them."""
 
 import csv
 import os
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from chatter.cli import InputError
 from chatter.logs.find_reader import find_reader
-from chatter.logs.folders import find_tables, is_ours
+from chatter.logs.folders import is_ours
 from chatter.logs.table_syntax import read_table_head
-from chatter.logs.tables import read_chats
+from chatter.tokens.tables import find_tables, read_columns
 
 
 def messages_in(path):
-    return [text for _, batch in read_chats(path) for text in batch]
+    return [text for columns in read_columns(path) for text in columns["message"].to_pylist()]
 
 
 def test_whatever_is_typed_comes_back(tmp_path):
