@@ -46,7 +46,7 @@ from chatter.logs.archives import largest_first, log_size
 from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
-from chatter.logs.earlier import keep_or_delete_csv, update_earlier_csvs
+from chatter.logs.earlier import keep_or_delete_csvs, update_earlier_csvs
 from chatter.logs.filters import (
     USER_FILTERS,
     add_filter_options,
@@ -139,14 +139,14 @@ def parse_logs(
                 absent = filters.get("only_users", frozenset()).difference(*(each.users for each in results.values()))
                 hint = f" None of them is from {', '.join(sorted(absent)[:5])}." if absent else ""
                 raise InputError(f"the options leave out all chat messages in {logs_dir}.{hint} Pass fewer of them.")
-        for log, error in sorted(errors.items()):
-            is_nameless = isinstance(error, NamelessLog)
-            skipped[log] = str(error) + keep_or_delete_csv(output_dir / csv_paths[log], delete=is_nameless)
+        # CSVs of nameless logs may contain messages of users who are to be left out now.
+        deleted = {log: isinstance(error, NamelessLog) for log, error in errors.items()}
+        kept = keep_or_delete_csvs(output_dir, csv_paths, deleted)
+        skipped |= {log: f"{error}{kept[log]}" for log, error in sorted(errors.items())}
         for log, names in missing.items():
             if log in results:
                 results[log].notes |= {f"no column {name}, which --columns names" for name in names}
-        written = {log: csv_paths[log] for log in results}
-        stale, repeated = update_earlier_csvs(output_dir, written, skipped, copies, filters, prune)
+        stale, repeated = update_earlier_csvs(output_dir, csv_paths, results, skipped, copies, filters, prune)
         for path, log in repeated.items():
             results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
     return results, skipped, stale

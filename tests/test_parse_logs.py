@@ -730,6 +730,7 @@ def test_a_damaged_log_that_takes_the_name_of_one_that_is_gone_keeps_its_csv(opt
     (logs / "a.txt").unlink()
     (logs / "a.txt.gz").write_bytes(b"\x1f\x8b\x08")
     stderr = parse_command(tmp_path, *options).stderr
+    assert "raw/a.txt.gz.csv of an earlier run stays." in stderr and "raw/a.csv of an" not in stderr
     assert ("deleted: raw/a.csv\n" if options else "--prune deletes them): raw/a.csv\n") in stderr
     kept = {"b.csv": "b.txt.gz", "a.txt.gz.csv": "a.txt.gz"} | ({} if options else {"a.csv": "a.txt"})
     manifest = json.loads((tmp_path / "raw" / MANIFEST).read_text())
@@ -845,6 +846,15 @@ def test_csvs_of_earlier_runs_lose_the_users_who_are_to_be_left_out(options, log
     assert "of an earlier run: " not in parse_command(tmp_path, *options).stderr
 
 
+def test_the_csv_of_a_damaged_log_loses_users_even_without_a_manifest(logs, tmp_path):
+    (logs / "b.txt.gz").write_bytes(gzip.compress(log_line("c", "mine", user="ann").encode()))
+    parse_command(tmp_path)
+    (logs / "b.txt.gz").write_bytes(b"\x1f\x8b\x08")
+    (tmp_path / "raw" / MANIFEST).unlink()
+    parse_command(tmp_path, "--exclude-users", "ann")
+    assert "mine" not in (tmp_path / "raw/b.csv").read_text()
+
+
 def test_a_csv_of_an_earlier_run_may_have_the_longest_name(logs, tmp_path):
     name = "x" * 251
     (logs / f"{name}.txt").write_text(log_line("c", "mine", user="ann") + "\n" + log_line("c", "yours", user="bob"))
@@ -885,6 +895,21 @@ def test_a_table_that_names_no_users_is_skipped_while_users_are_left_out(logs, t
     assert b",bob,hello" in written and b",Bob,hello" in written
     only = parse_command(tmp_path, "--only-users", "u", "--columns", "username=message").stderr
     assert "--only-users needs" not in only
+
+
+def test_a_table_that_takes_the_name_of_a_log_that_is_gone_deletes_its_own_csv(logs, tmp_path):
+    (logs / "b.json").write_text('[{"user": "bob", "message": "hi"}, {"user": "bob", "message": "ho"}]')
+    (logs / "b.tsv").write_text("message\nfrom ann\n")
+    parse_command(tmp_path)
+    (logs / "b.json").unlink()
+    assert "raw/b.tsv.csv of an earlier run was deleted." in parse_command(tmp_path, "--exclude-users", "ann").stderr
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "b.csv"}
+    (logs / "a.tsv").write_text("message\nfrom ann\n")
+    (logs / "a.txt").rename(tmp_path / "a.txt")
+    parse_command(tmp_path)  # to a.csv, which a log with a better right to the name then replaces
+    (tmp_path / "a.txt").rename(logs / "a.log")
+    assert "of an earlier run" not in parse_command(tmp_path, "--exclude-users", "ann").stderr
+    assert b",hi" in contents(tmp_path / "raw")["a.csv"]
 
 
 def test_a_column_that_no_table_has(logs, tmp_path):
