@@ -1,12 +1,14 @@
 """Stage 1: Twitch chat logs -> one CSV per log.
 
 Reads   every log below --logs-dir, also compressed (.gz, .zst) or in archives (.zip, .tar.gz). The format is detected:
-            .txt, .log, .tcd         lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
-                                     Chatty, TwitchDownloader, tcd, tmi.js, ZNC, irssi, WeeChat, chat-downloader
+            .txt, .log, .tcd,        lines of justlog and rustlog (logs.ivr.fi), raw IRC, OverRustle, Chatterino,
+            .weechatlog              Chatty, TwitchDownloader, tcd, tmi.js, ZNC, irssi, WeeChat, bots' consoles and
+                                     chat-downloader
             .json, .jsonl, .ndjson   exports of TwitchDownloader, justlog, rustlog, chat-downloader, recent-messages,
                                      DiscordChatExporter, yt-dlp and Kick; objects with message, username, ...
             .csv, .tsv               tables with a header that names a column of messages
-            .parquet, .arrow         the same columns, or a stream a row in lists
+            .parquet, .arrow,        the same columns, or a stream a row in lists
+            .feather
 Writes  <output-dir>/<same folder and name>.csv in UTF-8, with a header and one row per message:
             date,time,channel,username,message
             2024-03-07,21:05:09,channel,user,message
@@ -40,11 +42,11 @@ from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, make_parser, plain_errors, positive_int
 from chatter.files import LOCK, append, locked, staged_files
-from chatter.logs.archives import file_size
+from chatter.logs.archives import largest_first, log_size
 from chatter.logs.batch import FIELDS, SESSION, Part, Reader
 from chatter.logs.columns import parse_names
 from chatter.logs.copies import find_copies
-from chatter.logs.earlier import settle_earlier, settle_others
+from chatter.logs.earlier import keep_or_delete_csvs, update_earlier_csvs
 from chatter.logs.filters import (
     USER_FILTERS,
     add_filter_options,
@@ -56,10 +58,7 @@ from chatter.logs.filters import (
     names_of_users,
     strip_suffixes,
 )
-from chatter.logs.folders import (
-    find_logs,
-    name_csvs,
-)
+from chatter.logs.folders import find_logs, name_csvs
 from chatter.logs.formats import ON_REQUEST
 from chatter.logs.reading import PART_BYTES, UnreadableLog
 from chatter.logs.summary import LogResult, print_some, print_summary
@@ -113,7 +112,7 @@ def parse_logs(
     copies = find_copies(logs)
     skipped = dict(sorted((skipped | {copy: f"the same as {log}" for copy, log in copies.items()}).items()))
     logs = [log for log in logs if log not in copies]
-    num_bytes = sum(map(file_size, logs))
+    num_bytes = sum(map(log_size, logs))
     prepare_workers(jobs, num_bytes, PRELOADED)
     output_dir = output_dir.resolve() if output_dir.is_symlink() else output_dir
     if output_dir.exists() and not output_dir.is_dir():
@@ -127,7 +126,7 @@ def parse_logs(
             outputs = {log: staging / csv_paths[log] for log in logs}
             with (
                 tempfile.TemporaryDirectory(dir=staging) as scratch,
-                open_workers(jobs, num_bytes, PRELOADED) as workers,  # which end before what they write is deleted
+                open_workers(jobs, num_bytes, PRELOADED) as workers,  # they end before the scratch folder is deleted
             ):
                 results, errors = parse_all(outputs, options, workers, Path(scratch))
             total = sum((result.counts for result in results.values()), Counter())
@@ -140,13 +139,14 @@ def parse_logs(
                 absent = filters.get("only_users", frozenset()).difference(*(each.users for each in results.values()))
                 hint = f" None of them is from {', '.join(sorted(absent)[:5])}." if absent else ""
                 raise InputError(f"the options leave out all chat messages in {logs_dir}.{hint} Pass fewer of them.")
-        for log, error in sorted(errors.items()):
-            is_nameless = isinstance(error, NamelessLog)
-            skipped[log] = str(error) + settle_earlier(output_dir / csv_paths[log], delete=is_nameless)
+        # CSVs of nameless logs may contain messages of users who are to be left out now.
+        deleted = {log: isinstance(error, NamelessLog) for log, error in errors.items()}
+        kept = keep_or_delete_csvs(output_dir, csv_paths, deleted)
+        skipped |= {log: f"{error}{kept[log]}" for log, error in sorted(errors.items())}
         for log, names in missing.items():
             if log in results:
                 results[log].notes |= {f"no column {name}, which --columns names" for name in names}
-        stale, repeated = settle_others(output_dir, csv_paths, results, skipped, copies, filters, prune)
+        stale, repeated = update_earlier_csvs(output_dir, csv_paths, results, skipped, copies, filters, prune)
         for path, log in repeated.items():
             results[log].notes.add(f"also in {path}, which tokenize_logs.py reads and --prune deletes")
     return results, skipped, stale
@@ -161,8 +161,8 @@ def parse_all(
     """
     from chatter.logs.unknown import describe_unknown
 
-    logs = sorted(outputs, key=file_size, reverse=True)  # no large one is left for the end
-    parts = [part for log in logs for part in divide_log(log, options)]
+    sizes = largest_first(outputs)  # so that no worker starts a large log last
+    parts = [part for log, size in sizes.items() for part in divide_log(log, size, options)]
     calls = [(part, outputs[part.log], scratch / str(number), options) for number, part in enumerate(parts)]
     parsed = workers.map("parsing", parse_part, calls, workers.num_bytes, yielded=(UnreadableLog,))
     results, errors, authors = {log: LogResult() for log in outputs}, {}, defaultdict(list)
@@ -170,10 +170,10 @@ def parse_all(
         if isinstance(found, UnreadableLog):
             errors[part.log] = found
             continue
-        rows, result, of_rows = found
+        rows, result, part_authors = found
         results[part.log].add(result)
-        if of_rows:
-            authors[part.log].append(of_rows)
+        if part_authors:
+            authors[part.log].append(part_authors)
         else:
             append(rows, outputs[part.log])
     for log in errors:
@@ -192,9 +192,9 @@ def parse_all(
     return results, errors
 
 
-def divide_log(log: Path, options: Options) -> list[Part]:
+def divide_log(log: Path, size: int, options: Options) -> list[Part]:
     """Return the parts of a log. Errors with it are left to `parse_part`."""
-    if file_size(log) > PART_BYTES:
+    if size > PART_BYTES:
         with contextlib.suppress(UnreadableLog):
             return options.open_reader(log).divide(log)
     return [Part(log)]
@@ -208,7 +208,7 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
     filters, result = options.filters, LogResult()
     reader = options.open_reader(part.log)
     path = scratch if part.begin else csv_path
-    is_small = part == Part(part.log) and file_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
+    is_small = part == Part(part.log) and log_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
     authors = None
     if filters.get("min_user_messages") or (filters.get("drop_moderated") and reader.has_moderation):
         from chatter.logs.whole_logs import Authors, drop_own_rows  # which import NumPy
@@ -277,13 +277,9 @@ def main() -> None:
         print_summary(results, skipped, args.verbose)
         for name, option in USER_FILTERS.items():
             unknown = filters.get(name, frozenset()).difference(*(result.users for result in results.values()))
-            print_some(f"{option} without messages", sorted(unknown), len(unknown), args.verbose)
-        print_some(
-            "deleted" if args.prune else "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them)",
-            [*map(str, stale)],
-            len(stale),
-            verbose=True,
-        )
+            print_some(f"{option} without messages", sorted(unknown), args.verbose)
+        gone = "CSVs whose logs are gone (tokenize_logs.py reads them, --prune deletes them)"
+        print_some("deleted" if args.prune else gone, [*map(str, stale)], verbose=True)
 
 
 if __name__ == "__main__":

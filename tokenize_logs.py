@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
-from chatter.logs.folders import find_tables
 from chatter.tokens.chat import SMALLEST_BLOCK
+from chatter.tokens.tables import find_tables
 from chatter.workers import Workers, open_workers, prepare_workers, usable_cores
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ def tokenize(
     Return the path; each channel (None: another stream begins) with its ids and, if `test_last`, the origins of its
     messages; the hashes of the messages; and counts.
     """
-    from chatter.logs.tables import split_chats
     from chatter.tokens.chat import clean
     from chatter.tokens.splits import split_origins
+    from chatter.tokens.tables import split_chats
     from chatter.wording.training_messages import hash_messages
 
     tokenized, said, counts = [], [], Counter()

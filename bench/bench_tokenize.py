@@ -31,9 +31,9 @@ from harness import (
     time_in_turns,
 )
 
-from chatter.logs.tables import read_chats
 from chatter.tokens.chat import clean, encode
 from chatter.tokens.dataset import DATA_SUMMARY
+from chatter.tokens.tables import read_columns
 from chatter.tokens.tokenizer import load_tokenizer, save_encoder
 
 GPT2_TOKENIZER = ROOT.parent / "shared/gpt2-tokenizer"
@@ -70,9 +70,9 @@ def time_encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
         encoder = save_encoder(tokenizer, Path(folder, "tokenizer.json")).load()
     openai = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
     batches = [
-        [text for text in map(clean, batch) if text]
+        [text for text in map(clean, columns["message"].to_pylist()) if text]
         for path in sorted(raw_dir.glob("*.csv"))
-        for _, batch in read_chats(path)
+        for columns in read_columns(path)
     ]
     pieces = [[f"{text}\n" for text in batch[i : i + 5000]] for batch in batches for i in range(0, len(batch), 5000)]
     size = sum(len(text.encode()) + 1 for batch in batches for text in batch) / 1e6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import errno
 import json
@@ -37,21 +36,6 @@ def beside(path: Path, suffix: str) -> Path:
     """Return the path of a hidden file in the same folder: beside(Path("a/b"), "lock") is a/.b.lock."""
     path = path.absolute()  # "." has no name
     return path.with_name(f".{path.name}.{suffix}")
-
-
-def text_encoding(head: bytes) -> str:
-    """Return the encoding of a text file that begins with `head`: UTF-16 with a byte order mark, or else UTF-8."""
-    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Raises InputError if it is neither."""
-    data = path.read_bytes()
-    try:
-        return data.decode(text_encoding(data))
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line} is not in UTF-8. Save the file in UTF-8.") from error
 
 
 @contextlib.contextmanager
@@ -164,7 +148,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def share(folder: Path) -> None:
-    """Give the files of a folder the usual permissions: safetensors lets nobody but their owner read them."""
+    """Give the files of a folder the usual permissions: safetensors writes files that only their owner can read."""
     os.umask(mask := os.umask(0))
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():

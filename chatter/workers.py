@@ -1,4 +1,4 @@
-"""Calls of functions shared among processes or, where these would not pay, among threads, with a progress bar."""
+"""Run calls in parallel, in processes or, for small input, in threads, with a progress bar."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Workers:
     ) -> Iterator[Any]:
         """Yield the results of `function(*arguments)` in the order of the calls, with a progress bar of `num_bytes`.
 
-        The functions tell their progress to `report`. Errors of the types `yielded` are yielded, too; others are
+        The functions report their progress with `report`. Errors of the types `yielded` are yielded, too; others are
         raised, and InputError if a process was killed. At most `ahead` calls a job are made before their results are
         used, which bounds memory, or all calls if it is None.
         """
@@ -106,7 +106,7 @@ class Workers:
                 raise InputError("a process was killed, probably for lack of memory. Pass a lower --jobs.") from None
 
     def submit(self, *arguments: Any) -> Future:
-        """Submit a call to the executor, which may start a process. If that were interrupted, nobody would end it."""
+        """Submit a call with signals held: a process that an interrupted start leaves behind would never end."""
         with held_signals():
             return self.executor.submit(*arguments)
 
@@ -146,12 +146,12 @@ def are_threads(jobs: int, num_bytes: int) -> bool:
 
 
 def get_context() -> Any:
-    """Return the way of multiprocessing to start processes: never by fork, after which polars may wait for ever."""
+    """Return the multiprocessing context: forkserver or spawn, never fork, after which polars may deadlock."""
     return multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 
 
 def prepare_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> None:
-    """Let the server of processes import `modules` while this process goes on, for `open_workers` with the same input.
+    """Start the fork server and let it import `modules` in the background, for `open_workers` with the same input.
 
     A script calls it before its own imports, which take as long.
     """
@@ -161,7 +161,7 @@ def prepare_workers(jobs: int, num_bytes: int, modules: Sequence[str]) -> None:
     from multiprocessing import forkserver, resource_tracker
 
     context.set_forkserver_preload([*modules])
-    resource_tracker.ensure_running()  # which would end the blocking if the next lines did it
+    resource_tracker.ensure_running()  # starting it unblocks SIGINT, so start it before the block below
     with held_signals(), blocked_interrupts(), environment(ONE_THREAD):  # polars reads it on import
         forkserver.ensure_running()
 

@@ -21,11 +21,11 @@ from chatter.files import (
     delete,
     locked,
     other_files,
-    read_text,
     reserved,
     staged_files,
 )
 from chatter.logs.filters import read_users
+from chatter.text_files import read_text
 from chatter.wording.banned import read_words
 
 

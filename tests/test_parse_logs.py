@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import os
 import re
 import shutil
@@ -38,12 +39,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatter.files import MANIFEST
-from chatter.logs.folders import SUFFIXES
+from chatter.logs.file_names import SUFFIXES
 from chatter.logs.formats import KINDS
 from chatter.workers import SMALL, open_workers
 from parse_logs import Options, parse_all, parse_logs
 
 LINE = "[2024-03-7 21:05:09] #c u: hi\n"
+RIGHTS = "-dac_override,-dac_read_search"  # with which root reads everything
+WITHOUT_RIGHTS = ["setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"] if os.geteuid() == 0 else []
+WITHOUT_RIGHTS += [sys.executable]
 
 
 def line(text):
@@ -493,10 +497,22 @@ def test_every_file_is_read_or_skipped_with_a_reason(logs, tmp_path):
 
 def test_a_folder_that_may_not_be_read_is_skipped_and_named(logs, tmp_path):
     (logs / "locked").mkdir(mode=0)
-    rights = "-dac_override,-dac_read_search"
-    without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
-    done = parse_command(tmp_path, launcher=[*without, sys.executable])
+    done = parse_command(tmp_path, launcher=WITHOUT_RIGHTS)
     assert "skipped: logs/locked (Permission denied)" in done.stderr
+
+
+def test_files_whose_properties_may_not_be_read_stop_nothing(logs, tmp_path):
+    """A link into a folder that may not be entered, and a folder whose names may be read, and nothing else."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/x.txt").write_text(LINE)
+    (logs / "x.txt").symlink_to(tmp_path / "secret/x.txt")
+    (logs / "listed").mkdir()
+    (logs / "listed/y.txt").write_text(LINE)
+    (tmp_path / "secret").chmod(0)
+    (logs / "listed").chmod(0o444)
+    done = parse_command(tmp_path, launcher=WITHOUT_RIGHTS)
+    assert "logs/listed/y.txt (Permission denied)" in done.stderr and "logs/x.txt (a broken link)" in done.stderr
+    assert summary_of(done)["messages written"] == "1"
 
 
 def test_strange_names_of_files(logs, tmp_path):
@@ -506,14 +522,15 @@ def test_strange_names_of_files(logs, tmp_path):
         file.write(LINE + "not readable\n")
     done = parse_command(tmp_path, "--verbose")
     assert summary_of(done)["messages written"] == "4"
-    assert r"line\nbreak.txt:2" in done.stderr and len(without_manifest(contents(tmp_path / "raw"))) == 4
+    assert r"line\nbreak.txt:2" in done.stderr and r"line\nbreak.txt: 1 messages" in done.stderr
+    assert len(without_manifest(contents(tmp_path / "raw"))) == 4
     assert run("tokenize_logs.py", "--help").returncode == 0
 
 
 def test_a_log_of_lone_carriage_returns_is_named_and_the_advice_works(logs, tmp_path):
     (logs / "a.txt").write_bytes(LINE.replace("\n", "\r").encode() * 1000)
     errors = parse_command(tmp_path, check=False).stderr
-    assert "the lines of logs/a.txt end with a carriage return alone. Convert the file" in errors
+    assert "logs/a.txt has lines that end with a carriage return alone. Convert the file" in errors
     [command] = re.findall(r"for example with (tr .*)\.\n", errors)
     (logs / "a.txt").rename(logs / "old.txt")
     subprocess.run(["sh", "-c", command], cwd=logs, check=True)
@@ -676,6 +693,13 @@ def test_a_table_and_a_text_with_the_same_content_are_not_copies(logs, tmp_path)
     assert summary_of(parse_command(tmp_path))["files read"] == "3"
 
 
+def test_a_copy_whose_path_is_the_end_of_the_path_of_the_log_is_named(logs):
+    (logs / "0").mkdir()
+    shutil.copy(logs / "a.txt", logs / "0/a.txt")
+    done = run("parse_logs.py", "--logs-dir", ".", "--output-dir", "raw", cwd=logs)
+    assert "skipped: a.txt (the same as 0/a.txt)\n" in done.stderr
+
+
 def test_a_copy_whose_csv_was_written_before_is_not_learned_twice(logs, tmp_path):
     (logs / "b.txt").write_text(line("b"))
     parse_command(tmp_path)
@@ -696,6 +720,22 @@ def test_different_logs_whose_names_differ_in_their_endings_are_both_read(logs, 
     done = parse_command(tmp_path)
     assert (tmp_path / "raw/a.csv").read_text().endswith(",gzipped\n")
     assert "also in raw/a.txt.gz.csv, which tokenize_logs.py reads and --prune deletes: logs/a.txt.gz\n" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--prune"]])
+def test_a_damaged_log_that_takes_the_name_of_one_that_is_gone_keeps_its_csv(options, logs, tmp_path):
+    for name in "ab":
+        (logs / f"{name}.txt.gz").write_bytes(gzip.compress(line(f"in {name}").encode()))
+    parse_command(tmp_path)
+    (logs / "a.txt").unlink()
+    (logs / "a.txt.gz").write_bytes(b"\x1f\x8b\x08")
+    stderr = parse_command(tmp_path, *options).stderr
+    assert "raw/a.txt.gz.csv of an earlier run stays." in stderr and "raw/a.csv of an" not in stderr
+    assert ("deleted: raw/a.csv\n" if options else "--prune deletes them): raw/a.csv\n") in stderr
+    kept = {"b.csv": "b.txt.gz", "a.txt.gz.csv": "a.txt.gz"} | ({} if options else {"a.csv": "a.txt"})
+    manifest = json.loads((tmp_path / "raw" / MANIFEST).read_text())
+    assert manifest["logs"] == {name: str(logs / log) for name, log in kept.items()}
+    assert without_manifest(contents(tmp_path / "raw")) == kept.keys()
 
 
 def test_hidden_logs_are_skipped_as_tokenize_logs_would(logs, tmp_path):
@@ -806,6 +846,26 @@ def test_csvs_of_earlier_runs_lose_the_users_who_are_to_be_left_out(options, log
     assert "of an earlier run: " not in parse_command(tmp_path, *options).stderr
 
 
+def test_the_csv_of_a_damaged_log_loses_users_even_without_a_manifest(logs, tmp_path):
+    (logs / "b.txt.gz").write_bytes(gzip.compress(log_line("c", "mine", user="ann").encode()))
+    parse_command(tmp_path)
+    (logs / "b.txt.gz").write_bytes(b"\x1f\x8b\x08")
+    (tmp_path / "raw" / MANIFEST).unlink()
+    parse_command(tmp_path, "--exclude-users", "ann")
+    assert "mine" not in (tmp_path / "raw/b.csv").read_text()
+
+
+def test_a_csv_of_an_earlier_run_may_have_the_longest_name(logs, tmp_path):
+    name = "x" * 251
+    (logs / f"{name}.txt").write_text(log_line("c", "mine", user="ann") + "\n" + log_line("c", "yours", user="bob"))
+    (logs / "b.txt").write_text(log_line("c", "hi", user="bob"))
+    parse_command(tmp_path)
+    (logs / f"{name}.txt").unlink()
+    parse_command(tmp_path, "--exclude-users", "ann")
+    assert [row.split(",")[3] for row in (tmp_path / f"raw/{name}.csv").read_text().splitlines()[1:]] == ["bob"]
+    assert not [path for path in (tmp_path / "raw").iterdir() if path.name.startswith(".") and path.name != MANIFEST]
+
+
 def test_csvs_that_were_written_beside_the_logs_are_no_logs(logs, tmp_path):
     for _ in range(2):
         done = run("parse_logs.py", "--logs-dir", "logs", "--output-dir", "logs", cwd=tmp_path)
@@ -835,6 +895,21 @@ def test_a_table_that_names_no_users_is_skipped_while_users_are_left_out(logs, t
     assert b",bob,hello" in written and b",Bob,hello" in written
     only = parse_command(tmp_path, "--only-users", "u", "--columns", "username=message").stderr
     assert "--only-users needs" not in only
+
+
+def test_a_table_that_takes_the_name_of_a_log_that_is_gone_deletes_its_own_csv(logs, tmp_path):
+    (logs / "b.json").write_text('[{"user": "bob", "message": "hi"}, {"user": "bob", "message": "ho"}]')
+    (logs / "b.tsv").write_text("message\nfrom ann\n")
+    parse_command(tmp_path)
+    (logs / "b.json").unlink()
+    assert "raw/b.tsv.csv of an earlier run was deleted." in parse_command(tmp_path, "--exclude-users", "ann").stderr
+    assert without_manifest(contents(tmp_path / "raw")) == {"a.csv", "b.csv"}
+    (logs / "a.tsv").write_text("message\nfrom ann\n")
+    (logs / "a.txt").rename(tmp_path / "a.txt")
+    parse_command(tmp_path)  # to a.csv, which a log with a better right to the name then replaces
+    (tmp_path / "a.txt").rename(logs / "a.log")
+    assert "of an earlier run" not in parse_command(tmp_path, "--exclude-users", "ann").stderr
+    assert b",hi" in contents(tmp_path / "raw")["a.csv"]
 
 
 def test_a_column_that_no_table_has(logs, tmp_path):
@@ -894,9 +969,7 @@ def test_strict_and_nothing_to_write_are_errors(logs, tmp_path):
 def test_a_file_that_may_not_be_read_is_skipped(logs, tmp_path):
     (logs / "secret.txt").write_text(LINE)
     (logs / "secret.txt").chmod(0)
-    rights = "-dac_override,-dac_read_search"
-    without = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
-    done = parse_command(tmp_path, launcher=[*without, sys.executable])
+    done = parse_command(tmp_path, launcher=WITHOUT_RIGHTS)
     assert "skipped: logs/secret.txt cannot be read: Permission denied." in done.stderr
     assert summary_of(done)["messages written"] == "1"
 

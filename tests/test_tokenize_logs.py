@@ -21,11 +21,11 @@ from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
 from chatter.cli import InputError
-from chatter.logs.tables import read_chats
 from chatter.tokens.dataset import save_dataset
 from chatter.tokens.duplicates import drop_duplicates
 from chatter.tokens.packing import block_dtype
 from chatter.tokens.splits import split_blocks
+from chatter.tokens.tables import read_columns
 from tokenize_logs import tokenize_logs
 
 
@@ -97,7 +97,7 @@ def test_each_split_has_at_least_one_block(test_size, num_test, tokenizer, tmp_p
 def test_a_large_csv_is_read_in_batches(tmp_path):
     messages = ["a message of a hundred letters".ljust(100, "!")] * 100_000
     write_csv(tmp_path / "a.csv", messages)
-    batches = [messages for _, messages in read_chats(tmp_path / "a.csv")]
+    batches = [columns["message"].to_pylist() for columns in read_columns(tmp_path / "a.csv")]
     assert len(batches) > 2 and [text for batch in batches for text in batch] == messages
 
 

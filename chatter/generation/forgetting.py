@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict, deque
 
 from chatter.generation.stream_lines import Line, Removal
 from chatter.logs.batch import INVISIBLE_SUFFIXES
+from chatter.logs.columns import LOGIN
 from chatter.tokens.chat import clean
 
 LATE = 10  # seconds: a line may come so long after its removal, as logs are not strictly in order
 MAX_REMOVALS = 100  # that late lines are compared with
-LOGIN = re.compile("[a-z0-9_]+")
 
 
 class SeenChat:

@@ -5,10 +5,10 @@ archives        archives of logs, read like folders
 batch           the columns, a row, a batch: what every reader yields
 reading         files in chunks, and in parts that can be shared among processes
 times           stamps, offsets and epoch times -> a date and a time
-file_names      channel, day and start of the video, from the name of a log
+file_names      what the name of a log says: its kind, its channel, its day
 notices         what Twitch writes about users: subscriptions, gifts, raids
 shared_chat     messages of other channels in a shared chat
-format          LineFormat and JsonFormat, and how a line is matched
+format          LineFormat, JsonFormat and TableFormat, and how a line is matched
 formats         the formats, one file a program
 entries         a line or a JSON object -> its kind and its row
 folders         which files are logs, and which CSVs they become
@@ -24,7 +24,7 @@ table_reader    tables of messages
 columnar        Parquet, Arrow and Feather files
 columnar_reader messages in these files
 table_syntax    delimiter, quotes and backslashes of a CSV
-tables          CSVs and TSVs of any program, row by row or by column
+tables          CSVs and TSVs of any program, row by row
 csv_reader      messages in CSVs and TSVs
 object_reader   JSON objects with the names of tables
 headers         the names of the columns of a file

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import io
+import lzma
 import os
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from chatter.logs.unpacking import GzipContent, UnreadableLog, max_unpacked, too_large
+from chatter.logs.unpacking import GZIPPED, GzipContent, SeekableStream, UnreadableLog, max_unpacked, too_large
 
 NAME = re.compile(r"\.(?:zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
 # Archives that cannot be read from the middle.
 OTHER_NAME = re.compile(r"\.(?:7z|rar|(?:tar\.|t)(?:bz2?|xz|zst))$", re.IGNORECASE)
 MAX_FILES = 100_000
-ERRORS = (EOFError, NotImplementedError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+ERRORS = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
+)
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,18 @@ class Archive:
     size: int = 0  # of all members
 
     def add(self, name: str, reason: str, size: int, open_member: Callable[[], IO[bytes]]) -> None:
-        """Add a member, or why it is not read if there is a `reason`. Raises UnreadableLog if there are too many."""
+        """Add a member, or why it is not read if there is a `reason`. Raises UnreadableLog if there are too many.
+
+        It replaces an earlier one of the same name, as in every program that unpacks archives.
+        """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         plain = "/".join(parts)
         if ".." in parts or name[:1] in ("/", "\\") or re.match("[A-Za-z]:", name):
             plain, reason = name, "its name leads out of the archive"
         elif any(part.startswith(".") for part in parts):
             reason = "hidden"
-        elif plain in self.members and not reason:
-            plain, reason = name, "another file of the archive has the same name"
+        self.members.pop(plain, None)
+        self.skipped.pop(plain, None)
         if reason:
             self.skipped[plain] = reason
         else:
@@ -66,20 +74,11 @@ class Archive:
             raise UnreadableLog(f"{self.path} contains more than {MAX_FILES:,} files. Unpack it by hand.")
 
 
-class Section(io.RawIOBase):
+class Section(SeekableStream):
     """A section of a file, from the byte `start` on."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self.file, self.start, self.size, self.position = file, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         self.position = position + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
@@ -93,10 +92,6 @@ class Section(io.RawIOBase):
         buffer[: len(data)] = data
         self.position += len(data)
         return len(data)
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
 
 
 def is_archive(path: Path) -> bool:
@@ -150,7 +145,7 @@ def load_zip(path: Path) -> Archive:
 def load_tar(path: Path) -> Archive:
     archive, content = Archive(path), None
     with path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b":
+        if file.read(len(GZIPPED)) == GZIPPED:
             content = GzipContent(path)
     open_content = content.open if content else lambda: path.open("rb")
     with open_content() as file, tarfile.open(fileobj=io.BufferedReader(file) if content else file, mode="r:") as tar:
@@ -183,7 +178,7 @@ def open_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             yield file, member.size
 
 
-def file_size(path: Path) -> int:
+def log_size(path: Path) -> int:
     """Return the size of a file, perhaps in an archive, or 0 if it cannot be read."""
     try:
         found = split_path(path)
@@ -192,8 +187,22 @@ def file_size(path: Path) -> int:
         return 0
 
 
+def largest_first(logs: Iterable[Path]) -> dict[Path, int]:
+    """Map logs to their sizes, the largest first, but the logs of an archive together: few archives are kept open."""
+    sizes = {log: log_size(log) for log in logs}
+    files = {log: (split_path(log) or (log,))[0] for log in sizes}  # on disk
+    totals = Counter()
+    for log, size in sizes.items():
+        totals[files[log]] += size
+    order = sorted(sizes, key=lambda log: (totals[files[log]], files[log], sizes[log]), reverse=True)
+    return {log: sizes[log] for log in order}
+
+
 def is_gone(path: Path) -> bool:
-    """Return whether a file is no longer there, or no longer in its archive. An archive that cannot be read has all."""
+    """Return whether a file is no longer there, or no longer in its archive.
+
+    Files in an unreadable archive count as still there.
+    """
     found = split_path(path)
     try:
         return found[1] not in read_archive(found[0]).members if found else not os.path.lexists(path)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 FIELDS = ["date", "time", "channel", "username", "message"]  # the columns of the CSVs
 # A sixth column, if a log says where a stream ends: the number of the stream that a message belongs to.
 SESSION = "session"
+HEADERS = (FIELDS, [*FIELDS, SESSION])
 # A column that is not written: the other name of a user, by which filters find them as well.
 NICKNAME = "nickname"
 # Clients append a blank and one of these invisible characters, as Twitch rejects repetitions.
 INVISIBLE_SUFFIXES = "\U000e0000\u034f"
+MAX_MESSAGE_BYTES = 1 << 16  # Twitch's limit is 500 characters, so a longer message is damaged
 # Kinds of entries that are not written to the CSVs.
 UNNAMED = "entries without a user"
 EMPTY = "entries without text"

@@ -61,7 +61,10 @@ class ColumnFile:
 
 @contextlib.contextmanager
 def open_columns(path: Path) -> Iterator[ColumnFile]:
-    """Open a Parquet, Arrow or Feather file. Raises UnreadableLog if it is none, or damaged, also while it is read."""
+    """Open a Parquet, Arrow or Feather file.
+
+    Raises UnreadableLog if the file is not one of these or is damaged, also while it is read.
+    """
     with open_log(path) as (file, log):
         try:
             head = log.read(len(ARROW))
@@ -70,7 +73,7 @@ def open_columns(path: Path) -> Iterator[ColumnFile]:
                 raise UnreadableLog(f"{path} {kind}. Write it again, for example as Parquet, or move it away.")
             if head.startswith(PARQUET) or head == ARROW:
                 content = log if log is file and path.is_file() else unpack(path, head, log)
-                yield (open_parquet if head != ARROW else open_arrow_file)(content, file_size(path, content))
+                yield (open_parquet if head != ARROW else open_arrow_file)(content)
             else:
                 yield open_stream(pa.ipc.open_stream(io.BufferedReader(Joined(head, log))), file)
         except (pa.ArrowException, OSError) as error:
@@ -107,11 +110,8 @@ def unpack(path: Path, head: bytes, rest: io.BufferedIOBase) -> io.BytesIO:
     return io.BytesIO(data)
 
 
-def file_size(path: Path, content: io.BufferedIOBase) -> int:
-    return len(content.getbuffer()) if isinstance(content, io.BytesIO) else path.stat().st_size
-
-
-def open_parquet(file: io.BufferedIOBase, size: int) -> ColumnFile:
+def open_parquet(file: io.BufferedIOBase) -> ColumnFile:
+    size = file.seek(0, io.SEEK_END)
     parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=PAGE_BYTES)
 
     def read(columns: Sequence[str], rows: int) -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -123,7 +123,8 @@ def open_parquet(file: io.BufferedIOBase, size: int) -> ColumnFile:
     return ColumnFile(parquet.schema_arrow, read)
 
 
-def open_arrow_file(file: io.BufferedIOBase, size: int) -> ColumnFile:
+def open_arrow_file(file: io.BufferedIOBase) -> ColumnFile:
+    size = file.seek(0, io.SEEK_END)
     file.seek(0)
     arrow = pa.ipc.open_file(file)
 

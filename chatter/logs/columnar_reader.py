@@ -11,14 +11,13 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from chatter.cli import InputError
 from chatter.logs.batch import EMPTY, SESSION
 from chatter.logs.columnar import ROWS, ROWS_OF_LISTS, Column, open_columns
-from chatter.logs.columns import LOGIN, find_columns, find_fields, login_of, plain_name
-from chatter.logs.file_names import NO_NAME, NameFacts
+from chatter.logs.columns import LOGIN, find_fields, login_of, plain_name
+from chatter.logs.file_names import NameFacts
 from chatter.logs.table_reader import Rows, TableReader
 
-FIRST_ROWS, FIRST_BATCHES = 1000, 20  # from which the columns are found, and if some are empty there, further ones
+FIRST_ROWS, FIRST_BATCHES = 1000, 20  # rows, and batches while some columns are empty, that show what the columns are
 # Numbers of more digits than seconds into a video have are times since 1970, of this many units a second.
 UNITS = {10**17: "ns", 10**14: "us", 10**11: "ms", 10**8: "s"}
 
@@ -142,30 +141,3 @@ def read_sample(path: Path, columns: Sequence[Column]) -> dict[Column, list[str]
         if all(sample.values()):
             break
     return sample
-
-
-def read_texts(
-    path: Path, wanted: Mapping[str, Sequence[str]], progress: Callable[[int], None]
-) -> Iterator[dict[str, pa.Array]]:
-    """Yield some columns as text, many rows at a time; `wanted` is as in `find_columns`.
-
-    Lists are unrolled, and SESSION is the row that an element comes from. Calls `progress` with the bytes that were
-    read. Raises InputError if there is no column for messages, if lists in a row have different lengths, or if the file
-    is not valid.
-    """
-    with open_columns(path) as file:
-        all_columns = file.columns
-    columns = {
-        key: all_columns[place] for key, place in find_columns([each.name for each in all_columns], wanted).items()
-    }
-    if "message" not in columns:
-        names = ", ".join(".".join(column.path) for column in all_columns)
-        raise InputError(
-            f"{path} has no column message. Rename one of {names}, or move the file out of the input folder."
-        )
-    for rows in ColumnarReader(columns, NO_NAME, []).read_rows(path, progress):
-        if rows.unreadable:
-            raise InputError(
-                f"{path} has rows with lists of different lengths. Run parse_logs.py on it, which skips them."
-            )
-        yield {name: rows.cells[name].to_arrow() for name in rows.cells.columns if name != "entry"}

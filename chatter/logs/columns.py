@@ -64,9 +64,9 @@ def find_fields(header: Sequence[str], rows: Sequence[Sequence[str]], names: Map
     if "username" in names and find_columns(header, {"username": [names["username"]]}):
         return found
     places = [found.pop("username")] if "username" in found else []
-    signless = ["".join(filter(str.isalnum, name.lower())) for name in header]
-    by_ending = [place for end in USER_ENDINGS for place, name in enumerate(signless) if name.endswith(end)]
-    logins = [place for place in by_ending if signless[place].endswith("login")]
+    bare_names = ["".join(filter(str.isalnum, name.lower())) for name in header]
+    by_ending = [place for end in USER_ENDINGS for place, name in enumerate(bare_names) if name.endswith(end)]
+    logins = [place for place in by_ending if bare_names[place].endswith("login")]
     others = [place for place, name in enumerate(header) if plain_name(name) in COLUMNS["username"]]
     for place in dict.fromkeys([*logins, *places, *others, *by_ending]):
         if place not in found.values() and are_names([row[place] for row in rows]):

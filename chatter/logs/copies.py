@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from chatter.logs.archives import open_file
-from chatter.logs.file_names import parse_file_name
+from chatter.logs.file_names import is_table, parse_file_name
 from chatter.logs.reading import CHUNK_BYTES, open_log
-from chatter.logs.tables import is_table
 from chatter.logs.unpacking import GZIPPED, ZSTANDARD, UnreadableLog
 
 ISIZE_BYTES = 4  # the last bytes of a gzipped file: the size of its content, modulo 2**32

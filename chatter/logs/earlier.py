@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Collection, Iterable, Mapping
@@ -9,48 +10,56 @@ from pathlib import Path
 from typing import Any
 
 from chatter.cli import log
-from chatter.files import MANIFEST, atomic_output
+from chatter.files import MANIFEST, atomic_output, staged_files
 from chatter.logs.archives import is_gone
 from chatter.logs.filters import USER_FILTERS, filter_messages
 from chatter.logs.folders import is_ours
 
 
-def settle_others(
+def update_earlier_csvs(
     output_dir: Path,
     csv_paths: Mapping[Path, Path],
-    written: Collection[Path],
+    read: Collection[Path],
     skipped: Collection[Path],
     copies: Mapping[Path, Path],
     filters: Mapping[str, Any],
     prune: bool,
 ) -> tuple[list[Path], dict[Path, Path]]:
-    """Deal with the CSVs of earlier runs that this run did not write: the logs in `written` became `csv_paths`.
+    """Deal with the CSVs of earlier runs that this run did not write: it wrote those of the logs in `read`.
 
     Users whom `filters` leave out are left out of them, too. Return the CSVs whose logs are gone, and a map from those
     that repeat the messages of others to the logs that both came from. `prune` deletes all of these, which then are in
     the list.
     """
-    log_of_csv = read_log_of_csv(output_dir)
-    log_of_csv |= {name.as_posix(): str(log.absolute()) for log, name in csv_paths.items()}
+    written = {log: csv_paths[log] for log in read}
+    log_of_csv = list_csvs(output_dir, csv_paths, read)
     stale = find_stale(output_dir, log_of_csv, skipped)
-    repeated = find_repeated(output_dir, log_of_csv, csv_paths, copies)
+    repeated = find_repeated(output_dir, log_of_csv, written, copies)
     if prune:
         stale, repeated = sorted([*stale, *repeated]), {}
         for path in stale:
             path.unlink()
-    names = sorted({*log_of_csv} - {csv_paths[log].as_posix() for log in written})
+    names = sorted({*log_of_csv} - {*name_logs(written)})
     if user_filters := {name: filters[name] for name in USER_FILTERS if filters.get(name)}:
-        leave_out_users((path for name in names if (path := output_dir / name).is_file()), user_filters)
+        leave_out_users(output_dir, names, user_filters)
     write_log_of_csv(output_dir, log_of_csv)
     return stale, repeated
 
 
-def read_log_of_csv(output_dir: Path) -> dict[str, str]:
-    """Return the log of each CSV that earlier runs wrote: name of the CSV -> path of the log."""
-    try:
-        return dict(json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))["logs"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing or damaged
-        return {}
+def name_logs(csv_paths: Mapping[Path, Path]) -> dict[str, str]:
+    """Return the log of each CSV, as the manifest names both."""
+    return {csv_path.as_posix(): str(log.absolute()) for log, csv_path in csv_paths.items()}
+
+
+def list_csvs(output_dir: Path, csv_paths: Mapping[Path, Path], read: Collection[Path]) -> dict[str, str]:
+    """Return the log of each CSV that this run wrote, for the logs in `read`, or earlier ones: name -> path of the log.
+
+    Without a valid manifest, the name of a CSV tells its log.
+    """
+    earlier = {}
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # missing or damaged
+        earlier = dict(json.loads((output_dir / MANIFEST).read_text(encoding="utf-8"))["logs"])
+    return name_logs(csv_paths) | earlier | name_logs({log: csv_paths[log] for log in read})
 
 
 def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collection[Path]) -> list[Path]:
@@ -72,38 +81,52 @@ def find_repeated(
     Its log is one of `copies`, or the log's CSV now has another name, because of a log beside it.
     """
     originals = {str(log.absolute()): log for log in csv_paths}
-    originals |= {str(copy.absolute()): original for copy, original in copies.items()}
-    written = {csv_path.as_posix() for csv_path in csv_paths.values()}
+    originals |= {str(copy.absolute()): log for copy, log in copies.items() if log in csv_paths}
+    written = name_logs(csv_paths)
     names = [name for name, source in log_of_csv.items() if source in originals and name not in written]
     return {output_dir / name: originals[log_of_csv[name]] for name in sorted(names) if (output_dir / name).is_file()}
 
 
-def settle_earlier(csv_path: Path, delete: bool) -> str:
-    """Keep or delete the CSV from an earlier run of a log that is now skipped. Return a sentence about it, or ""."""
-    if not (csv_path.is_file() and is_ours(csv_path)):
-        return ""
-    if delete:  # it may contain messages of the users who are to be left out now
-        csv_path.unlink()
-    return f" {csv_path} of an earlier run {'was deleted' if delete else 'stays'}."
+def keep_or_delete_csvs(
+    output_dir: Path, csv_paths: Mapping[Path, Path], deleted: Mapping[Path, bool]
+) -> dict[Path, str]:
+    """Keep or delete the CSVs of earlier runs whose logs could not be read: `deleted` tells which.
+
+    Return a sentence about each CSV, by log.
+    """
+    log_of_csv = list_csvs(output_dir, csv_paths, csv_paths.keys() - deleted.keys())
+    logs, sentences = {str(log.absolute()): log for log in deleted}, dict.fromkeys(deleted, "")
+    for name, source in sorted(log_of_csv.items()):
+        path, log = output_dir / name, logs.get(source)
+        if log and path.is_file() and is_ours(path):
+            if deleted[log]:
+                path.unlink()
+            sentences[log] += f" {path} of an earlier run {'was deleted' if deleted[log] else 'stays'}."
+    return sentences
 
 
-def leave_out_users(csv_paths: Iterable[Path], user_filters: Mapping[str, Any]) -> None:
-    """Take the messages that `user_filters` leave out from CSVs of parse_logs.py, and say how many in each."""
+def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mapping[str, Any]) -> None:
+    """Take the messages that `user_filters` leave out from CSVs of earlier runs, and say how many in each."""
     import numpy as np
     import polars as pl
 
     from chatter.logs.whole_logs import take_out
 
-    for path in filter(is_ours, csv_paths):
+    for name in names:
+        path = output_dir / name
+        if not (path.is_file() and is_ours(path)):
+            continue
         table = pl.read_csv(path, columns=["username"], infer_schema=False).fill_null("")
         kept, _ = filter_messages(table.with_row_index("row"), user_filters)
         dropped = np.setdiff1d(np.arange(len(table)), kept["row"].to_numpy())
         if len(dropped):
-            with atomic_output(path) as partial:
-                shutil.copyfile(path, partial)
-                with partial.open("r+b") as rows:
+            with staged_files(output_dir) as staging:
+                copy = staging / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+                with copy.open("r+b") as rows:
                     take_out(rows, dropped + 1)  # after the header
-            options = " and ".join(USER_FILTERS[name] for name in user_filters)
+            options = " and ".join(USER_FILTERS[each] for each in user_filters)
             log(f"{path} of an earlier run: {len(dropped):,} messages removed, as {options} asks for")
 
 

@@ -12,6 +12,7 @@ from chatter.logs.formats import AUTOMATIC_FORMATS, JSON_FORMATS
 from chatter.logs.formats.twitch_downloader import find_broadcaster
 from chatter.logs.times import epoch_time, iso_time
 
+AROUND = ("streamer", "video", "channel")  # keys of a JSON document beside its entries
 HIGHLIGHT = 0.1  # if the stamps span less than this share of the offsets, they tell when the video was uploaded
 
 
@@ -65,7 +66,7 @@ def gather_facts(document: Mapping[str, Any], first_entries: Sequence[Any], chan
     `channel` is used if neither the keys nor the entries name one.
     """
     entries = [entry for entry in first_entries if isinstance(entry, dict)]
-    around = (document.get(key) for key in ("streamer", "video", "channel"))
+    around = (document.get(key) for key in AROUND)
     streamer, video, place = (value if isinstance(value, dict) else {} for value in around)
     broadcasters = map(find_broadcaster, entries)
     names = [

@@ -1,4 +1,4 @@
-"""Facts from the name of a log that its lines may lack: the channel, the day, or the start of the video."""
+"""What the name of a log says: its kind, and facts that its lines may lack, such as the channel and the day."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 from chatter.logs.times import DATE, padded_date
 
+TABLES, COLUMNAR = ("csv", "tsv"), ("parquet", "arrow", "feather")
+SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", *TABLES, *COLUMNAR)
+LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?P<suffix>{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 DAY = rf"(?P<date>{DATE})(?![0-9])"
 FILE_NAMES = [
     # TwitchDownloader; its day may be local or UTC
@@ -40,6 +43,22 @@ class NameFacts:
 
 
 NO_NAME = NameFacts()
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a log in lower case, without .gz or .zst; "" if it is not named like a log."""
+    found = LOG_NAME.fullmatch(path.name)
+    return found["suffix"].lower() if found else ""
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file is a CSV or TSV by its name."""
+    return suffix_of(path) in TABLES
+
+
+def is_columnar(path: Path) -> bool:
+    """Return whether a file is a Parquet, Arrow or Feather file by its name."""
+    return suffix_of(path) in COLUMNAR
 
 
 def parse_file_name(path: Path) -> NameFacts:

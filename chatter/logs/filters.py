@@ -6,6 +6,7 @@ A new filter is a new entry in FILTERS and a row in the tests.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatter.cli import InputError, option_of, positive_int
-from chatter.files import read_text
-from chatter.logs.batch import INVISIBLE_SUFFIXES, NICKNAME
+from chatter.logs.batch import INVISIBLE_SUFFIXES, MAX_MESSAGE_BYTES, NICKNAME
+from chatter.text_files import read_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from chatter.logs.batch import Reader
     from chatter.logs.moderation import Moderation
 
-BOTS = frozenset(
+BOT_NAMES = frozenset(
     "ankhbot botisimo buttsbot coebot commanderroot deepbot fossabot kofistreambot lolrankbot moobot nightbot ohbot "
     "own3d phantombot playwithviewersbot pokemoncommunitygame pretzelrocks restreambot songlistbot soundalerts "
     "stay_hydrated_bot streamelements streamlabs streamlootsbot supibot titlechange_bot vivbot wizebot".split()
@@ -39,7 +40,6 @@ DOMAINS = (
 LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
 MENTION, MENTIONS = r"\B@\w+", re.compile(r"(?<!\w)(?:@\w+)+")  # the latter for @several@users
 BEFORE_COMMENT, NAME = re.compile(r'(?:"[^"]*"|[^"#])*'), re.compile(r'(?:"[^"]*"|[^,"])+')  # in a list of users
-MAX_BYTES = 1 << 16  # of a message: Twitch's limit is 500 characters, so a longer one is damaged
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
     """
     path = Path(name_or_file)
     refuse_ambiguous(name_or_file)
-    if path.is_file():
+    if os.path.isfile(path):  # False for a name that is too long
         lines = {f"{path}:{number}": line for number, line in enumerate(read_text(path).splitlines(), 1)}
     elif re.fullmatch(r'(?:[@\w,]|"[^"]+")+', name_or_file):
         lines = {"the option": name_or_file}
@@ -106,7 +106,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
 def refuse_ambiguous(names: str) -> None:
     """Raise InputError if one of the names, separated by commas, may also mean a file in the working directory."""
     for name in names.split(","):
-        if re.fullmatch(r"\w+", name) and (file := next(filter(Path.is_file, (Path(name), Path(f"{name}.txt"))), None)):
+        if re.fullmatch(r"\w+", name) and (file := next(filter(os.path.isfile, (name, f"{name}.txt")), None)):
             raise InputError(f"{name} may be a user or a file. Write @{name} for the user, or ./{file} for the file.")
 
 
@@ -142,7 +142,7 @@ FILTERS = {
     "exclude_bots": Filter(
         "from bots",
         "messages of well-known bots: nightbot, streamelements, moobot, ...",
-        lambda _, messages, _facts: are_named(messages, BOTS),
+        lambda _, messages, _facts: are_named(messages, BOT_NAMES),
     ),
     "drop_commands": Filter(
         "commands",
@@ -240,10 +240,10 @@ def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:
 
 
 def cut_long(messages: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
-    """Cut messages of more than MAX_BYTES bytes; return the numbers of their entries."""
+    """Cut messages of more than MAX_MESSAGE_BYTES bytes; return the numbers of their entries."""
     sizes = messages["message"].str.len_bytes()
-    if (sizes.max() or 0) <= MAX_BYTES:
+    if (sizes.max() or 0) <= MAX_MESSAGE_BYTES:
         return messages, []
-    long = messages.filter(sizes > MAX_BYTES)
-    cut = {text: text.encode()[:MAX_BYTES].decode(errors="ignore") for text in long["message"]}
+    long = messages.filter(sizes > MAX_MESSAGE_BYTES)
+    cut = {text: text.encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore") for text in long["message"]}
     return messages.with_columns(messages["message"].replace(cut)), long["entry"].to_list()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -11,7 +10,7 @@ from pathlib import Path
 from chatter.logs.batch import Reader
 from chatter.logs.csv_reader import find_csv_reader
 from chatter.logs.entries import find_json_format, gather_facts, load_json
-from chatter.logs.file_names import parse_file_name
+from chatter.logs.file_names import is_columnar, is_table, parse_file_name
 from chatter.logs.format import LineFormat
 from chatter.logs.formats import AUTOMATIC_FORMATS, LINE_FORMATS, STAND_ALONE
 from chatter.logs.headers import no_messages
@@ -19,7 +18,6 @@ from chatter.logs.json_lines import SplitReader
 from chatter.logs.json_reader import find_json_reader
 from chatter.logs.object_reader import find_object_reader
 from chatter.logs.reading import UnreadableLog, read_head
-from chatter.logs.tables import is_columnar, is_table
 from chatter.logs.text_reader import TextReader
 from chatter.logs.times import DATE
 
@@ -43,8 +41,7 @@ def find_reader(path: Path, format_name: str = "auto", columns: Mapping[str, str
         if reader := find_columnar_reader(path, names, columns):
             return reader
         raise UnreadableLog(no_messages(path))
-    head = read_head(path)
-    text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+    text = read_head(path).decode(errors="replace")
     if is_table(path) and (reader := find_csv_reader(path, names, columns)):
         return reader
     may_have_json = not text.lstrip().startswith("[") and ("\n{" in text or text.startswith("{"))

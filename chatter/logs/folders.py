@@ -10,14 +10,11 @@ from pathlib import Path
 from chatter.cli import InputError
 from chatter.files import DATASET_MARKER, MANIFEST
 from chatter.logs.archives import OTHER_NAME, is_archive, read_archive
-from chatter.logs.batch import FIELDS, SESSION
+from chatter.logs.batch import HEADERS
+from chatter.logs.file_names import LOG_NAME, SUFFIXES
 from chatter.logs.unpacking import UnreadableLog
 
 MAX_HEADER = 1 << 16  # bytes
-HEADERS = (",".join(FIELDS), ",".join([*FIELDS, SESSION]))  # of our CSVs
-SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", "csv", "tsv", "parquet", "arrow", "feather")
-LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?:{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
-TABLE_NAME = re.compile(r"\.(?:csv|parquet|arrow|feather)$", re.IGNORECASE)  # what tokenize_logs.py reads
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 
 
@@ -39,8 +36,8 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
         real = os.path.realpath(path)
         if path.name[0] == ".":
             skipped[path] = "hidden"
-        elif not path.exists():
-            skipped[path] = "a broken link"
+        elif not os.path.exists(path):  # unlike path.exists(), False for a path that may not be read
+            skipped[path] = "a broken link" if os.path.islink(path) else "Permission denied"
         elif real in seen:
             skipped[path] = "a link to a file or folder that is read already"
         elif path.is_dir():
@@ -89,7 +86,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
             if MANIFEST in names and folder != str(top):
                 outputs.add(Path(folder).resolve())
             for path in (Path(folder, name) for name in sorted(subfolders + names)):
-                if path.is_symlink():
+                if os.path.islink(path):
                     links.append(path)
                 elif path.name in names or path.name[0] == ".":
                     visit(path)
@@ -119,8 +116,8 @@ def is_derived(path: Path) -> bool:
 def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, Path]:
     """Map each log, in the order of `find_logs`, to the path of its CSV below `output_dir`.
 
-    Beside c.txt, whose CSV is c.csv, the CSV of c.txt.gz is c.txt.gz.csv, which no earlier log has: names that begin
-    with c.txt.gz come later. Raises InputError if a CSV would replace another file, or a folder of CSVs.
+    If c.csv is taken by an earlier log, c.txt.gz becomes c.txt.gz.csv. That name is free, because logs are sorted.
+    Raises InputError if a CSV would replace another file, or a folder of CSVs.
     """
     csv_paths = {}
     for log in logs:
@@ -142,29 +139,8 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
     return {log: csv_path for csv_path, log in csv_paths.items()}
 
 
-def find_tables(folder: Path) -> list[Path]:
-    """Return the CSVs and the Parquet, Arrow and Feather files below a folder, sorted, without hidden ones.
-
-    Links are followed. Raises OSError if a folder cannot be read.
-    """
-    paths, seen = [], set()
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        is_new = os.path.realpath(parent) not in seen
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if name[0] != "." and not is_dataset(Path(parent, name)))
-        folders[:] = folders if is_new else []
-        if is_new:
-            files = [Path(parent, name) for name in names if name[0] != "." and TABLE_NAME.search(name)]
-            paths += [path for path in files if path.is_file() and not is_derived(path)]
-    return sorted(paths)
-
-
 def is_ours(csv_path: Path) -> bool:
     """Return whether a file can be read and has the header that parse_logs.py writes."""
     with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
-        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n") in HEADERS
+        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n").split(",") in HEADERS
     return False

@@ -1,4 +1,4 @@
-"""The classes for formats of lines and of JSON, and how a line is matched."""
+"""The classes for formats of lines, of JSON and of tables, and how a line is matched."""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ class LineFormat:
     # Most lines are messages that match `plain` and not `unless`. `plain` has the same groups, or else `columns` gives
     # all FIELDS in order, given the first four words of the line and the rest of it.
     plain: str
+    example: str = ""  # a message; "" in the format that is only read on request
     columns: Callable[[Sequence[pl.Expr]], list[pl.Expr]] | None = None
     unless: str | None = None
     # What every line begins with, with the groups `date` or `time`. A line without line breaks is split at its stamps.
     stamp: str | None = None
     # Tried on lines that match no pattern of any format of the file.
     others: Pattern | None = None
-    # Matches every line about a timeout or a ban, and few others. None if the format has no such lines.
-    moderation: str | None = None
     # For lines about several timeouts and bans: (kind, group `username`) -> the kind and the user of each.
     split_moderation: Callable[[str, str], list[tuple[str, str]]] | None = None
     # Patterns for lines of other kinds about what moderators did, which a stream of lines obeys, too.
@@ -58,7 +57,7 @@ class LineFormat:
 
     @property
     def has_moderation(self) -> bool:
-        return self.moderation is not None
+        return any(kind in ("timeouts", "bans") for kind, _ in self.patterns)
 
     def match_start(self, line: str) -> re.Match | None:
         """Match a line that begins a session."""
@@ -101,6 +100,7 @@ class JsonFormat:
     # Returns the kind and the CSV row, which may end with the user's nickname. The row is None unless the entry is a
     # message or a moderation of a named user.
     parse: Callable[[Any, DocumentFacts], tuple[str, list[str] | None]]
+    example: str  # the beginning of a document, in which values may be left out
     # For formats with several entries in an object: returns them.
     split: Callable[[Mapping[str, Any]], list[Any]] | None = None
     has_moderation: bool = True
@@ -117,6 +117,10 @@ class TableFormat:
     columns: Mapping[str, str]  # field -> the name of its column
     notice: str  # matches messages that the program wrote, for polars
     after_name: str  # matches what follows the name of a user
+
+    @property
+    def example(self) -> str:
+        return ",".join(self.header)
 
     def matches(self, header: Sequence[str]) -> bool:
         return [name.strip().lower() for name in header] == [name.lower() for name in self.header]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
 from typing import Any
 
 from chatter.logs.columns import plain_name
 from chatter.logs.entries import find_json_format, load_json
+from chatter.logs.file_names import is_columnar, is_table
 from chatter.logs.json_documents import CONTAINERS, read_document, split_documents
 from chatter.logs.object_reader import list_keys
 from chatter.logs.reading import read_blocks, read_head
 from chatter.logs.table_syntax import read_table_head
-from chatter.logs.tables import is_columnar, is_table
 
 
 def read_header(path: Path) -> list[str]:
@@ -31,7 +30,7 @@ def read_header(path: Path) -> list[str]:
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
     """Return the first JSON objects of a file, one a line or in an array, unless a known program wrote them."""
-    head = read_head(path).removeprefix(codecs.BOM_UTF8).lstrip()
+    head = read_head(path).lstrip()
     values = [load_json(line) for line in head.split(b"\n") if line.startswith(b"{")]
     if not any(isinstance(value, dict) for value in values) and head[:1] in (b"[", b"{"):
         blocks = next(split_documents(read_blocks(path, lambda num_bytes: None)))

@@ -10,11 +10,10 @@ from typing import Any
 
 import ijson
 
-from chatter.logs.entries import find_json_format, gather_facts, load_json
+from chatter.logs.entries import AROUND, find_json_format, gather_facts, load_json
 from chatter.logs.format import NO_FACTS, DocumentFacts
 
 CONTAINERS = ("comments", "messages", "data", "data.messages", "chat")  # keys whose value may be the array of entries
-AROUND = ("streamer", "video", "channel")  # keys beside them
 EXPORT_KEYS = {*CONTAINERS, *AROUND, "FileInfo", "clipper", "embeddedData", "emotes", "video_comments"}
 EXPORT_KEYS |= {"guild", "dateRange", "exportedAt", "messageCount", "error", "error_code"}
 FIRST_ENTRIES = 1000  # of a document, from which its facts are gathered

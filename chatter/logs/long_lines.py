@@ -11,19 +11,18 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from chatter.logs.batch import MAX_MESSAGE_BYTES
 from chatter.logs.format import LineFormat, clock_or_offset
 from chatter.logs.times import offset_seconds, padded_date
-
-MAX_BYTES = 1 << 16  # of a line that one user may have written: Twitch's limit is 500 characters
 
 Time = tuple[str, int]  # a date, or "", and the seconds since its beginning or since the beginning of a video
 
 
 def split_long_lines(lines: pl.Series, line_format: LineFormat) -> pl.Series:
-    """Return lines, of which those with more than MAX_BYTES bytes are split at the stamps of their format."""
-    if not line_format.stamp or (lines.str.len_bytes().max() or 0) <= MAX_BYTES:
+    """Return lines, of which those with more than MAX_MESSAGE_BYTES bytes are split at the stamps of their format."""
+    if not line_format.stamp or (lines.str.len_bytes().max() or 0) <= MAX_MESSAGE_BYTES:
         return lines
-    is_long = (lines.str.len_bytes() > MAX_BYTES).to_list()
+    is_long = (lines.str.len_bytes() > MAX_MESSAGE_BYTES).to_list()
     parts = [split_at_stamps(line, line_format) if long else [line] for line, long in zip(lines, is_long, strict=True)]
     return pl.Series(lines.name, [part for each in parts for part in each], pl.String)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,12 @@ def read_arrays(path: Path, progress: Callable[[int], None]) -> Iterator[tuple[l
     """Yield the elements of arrays in JSON documents, many at a time, and how many places are not UTF-8."""
     for blocks in split_documents(read_blocks(path, progress)):
         document, head = read_document(blocks, "")
-        file = BlockFile(chain_blocks(head, blocks))
+        file = BlockFile(chain(head, blocks))
         prefix = document.prefix or document.other_prefix
         entries = read_entries(file, prefix) if prefix else iter([None] * (not document.is_known))
         while some := [*islice(entries, BATCH_ENTRIES)]:
             num_invalid, file.num_invalid = file.num_invalid, 0
             yield some, [], num_invalid
-
-
-def chain_blocks(*blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
-    for each in blocks:
-        yield from each
 
 
 def find_value(value: Any, key: Key) -> Any:

@@ -9,10 +9,10 @@ from pathlib import Path
 from chatter.cli import InputError
 from chatter.logs.batch import Reader
 from chatter.logs.columns import plain_name
+from chatter.logs.file_names import is_columnar, is_table
 from chatter.logs.find_reader import find_reader
 from chatter.logs.headers import read_header
 from chatter.logs.reading import UnreadableLog
-from chatter.logs.tables import is_columnar, is_table
 
 
 class NamelessLog(UnreadableLog):

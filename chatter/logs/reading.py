@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from chatter.files import text_encoding
 from chatter.logs.archives import open_file
 from chatter.logs.batch import Part
 from chatter.logs.unpacking import UnreadableLog, unpack
+from chatter.text_files import text_encoding
 
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
 CHUNK_BYTES = 3 << 20  # bounds memory; 4 MB take a fifth more memory and are not faster
@@ -67,9 +67,9 @@ def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 
 def read_head(log_path: Path, num_bytes: int = HEAD_BYTES) -> bytes:
-    """Return the first bytes of a log, in UTF-8."""
+    """Return the first bytes of a log, in UTF-8 without a byte order mark."""
     with open_log(log_path) as (_, log):
-        return log.read(num_bytes)
+        return log.read(num_bytes).removeprefix(codecs.BOM_UTF8)
 
 
 def divide(log_path: Path) -> list[Part]:
@@ -96,7 +96,7 @@ def read_chunks(part: Path | Part, progress: Callable[[int], None]) -> Iterator[
     head = read_head(part.log)
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         raise UnreadableLog(
-            f"the lines of {part.log} end with a carriage return alone. Convert the file, for example with "
+            f"{part.log} has lines that end with a carriage return alone. Convert the file, for example with "
             f"tr '\\r' '\\n' < old.txt > new.txt."
         )
     with open_log(part.log) as (file, log):

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chatter.cli import one_line
-from chatter.logs.batch import Batch
-from chatter.logs.filters import MAX_BYTES
+from chatter.logs.batch import MAX_MESSAGE_BYTES, Batch
 from chatter.logs.formats import KINDS
 
 LAST = ("messages written", "lines with invalid UTF-8", "invisible suffixes removed", "messages cut")
@@ -67,18 +66,18 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
         total.update(result.counts)
         if verbose:
             listed = [f"{count:,} {what}" for what, count in in_order(result.counts) if count]
-            print(f"{log}: {', '.join(listed)}", file=sys.stderr)
+            print(one_line(f"{log}: {', '.join(listed)}"), file=sys.stderr)
     for what, count in in_order(total):
         print(f"{what:26} {count:>12,}", file=sys.stderr)
-    errors = {path: reason for path, reason in skipped.items() if str(path) in reason}
+    errors = {path: reason for path, reason in skipped.items() if reason.startswith((f"{path} ", f"{path}:"))}
     others = [f"{path} ({reason})" for path, reason in skipped.items() if path not in errors]
-    print_some("skipped", others, len(others), verbose)
+    print_some("skipped", others, verbose)
     for reason in errors.values():
         print(f"skipped: {one_line(reason)}", file=sys.stderr)
     unreadable = [f"{log}:{number + 1}" for log, result in results.items() for number in result.unreadable]
-    print_some("unreadable", unreadable, total["unreadable lines"], verbose)
+    print_some("unreadable", unreadable, verbose, total["unreadable lines"])
     cut = [f"{log}:{number + 1}" for log, result in results.items() for number in result.cut]
-    print_some(f"cut to {MAX_BYTES:,} bytes", cut, total["messages cut"], verbose)
+    print_some(f"cut to {MAX_MESSAGE_BYTES:,} bytes", cut, verbose, total["messages cut"])
     unknown = [result.unknown for result in results.values() if result.unknown]
     for sentence in unknown if verbose else unknown[:SHOWN]:
         print(f"in no known format: {one_line(sentence)}", file=sys.stderr)
@@ -86,11 +85,12 @@ def print_summary(results: dict[Path, LogResult], skipped: dict[Path, str], verb
         print(f"in no known format: {len(unknown) - SHOWN} more, which --verbose lists", file=sys.stderr)
     for note in sorted({note for result in results.values() for note in result.notes}):
         noted = [str(log) for log, result in results.items() if note in result.notes]
-        print_some(note, noted, len(noted), verbose)
+        print_some(note, noted, verbose)
 
 
-def print_some(what: str, names: list[str], number: int, verbose: bool) -> None:
-    """Print the first of `number` names on one line; all names if `verbose`."""
+def print_some(what: str, names: list[str], verbose: bool, number: int = 0) -> None:
+    """Print the first names on one line, or all if `verbose`. There are `number` in all, if they are not all given."""
     shown = names if verbose else names[:SHOWN]
+    dots = " ..." if max(number, len(names)) > len(shown) else ""
     if shown:
-        print(f"{what}: {', '.join(map(one_line, shown))}{' ...' if number > len(shown) else ''}", file=sys.stderr)
+        print(f"{what}: {', '.join(map(one_line, shown))}{dots}", file=sys.stderr)

@@ -11,14 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from chatter.logs.batch import FIELDS, SESSION, UNNAMED, Batch, Reader
-from chatter.logs.columns import login_of
+from chatter.logs.columns import LOGIN, login_of
 from chatter.logs.file_names import NameFacts
 from chatter.logs.table_times import TableTimes, find_order, order_of
+from chatter.logs.times import PLAIN_STAMP
 
 ACTION = "(?s)^\x01ACTION (.*?)\x01?$"  # /me, as loggers fed by IRC keep it
-LOGIN = "^[a-z0-9_]+$"
-# Times that are taken apart by the column. Others are parsed one by one.
-PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC|[+]00:?00)?$"
 
 
 @dataclass
@@ -58,7 +56,7 @@ class TableReader(Reader):
             )
             if self.has_users:
                 named = table.filter(pl.col("username") != "")
-                self.has_logins &= bool(named["username"].str.contains(LOGIN).all())
+                self.has_logins &= bool(named["username"].str.contains(f"^{LOGIN.pattern}$").all())
                 counts[UNNAMED] += len(table) - len(named)
                 table = named
             counts["messages"] += len(table)
@@ -69,7 +67,7 @@ class TableReader(Reader):
         """Return a table with complete dates and times, as `times` reads them."""
         stamp = pl.concat_str("date", "time")
         parsed = stamp.str.slice(0, 19).str.replace("T", " ").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
-        is_plain = pl.any_horizontal(pl.col("date", "time") == "") & stamp.str.contains(PLAIN_TIME)
+        is_plain = pl.any_horizontal(pl.col("date", "time") == "") & stamp.str.contains(PLAIN_STAMP)
         table = table.with_columns(when=pl.when(is_plain).then(parsed))
         rest = table.filter(pl.col("when").is_null()).select("date", "time").unique()
         stamps = [*rest.iter_rows()]

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from chatter.logs.batch import FIELDS
+from chatter.logs.batch import HEADERS
 from chatter.logs.columns import COLUMNS, plain_name
 from chatter.logs.reading import read_head
 
@@ -63,9 +63,9 @@ class TableHead:
 
 def read_table_head(csv_path: Path) -> TableHead:
     """Read the first part of a table, and detect its syntax."""
-    data = read_head(csv_path, FIRST_BYTES).removeprefix(codecs.BOM_UTF8)
+    data = read_head(csv_path, FIRST_BYTES)
     text = data.decode(errors="replace")
-    if len(data) == FIRST_BYTES:  # without the last line, which is incomplete
+    if len(data) >= FIRST_BYTES - len(codecs.BOM_UTF8):  # without the last line, which is incomplete
         text = text[: text.rfind("\n") + 1] or text
     first = next(io.StringIO(text, newline=""), "")
     return TableHead(text, find_syntax(text)) if first.strip() else TableHead()
@@ -79,7 +79,7 @@ def find_syntax(text: str) -> TableSyntax:
     headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in ",;\t"}
     delimiter = max(headers, key=lambda each: (len(known & {*map(plain_name, headers[each])}), len(headers[each])))
     quoted, plain = TableSyntax(delimiter), TableSyntax(delimiter, quotes=False)
-    if headers[delimiter] == FIELDS or (delimiter != "\t" and '"' not in text):
+    if headers[delimiter] in HEADERS or (delimiter != "\t" and '"' not in text):
         return quoted
     if delimiter == "\t" and '"' not in text:
         return plain

@@ -93,9 +93,9 @@ class TableTimes:
 
     def parse_number(self, number: float) -> list[str]:
         """Return the date and the time of a number: seconds or fractions of them since 1970, or into the video."""
-        if number <= 1e8:
-            return self.offset(number)
         try:
+            if number <= 1e8:
+                return self.offset(number)
             return epoch_time(number / 1e6 if number > 1e17 else number)  # nanoseconds
         except (OverflowError, ValueError, OSError):
             self.notes.add(UNREAD)

@@ -11,6 +11,8 @@ STAMP = re.compile(  # ISO 8601 and close variants
     r"(?: ?(?:Z|UTC)|(?P<zone>[+-]\d{2}:?\d{2}))?"
 )
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z")
+# Stamps that are taken apart by the column. Others are parsed one by one.
+PLAIN_STAMP = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC|[+]00:?00)?$"
 CLOCK = re.compile(r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?(?: (?P<half>[AP])M)?")
 OFFSET = re.compile(
     r"(?:(?P<days>\d+) days?, )?-?(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):(?P<seconds>\d{2})(?:[.,]\d+)?"

@@ -8,38 +8,16 @@ from pathlib import Path
 
 from chatter.logs.columns import COLUMNS, find_columns
 from chatter.logs.entries import parse_line
-from chatter.logs.formats import LINE_FORMATS
+from chatter.logs.file_names import is_table
+from chatter.logs.formats import AUTOMATIC_FORMATS, JSON_FORMATS, LINE_FORMATS, TABLE_FORMATS
 from chatter.logs.headers import read_header
 from chatter.logs.reading import read_head
-from chatter.logs.tables import is_table
 
 NEAREST, MAX_SHOWN = 3, 80  # formats, and characters of a line
 JSON_BEGIN = re.compile(r'\{|\[\s*[\[{"\]]')
-# A line of each format, or the beginning of a JSON document.
-EXAMPLES = {
-    "justlog and rustlog": "[2024-03-07 21:05:09] #channel user: message",
-    "raw IRC": "@tmi-sent-ts=1709845509000 :user!user@user.tmi.twitch.tv PRIVMSG #channel :message",
-    "OverRustle": "[2024-03-07 21:05:09 UTC] user: message",
-    "TwitchDownloader (UTC)": "[2024-03-07 21:05:09 UTC] User: message",
-    "TwitchDownloader (relative)": "[0:05:09] User: message",
-    "ZNC": "[21:05:09] <user> message",
-    "Chatty": "[2024-03-07 21:05:09] <@User> message",
-    "tcd": "[0:05:09] <User> message",
-    "tmi.js": "[21:05] info: [#channel] <user>: message",
-    "irssi": "21:05 < user> message",
-    "WeeChat": "2024-03-07 21:05:09\tuser\tmessage",
-    "bots' consoles": "[channel] - [9:05:09 PM] user: message",
-    "chat-downloader": "5:09 | User: message",
-    "Chatterino": "[21:05:09] user: message",
-    "TwitchDownloader JSON": '{"comments": [{"created_at": "", "commenter": {"name": ""}, "message": {"body": ""}}]}',
-    "justlog and rustlog JSON": '{"messages": [{"text": "", "displayName": "", "timestamp": "", "tags": {}}]}',
-    "chat-downloader JSON": '{"message": "", "message_type": "", "timestamp": 0, "author": {"name": ""}}',
-    "DiscordChatExporter JSON": '{"guild": {}, "channel": {}, "messages": [{"type": "", "content": "", "author": {}}]}',
-    "yt-dlp's live_chat.json": '{"replayChatItemAction": {"actions": [], "videoOffsetTimeMsec": "0"}}',
-    "Kick JSON": '{"data": {"messages": [{"content": "", "type": "", "sender": {"username": "", "slug": ""}}]}}',
-    "recent-messages": '{"messages": ["@historical=1 :user!user@user.tmi.twitch.tv PRIVMSG #channel :message"]}',
+FORMATS = AUTOMATIC_FORMATS | JSON_FORMATS | TABLE_FORMATS
+EXAMPLES = {name: each.example for name, each in FORMATS.items()} | {
     "JSON objects": '{"timestamp": "2024-03-07T21:05:09Z", "username": "user", "message": "message"}',
-    "DiscordChatExporter CSV": "AuthorID,Author,Date,Content,Attachments,Reactions",
     "CSV": "timestamp,username,message",
 }
 
@@ -53,7 +31,7 @@ def describe_unknown(path: Path) -> str:
 
 def first_line(path: Path) -> str:
     """Return the first line of a file that is not blank."""
-    return read_head(path).decode(errors="replace").strip("\ufeff \t\r\n").split("\n", 1)[0].rstrip("\r")
+    return read_head(path).decode(errors="replace").strip().split("\n", 1)[0].rstrip("\r")
 
 
 def find_nearest(line: str) -> list[str]:

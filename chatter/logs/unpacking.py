@@ -73,6 +73,26 @@ def unpack(file: IO[bytes], path: Path, packed: int) -> IO[bytes]:
     return file
 
 
+class SeekableStream(io.RawIOBase):
+    """A stream of content at `position`, which comes from an open file."""
+
+    file: IO[bytes]
+    position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 class Checkpoint(NamedTuple):
     """From where a gzipped file can be unpacked again."""
 
@@ -101,7 +121,7 @@ class GzipContent:
             self.checkpoints = self.checkpoints[::2]
 
 
-class GzipReader(io.RawIOBase):
+class GzipReader(SeekableStream):
     """Reads the content of a gzipped file from any position, starting at the last checkpoint before it."""
 
     def __init__(self, content: GzipContent) -> None:
@@ -112,15 +132,6 @@ class GzipReader(io.RawIOBase):
         self.position, offset, state = checkpoint
         self.state, self.left = state.copy(), b""
         self.file.seek(offset)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         if whence != io.SEEK_SET:
@@ -154,7 +165,3 @@ class GzipReader(io.RawIOBase):
         if self.position + len(self.left) > self.content.limit:
             raise too_large(self.content.path)
         return bool(self.left)
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()

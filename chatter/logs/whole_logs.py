@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import polars as pl
 
-from chatter.files import file_size
 from chatter.logs.batch import Batch, Reader
 from chatter.logs.filters import FILTERS, TIMEOUT_LINES, LogFacts, filter_messages
 from chatter.logs.moderation import NO_ENTRIES, Events, find_deleted
@@ -83,7 +82,7 @@ def drop_all_rows(
     find_all = partial(workers.map, "finding deleted messages", find_deleted, num_bytes=0)
     facts = [*find_facts(authors, filters.get("min_user_messages", 1), open_reader, find_all)]
     calls = [(*each, filters) for _, *each in facts]
-    dropped = workers.map("filtering", drop_rows, calls, sum(file_size(part.rows) for part, *_ in calls))
+    dropped = workers.map("filtering", drop_rows, calls, sum(part.rows.stat().st_size for part, *_ in calls))
     for (log, part, *_), counts in zip(facts, dropped, strict=True):
         yield log, part.rows, counts
 

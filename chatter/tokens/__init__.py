@@ -5,6 +5,7 @@ encoder         the fastest encoders, for messages by the thousand
 tokenizer       the tokenizer of a model, and the fastest encoder
 chat_template   the chat as servers render and tokenize it
 duplicates      messages that are said again and again
+tables          the files that tokenize_logs.py reads: their columns, and their chats
 rows            the rows of a file of messages, some at a time
 splits          which blocks are for testing
 packing         messages packed into blocks

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from chatter.files import file_size
-from chatter.logs.tables import READ_BYTES, last_session, read_columns
 from chatter.tokens.duplicates import drop_duplicates
+from chatter.tokens.tables import READ_BYTES, last_session, read_columns
 from chatter.workers import report
 
 

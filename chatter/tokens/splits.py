@@ -13,12 +13,12 @@ from xxhash import xxh3_64_intdigest
 
 from chatter.cli import InputError
 from chatter.logs.batch import channel_name
-from chatter.logs.tables import split_chats
+from chatter.logs.times import PLAIN_STAMP
 from chatter.tokens.chat import clean
+from chatter.tokens.tables import split_chats
 
 # Where and when a message was sent: the hash of its channel, or 0, and its time, or NaT
 ORIGIN = np.dtype([("channel", "<u8"), ("moment", "<M8[s]")])
-STAMP = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC|[+]00:?00)?$"
 
 
 def read_origins(columns: Mapping[str, pa.Array]) -> np.ndarray:
@@ -42,7 +42,7 @@ def read_moments(texts: pa.Array) -> np.ndarray:
     days = pc.strptime(pc.utf8_slice_codeunits(texts, 0, 10), "%Y-%m-%d", "s", error_is_null=True)
     stamps = pc.replace_substring(pc.utf8_slice_codeunits(texts, 0, 19), "T", " ")
     moments = pc.strptime(stamps, "%Y-%m-%d %H:%M:%S", "s", error_is_null=True)
-    moments = pc.if_else(pc.match_substring_regex(texts, STAMP), moments, None)
+    moments = pc.if_else(pc.match_substring_regex(texts, PLAIN_STAMP), moments, None)
     return pc.coalesce(moments, days).to_numpy(zero_copy_only=False)
 
 

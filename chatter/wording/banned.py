@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from chatter.cli import InputError
-from chatter.files import read_text
+from chatter.text_files import read_text
 from chatter.wording.lookalikes import fold, letters
 
 SIGNS = str.maketrans("!|$@€", "11543")  # they stand for the same letters as these digits

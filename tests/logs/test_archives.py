@@ -156,15 +156,18 @@ def test_other_members_are_listed(logs, tmp_path):
     assert "logs/y.7z (an archive of this kind is not read: unpack it, or pack the files again as .zip)" in stderr
 
 
-def test_the_second_of_two_files_with_one_name_is_not_read(logs, tmp_path):
-    with pytest.warns(UserWarning), zipfile.ZipFile(logs / "a.zip", "w") as archive:
-        archive.writestr("a.txt", line("first"))
-        archive.writestr("a.txt", line("second"))
-    archive = read_archive(logs / "a.zip")
-    assert [*archive.members] == ["a.txt"] and archive.skipped == {
-        "a.txt": "another file of the archive has the same name"
-    }
-    assert b"first" in read_head(logs / "a.zip/a.txt")
+def test_the_last_of_several_files_with_one_name_is_read(logs):
+    """As programs that add to archives put the newest version at the end."""
+    file, fifo = tarfile.REGTYPE, tarfile.FIFOTYPE
+    entries = [("a", file, 1), ("./a", file, 2), ("b", fifo, 0), ("b", file, 3), ("c", file, 4), ("c", fifo, 0)]
+    with tarfile.open(logs / "a.tar", "w") as archive:
+        for name, kind, size in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, size
+            archive.addfile(info, io.BytesIO(bytes(info.size)))
+    archive = read_archive(logs / "a.tar")
+    assert {name: each.size for name, each in archive.members.items()} == {"a": 2, "b": 3}
+    assert archive.skipped == {"c": "not a regular file"}
 
 
 @pytest.fixture
@@ -228,6 +231,29 @@ def test_a_damaged_archive_is_skipped_with_a_reason(name, logs, tmp_path):
     assert "good.csv" in without_manifest(contents(tmp_path / "raw"))
     with pytest.raises(InputError, match=name):
         parse_logs(logs, tmp_path / "raw", 1, strict=True)
+
+
+def test_a_zip_with_a_damaged_file_or_name_stops_nothing(logs, tmp_path):
+    with zipfile.ZipFile(logs / "lzma.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.txt", line("a") * 1000)
+    data = bytearray((logs / "lzma.zip").read_bytes())
+    data[50:60] = bytes(10)
+    (logs / "lzma.zip").write_bytes(data)
+    write_archive(logs / "name.zip", {"é.txt": line("a")})
+    (logs / "name.zip").write_bytes((logs / "name.zip").read_bytes().replace("é".encode(), b"\xff\xff"))
+    (logs / "good.txt").write_bytes(line("good"))
+    stderr = parse_command(tmp_path).stderr
+    for name in ("lzma.zip/a.txt", "name.zip"):
+        assert f"skipped: logs/{name} is damaged or packed in an unknown way" in stderr
+    assert without_manifest(contents(tmp_path / "raw")) == {"good.csv"}
+
+
+def test_many_archives_are_not_read_again_for_each_log(logs, tmp_path):
+    for number in range(12):
+        write_archive(logs / f"{number}.tar", {f"{n}.txt": line("hi") * (12 * n + number + 1) for n in range(12)})
+    load_archive.cache_clear()
+    parse_logs(logs, tmp_path / "raw", 1)
+    assert load_archive.cache_info().misses < 12 * 6
 
 
 def test_an_encrypted_file_is_listed(logs, tmp_path):

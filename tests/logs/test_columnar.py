@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from chatter.cli import InputError
 from chatter.logs.find_reader import find_reader
 from chatter.logs.reading import UnreadableLog
-from chatter.logs.tables import read_chats
+from chatter.tokens.rows import read_rows
+from chatter.tokens.tables import read_columns, split_chats
 from parse_logs import parse_logs
 
 UTC = datetime.UTC
@@ -54,7 +55,7 @@ def test_whatever_is_typed_comes_back(messages, kind, suffix, size):
         rows, counts = rows_of({"Message": array}, Path(folder), f"a.{suffix}")
         assert [row[4] for row in rows] == [text for text in messages if text is not None]
         assert counts["messages"] + counts["entries without text"] == len(messages)
-        texts = [text for _, batch in read_chats(Path(folder, f"a.{suffix}")) for text in batch]
+        texts = [text for each in read_columns(Path(folder, f"a.{suffix}")) for text in each["message"].to_pylist()]
         assert texts == [text for text in messages if text is not None]
 
 
@@ -74,10 +75,11 @@ def test_lists_are_unrolled_and_each_row_is_a_stream(streams, kind, size):
         numbered = [(n, text) for n, stream in enumerate(streams) for text in stream or () if text is not None]
         assert [row[2:] for row in rows] == [[f"c{n}", "ann", text, f"{n + 1}"] for n, text in numbered]
         assert counts["messages"] + counts["entries without text"] == sum(len(stream or ()) for stream in streams)
-        borders = [
-            number for number, (channel, _) in enumerate(read_chats(Path(folder, "a.parquet"))) if channel is None
+        path = Path(folder, "a.parquet")
+        chats = [
+            each for rows in read_rows(path, (), None) for each in split_chats(rows.columns, path, False, rows.last)
         ]
-        assert len(borders) == max(len({n for n, _ in numbered}) - 1, 0)
+        assert chats.count((None, [])) == max(len({n for n, _ in numbered}) - 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_a_file_without_messages_is_refused_with_its_columns(tmp_path):
     error = error_of("parse_logs.py", *arguments, "--columns", "message=nothing")
     assert "no table has the column nothing of --columns message=nothing. Pass one of who, whats, what" in error
     with pytest.raises(InputError, match=r"a\.parquet has no column message\. Rename one of who, whats"):
-        [*read_chats(tmp_path / "a.parquet")]
+        [*read_columns(tmp_path / "a.parquet")]
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.feather"])
@@ -203,7 +205,8 @@ def test_a_folder_of_a_dataset(dataset, tmp_path):
     derived = {path.name for path in skipped if skipped[path] == reason}
     assert {"dataset_dict.json", "dataset_info.json", "state.json"} <= derived
     assert any(name.startswith("cache-") for name in derived)
-    assert len(next(read_chats(next((tmp_path / "logs/cache").rglob("parquet-train.arrow"))))[1]) == 10
+    cache = next((tmp_path / "logs/cache").rglob("parquet-train.arrow"))
+    assert len(next(read_columns(cache))["message"]) == 10
 
 
 def test_progress_adds_up_to_the_file(tmp_path):

@@ -163,6 +163,12 @@ def test_what_is_neither_a_file_nor_a_name_is_refused(name):
         read_users(name)
 
 
+@pytest.mark.parametrize("length", [10, 300])
+def test_a_list_of_names_may_be_longer_than_the_name_of_a_file(length):
+    names = [f"user{number}".ljust(length, "x") for number in range(100)]
+    assert read_users(",".join(names)) == {*names}
+
+
 @pytest.mark.parametrize("content", ["", "#ann\n#bob\n"])
 def test_a_file_without_a_name_is_refused(content, tmp_path):
     """Rather than excluding nobody."""

@@ -84,6 +84,7 @@ def test_two_columns_and_the_name_of_the_file(day, time, expected):
 def test_offsets_count_from_the_start_of_the_video():
     times = TableTimes(START)
     assert times.read("", "3723.5") == ["2024-03-07", "22:02:03"] and times.notes == set()
+    assert times.read("", "-62135596800000") == ["", ""] and UNREAD in times.notes
 
 
 @pytest.mark.parametrize(

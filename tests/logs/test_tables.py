@@ -1,4 +1,4 @@
-"""chatter.logs.tables: CSVs as spreadsheets and other programs write them."""
+"""chatter.logs.tables and chatter.tokens.tables: CSVs as spreadsheets and other programs write them."""
 
 import csv
 import os
@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from chatter.cli import InputError
 from chatter.logs.find_reader import find_reader
-from chatter.logs.folders import find_tables, is_ours
-from chatter.logs.tables import read_chats
+from chatter.logs.folders import is_ours
+from chatter.logs.table_syntax import read_table_head
+from chatter.tokens.tables import find_tables, read_columns
 
 
 def messages_in(path):
-    return [text for _, batch in read_chats(path) for text in batch]
+    return [text for columns in read_columns(path) for text in columns["message"].to_pylist()]
 
 
 def test_whatever_is_typed_comes_back(tmp_path):
@@ -50,12 +51,15 @@ def test_a_table_without_messages_is_refused(tmp_path):
         messages_in(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize("closed_later", [True, False])
-def test_a_quote_that_is_not_closed_is_named_with_its_line(closed_later, tmp_path):
+@pytest.mark.parametrize("session", ["", ",session"])
+@pytest.mark.parametrize("closed_at", [51, 150, None])
+def test_a_quote_that_is_not_closed_is_named_with_its_line(session, closed_at, tmp_path):
     rows = [f"2024-03-07,21:05:{n % 60:02},c,u,message {n}" for n in range(200)]
     rows[49] = '2024-03-07,21:05:49,c,u,"he said'
-    rows[150] += '"' * closed_later
-    (tmp_path / "a.csv").write_text("date,time,channel,username,message\n" + "\n".join(rows) + "\n")
+    if closed_at:
+        rows[closed_at] += '"'
+    rows = [f"{row},1" if session else row for row in rows]
+    (tmp_path / "a.csv").write_text(f"date,time,channel,username,message{session}\n" + "\n".join(rows) + "\n")
     with pytest.raises(InputError, match=r'a\.csv:51 has a quote \("\) that is not closed'):
         messages_in(tmp_path / "a.csv")
 
@@ -157,6 +161,14 @@ def test_tables_of_the_csv_module_come_back(delimiter, quoting, escaped, message
             rows.writerows(["ann", text] for text in ['she said "no", twice;\tand', *messages])
         assume(not escaped or not any("\\" in text for text in messages))
         assert said(log)[1:] == [("ann", text) for text in messages]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_first_part_of_a_long_table_has_whole_rows_only(encoding, tmp_path):
+    (tmp_path / "a.csv").write_text("user,message\n" + "ann,hello!\n" * 200_000, encoding=encoding)
+    head = read_table_head(tmp_path / "a.csv")
+    assert head.header == ["user", "message"] and {*map(tuple, head.rows)} == {("ann", "hello!")}
+    assert head.text.endswith("ann,hello!\n")
 
 
 def test_quotes_in_a_tsv_that_a_program_wrote(tmp_path):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from chatter.logs.format import NAME, LineFormat
-from chatter.logs.notices import OWN_NOTICE, PERHAPS_NOTICE
+from chatter.logs.format import LineFormat, user_message_lines
 
 STAMP = (
     r"\[#?(?P<channel>[A-Za-z0-9_]+)\] - "
@@ -11,13 +10,8 @@ STAMP = (
 )
 
 LINES = LineFormat(
-    patterns=[
-        ("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?!{OWN_NOTICE})(?P<message>.*))?"),
-        ("notices", rf"{STAMP}(?P<username>{NAME}): {OWN_NOTICE}.*"),
-    ],
-    plain=rf"^{STAMP}(?P<username>{NAME}): (?P<message>.*)$",
-    stamp=STAMP,
-    unless=PERHAPS_NOTICE,
+    **user_message_lines(STAMP),
+    example="[channel] - [9:05:09 PM] user: message",
     clock="local",
     rolls_over=True,
     display_names=True,

@@ -18,6 +18,7 @@ STAMP = rf"\[?(?:(?P<date>{DATE}) )?(?P<time>-?(?:[0-9]{{1,4}}:)?[0-9]{{1,2}}:[0
 LINES = LineFormat(
     patterns=[("messages", rf"{STAMP}(?P<username>{NAME}):(?: (?P<message>.*))?")],
     plain=rf"^{STAMP}(?P<username>{NAME}): (?P<message>.*)$",
+    example="5:09 | User: message",
     stamp=STAMP,
     clock="offset",
     display_names=True,
@@ -52,8 +53,10 @@ def parse_item(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, lis
 
 def is_item(entry: Any) -> bool:
     """Return whether a JSON value is an item. Other programs write an author and a message, too, and times as text."""
-    if not isinstance(entry, dict) or not entry.keys().isdisjoint({"message_type", "time_in_seconds"}):
-        return isinstance(entry, dict)
+    if not isinstance(entry, dict):
+        return False
+    if not entry.keys().isdisjoint({"message_type", "time_in_seconds"}):
+        return True
     is_old = {"author", "message"} <= entry.keys() <= {"author", "message", "timestamp", "emotes", "time_text"}
     return is_old and isinstance(entry["author"], str) and not isinstance(entry.get("timestamp"), str)
 
@@ -61,6 +64,7 @@ def is_item(entry: Any) -> bool:
 JSON = JsonFormat(
     matches=is_item,
     parse=parse_item,
+    example='{"message": "", "message_type": "", "timestamp": 0, "author": {"name": ""}}',
     has_login=lambda entry: False,
     ids=lambda entry: (entry.get("message_id"), entry.get("target_message_id")),
 )

@@ -47,9 +47,9 @@ LINES = LineFormat(
     # Subscriptions, rewards, emotes, the day in the user's language; but not `<user> message` of other programs.
     others=("notices", rf"{STAMP}(?!<|\* ).+"),
     plain=rf"^{STAMP}(?:[^\s:]* )?{LOGIN} (?P<message>.*)$",
+    example="[21:05:09] user: message",
     stamp=STAMP,
     unless=r" (?:added|removed|renamed) 7TV emote | redeemed | timed out | (?:un)?banned | untimedout ",
-    moderation="has been (?:timed|permanently)",
     actions=[
         ("timeouts", rf"{STAMP}{MODERATOR} timed out (?P<username>[^\s.]+)(?: for \d.*|\.?)"),
         ("bans", rf"{STAMP}{MODERATOR} banned (?P<username>[^\s.:]+)[.:].*"),

@@ -15,7 +15,7 @@ REASON_BEGINS, REASON_ENDS = re.compile(r" [\[{]"), re.compile(r"[\]}](?=[, ]|$)
 
 def remove_reasons(users: str) -> str:
     """Remove each [reason] and {age}, which may contain anything, from a line about timeouts and bans."""
-    ends = {"]": [], "}": []}  # the last is the next
+    ends = {"]": [], "}": []}  # in reverse, so that pop() gives the next one
     for found in reversed([*REASON_ENDS.finditer(users)]):
         ends[found[0]].append(found.end())
     kept, position = [], 0
@@ -55,8 +55,8 @@ LINES = LineFormat(
     # But not `<user> message` or `user: message` of other programs: Chatty writes `MOD: user`, in capitals.
     others=("lines of the program", rf"{STAMP}(?!<|[a-z0-9_]+: ).*"),
     plain=rf"^{STAMP}<{MARKED_NAME}> (?P<message>.*)$",
+    example="[2024-03-07 21:05:09] <@User> message",
     stamp=STAMP,
-    moderation="BAN: ",
     split_moderation=split_moderation,
     clock="local",
     session_start=rf"# Log started: (?P<date>{DATE}) {CLOCK}(?: (?P<zone>[+-][0-9]{{4}}))?.*",

@@ -49,6 +49,7 @@ def parse_message(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, 
 JSON = JsonFormat(
     matches=has_keys({"isPinned", "timestampEdited", "callEndedTimestamp"}, {"type", "content", "author"}),
     parse=parse_message,
+    example='{"guild": {}, "channel": {}, "messages": [{"type": "", "content": "", "author": {}}]}',
     has_moderation=False,
 )
 CSV = TableFormat(

@@ -68,8 +68,8 @@ COMMANDS = [
 LINES = LineFormat(
     patterns=[(kind, f"{STAMP}(?:{command})") for kind, command in COMMANDS],
     plain=r"^@(?:[^;\s]+;)*tmi-sent-ts=[0-9]{13}(?:;[^;\s]+)* :[^\s!]+\S* PRIVMSG #\S+ :[^\x01]",
+    example="@tmi-sent-ts=1709845509000 :user!user@user.tmi.twitch.tv PRIVMSG #channel :message",
     columns=irc_columns,
     unless="source-room-id=",
-    moderation="CLEARCHAT|CLEARMSG",
     stands_alone=True,
 )

@@ -25,6 +25,7 @@ LINES = LineFormat(
         ("lines of the program", r"--- (?:Log opened|Log closed|Day changed) .*"),
     ],
     plain=rf"^{STAMP}<{MODE}{LOGIN}> (?P<message>.*)$",
+    example="21:05 < user> message",
     stamp=STAMP,
     clock="local",
     session_start=rf"--- (?:Log opened|Day changed) {DAY}(?P<zone>)",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 STAMP = rf"\[(?P<date>{DATE}) (?P<time>{CLOCK})\] #(?P<channel>\S+) "
 # rustlog writes timeouts and bans like messages of the user, and begins their text with the user's name.
 OWN_EVENT = rf"{OWN_NAME} has been (?:timed out for \d|banned\Z)|{OWN_NOTICE}"
-MODERATED_LINE = "has been (?:timed|banned)"
 MODERATED_TEXT = re.compile(r"(?P<name>\S+) has been (?P<kind>timed out|banned)")
 MESSAGE, MODERATION, NOTICE = 1, 2, 4  # justlog's message types, from github.com/gempir/go-twitch-irc
 
@@ -50,10 +49,10 @@ LINES = LineFormat(
         (UNNAMED, rf"{STAMP}.+"),  # such as what users of newer versions of justlog typed with a subscription
     ],
     plain=rf"^{STAMP}{NAME}: ",
+    example="[2024-03-07 21:05:09] #channel user: message",
     stamp=STAMP,
     columns=text_columns,
-    unless=f"{MODERATED_LINE}|{PERHAPS_NOTICE}",
-    moderation=MODERATED_LINE,
+    unless=f"has been (?:timed|banned)|{PERHAPS_NOTICE}",
     stands_alone=True,
 )
 
@@ -107,6 +106,7 @@ def parse_logged(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
 JSON = JsonFormat(
     matches=has_keys({"raw", "displayName", "tags"}, {"text"}),
     parse=parse_logged,
+    example='{"messages": [{"text": "", "displayName": "", "timestamp": "", "tags": {}}]}',
     has_login=lambda entry: bool(entry.get("raw") or entry.get("username")),
     ids=lambda entry: (entry.get("id"), (entry.get("tags") or {}).get("target-msg-id")),
 )

@@ -37,4 +37,9 @@ def is_message(entry: Any) -> bool:
     return "slug" in sender or not entry.keys().isdisjoint({"chatroom_id", "chat_id"})
 
 
-JSON = JsonFormat(matches=is_message, parse=parse_message, has_moderation=False)
+JSON = JsonFormat(
+    matches=is_message,
+    parse=parse_message,
+    example='{"data": {"messages": [{"content": "", "type": "", "sender": {"username": "", "slug": ""}}]}}',
+    has_moderation=False,
+)

@@ -14,6 +14,7 @@ LINES = LineFormat(
         ("messages", rf"{UTC_STAMP}(?P<username>[a-z0-9_]+):(?: (?:/me )?(?P<message>.*))?"),
     ],
     plain=rf"^{UTC_STAMP}(?P<username>[a-z0-9_]+): (?P<message>.*)$",
+    example="[2024-03-07 21:05:09 UTC] user: message",
     stamp=UTC_STAMP,
     unless=r"UTC\] twitchnotify: |: /me ",
     stands_alone=True,

@@ -20,4 +20,8 @@ def is_irc(entry: Any) -> bool:
     return isinstance(entry, str) and match_line(entry, [irc.LINES])[0] is not None
 
 
-JSON = JsonFormat(matches=is_irc, parse=parse_irc)
+JSON = JsonFormat(
+    matches=is_irc,
+    parse=parse_irc,
+    example='{"messages": ["@historical=1 :user!user@user.tmi.twitch.tv PRIVMSG #channel :message"]}',
+)

@@ -20,6 +20,7 @@ LINES = LineFormat(
         ("messages", rf"{STAMP}\*(?P<username>\S+) (?P<message>.*)\]"),  # /me, with an extra bracket
     ],
     plain=rf"^{STAMP}<{MARKED_NAME} ?> (?P<message>.*)$",
+    example="[0:05:09] <User> message",
     stamp=STAMP,
     unless=PERHAPS_NOTICE,
     clock="offset",

@@ -27,8 +27,8 @@ LINES = LineFormat(
     ],
     others=("lines of the program", rf"{STAMP}{LEVEL}(?!\[\S+\] \*?<).*"),
     plain=rf"^{PLACE}<(?P<username>[^\s<>]+)>: (?P<message>.*)$",
+    example="[21:05] info: [#channel] <user>: message",
     stamp=rf"{STAMP}{LEVEL}",
-    moderation="has been (?:timed out|banned)",
     clock="local",
     rolls_over=True,
 )

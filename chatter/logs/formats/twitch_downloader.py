@@ -23,8 +23,15 @@ from chatter.logs.times import iso_time, offset_time
 
 RELATIVE_STAMP = r"\[(?P<time>(?:[0-9]|[1-9][0-9]{1,3}):[0-5][0-9]:[0-5][0-9])\] "
 
-UTC_LINES = LineFormat(**user_message_lines(UTC_STAMP), stands_alone=True, display_names=True)
-RELATIVE_LINES = LineFormat(**user_message_lines(RELATIVE_STAMP), clock="offset", display_names=True)
+UTC_LINES = LineFormat(
+    **user_message_lines(UTC_STAMP),
+    example="[2024-03-07 21:05:09 UTC] User: message",
+    stands_alone=True,
+    display_names=True,
+)
+RELATIVE_LINES = LineFormat(
+    **user_message_lines(RELATIVE_STAMP), example="[0:05:09] User: message", clock="offset", display_names=True
+)
 
 
 def parse_comment(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, list[str] | None]:
@@ -58,6 +65,7 @@ def find_broadcaster(entry: Mapping[str, Any]) -> str | None:
 JSON = JsonFormat(
     matches=has_keys({"commenter", "content_offset_seconds", "contentOffsetSeconds"}),
     parse=parse_comment,
+    example='{"comments": [{"created_at": "", "commenter": {"name": ""}, "message": {"body": ""}}]}',
     has_moderation=False,
     ids=lambda entry: (entry.get("_id") or entry.get("id"), ""),
 )

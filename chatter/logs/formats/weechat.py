@@ -16,6 +16,7 @@ LINES = LineFormat(
         ("other IRC commands", rf"{STAMP}(?:-->|<--|--|=!=)?\t.*"),
     ],
     plain=rf"^{STAMP}{LOGIN}(?P<message>(?:[^\x01].*)?)$",
+    example="2024-03-07 21:05:09\tuser\tmessage",
     stamp=STAMP,
     clock="local",
 )

@@ -14,7 +14,8 @@ from chatter.logs.times import epoch_time, offset_time
 
 REPLAY = "replayChatItemAction"
 # What people typed, some of it with a payment or with the anniversary of a membership.
-MESSAGES = ("liveChatTextMessageRenderer", "liveChatPaidMessageRenderer", "liveChatMembershipItemRenderer")
+MEMBERSHIP = "liveChatMembershipItemRenderer"
+MESSAGES = ("liveChatTextMessageRenderer", "liveChatPaidMessageRenderer", MEMBERSHIP)
 NOTICES = (
     "liveChatPaidStickerRenderer",
     "liveChatSponsorshipsGiftPurchaseAnnouncementRenderer",
@@ -65,7 +66,7 @@ def parse_action(entry: Mapping[str, Any], facts: DocumentFacts) -> tuple[str, l
     renderer = item[kind]
     text, name = read_text(renderer.get("message")), read_text(renderer.get("authorName")).removeprefix("@")
     if not text:
-        return ("notices" if kind == MESSAGES[2] else EMPTY), None
+        return ("notices" if kind == MEMBERSHIP else EMPTY), None
     if not name:
         return UNNAMED, None
     stamp = renderer.get("timestampUsec")
@@ -90,6 +91,7 @@ def read_emoji(emoji: Mapping[str, Any]) -> str:
 JSON = JsonFormat(
     matches=has_keys({REPLAY}),
     parse=parse_action,
+    example='{"replayChatItemAction": {"actions": [], "videoOffsetTimeMsec": "0"}}',
     split=split_line,
     has_moderation=False,
     has_login=lambda entry: False,

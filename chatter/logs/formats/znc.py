@@ -15,6 +15,7 @@ LINES = LineFormat(
         ("lines of the program", rf"{STAMP}(?:Connected to IRC|Disconnected from IRC|Broadcast:).*"),
     ],
     plain=rf"^{STAMP}<{LOGIN}> (?P<message>.*)$",
+    example="[21:05:09] <user> message",
     stamp=STAMP,
     clock="local",
 )
