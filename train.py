@@ -38,14 +38,10 @@ from chatter.cli import (
 from chatter.devices import choose_device
 from chatter.files import MODEL_MARKER, reserved
 from chatter.training.checkpoints import checkpoints_beside, delete_incomplete, prepare_checkpoints
-from chatter.training.distributed import (
-    join_process_group,
-    leave_group_on_error,
-    leave_process_group,
-    plain_library_errors,
-    replaced_by_smaller_run,
-)
+from chatter.training.distributed import join_process_group, leave_group_on_error, leave_process_group
+from chatter.training.library_errors import plain_library_errors
 from chatter.training.outputs import check_outputs, longer
+from chatter.training.restart import replaced_by_smaller_run
 
 if TYPE_CHECKING:
     from chatter.training.placement import FirstSteps

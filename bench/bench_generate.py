@@ -15,7 +15,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from harness import ROOT, Command, compare, make_model, parse_args, run, save, table, time_call, time_in_turns
+from harness import ROOT, Command, compare, parse_args, run, save, table, time_call, time_in_turns
+from random_models import make_model
 
 from chatter.devices import hide_gpus
 from chatter.generation.choose_engine import load_engine

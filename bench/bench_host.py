@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_train import BATCH_SIZE, make_dataset
-from harness import SHAPES, Run, make_model, parse_args, run, save, table
+from harness import Run, parse_args, run, save, table
+from random_models import BATCH_SIZE, SHAPES, make_dataset, make_model
 
 BLOCK_SIZE, MICRO_BATCH_SIZE = 8, 8
 SHAPES["deep"] = (64, 24, 4)

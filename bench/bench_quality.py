@@ -14,7 +14,6 @@ installed in ~/.cache.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from harness import ROOT, find_chats, parse_args, run, save, table
 from peers.kneser_ney import KneserNey
-from quality_bits import decode_blocks, measure_bits, message_bits, text_ids, token_bits
+from quality_bits import bits_by_epoch, decode_blocks, measure_bits, message_bits, text_ids, token_bits
 from quality_channels import compare_headers
 from quality_judge import compare_with_chat
 from quality_sampling import HELD_OUT, SAMPLINGS, compare_sampling, cut_blocks, sampling_name
@@ -38,7 +37,6 @@ from chatter.generation.engine import Sampling
 from chatter.generation.transformers_engine import load_weights
 from chatter.tokens.chat import newline_id
 from chatter.tokens.dataset import load_blocks
-from chatter.training.saving import METRICS
 from chatter.wording.training_messages import TrainingMessages, has_enough_words
 from generate import generate
 
@@ -148,19 +146,17 @@ def compare_models(
         chats = [first_messages(texts[number], place, end) for number, place in cuts]
         answers[name] = [to_text(model.sample(end, rng, chat)) for chat in chats]
 
-    history = json.loads((chatter / METRICS).read_text())["history"]
-    by_epoch = [entry["eval_bits_per_byte"] for entry in history if "eval_loss" in entry]
     num_known = sum(message in train_messages for message in test_messages)
     setting = (
         f"{sum(map(len, messages['train'])):,} training messages, {len(test_messages):,} test messages; "
         f"{num_known / len(test_messages):.0%} of the test messages also occur in the training data"
     )
-    sampling, said = compare_sampling(chatter, train_messages, messages["test"], num_samples, samplings)
+    sampling, said = compare_sampling(engine, train_messages, messages["test"], num_samples, samplings)
     judged = {name: said[sampling_name(temperature, Sampling.top_p)] for name, temperature in JUDGED.items()} | answers
     return {
         "setting": setting,
         "rows": rows,
-        "bits per byte by epoch": by_epoch,
+        "bits per byte by epoch": bits_by_epoch(chatter),
         "sampling": sampling,
         "judge": compare_with_chat(judged, said[HELD_OUT], test_messages, train_messages, raw, scratch),
     }

@@ -19,28 +19,12 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from harness import ROOT, Command, Run, parse_args, run, save, table, time_in_turns
+from random_models import BATCH_SIZE, make_dataset
 
 from chatter.devices import hide_gpus
-from chatter.tokens.dataset import save_dataset
-from chatter.tokens.splits import split_blocks
-from chatter.tokens.tokenizer import load_tokenizer
 from chatter.training.model import fuse_gelu
-
-BATCH_SIZE = 24
-
-
-def make_dataset(folder: Path, model: Path, num_blocks: int, block_size: int) -> None:
-    """Save `num_blocks` random blocks for training and BATCH_SIZE for testing, as tokenize_logs.py does."""
-    tokenizer = load_tokenizer(str(model))
-    rng = np.random.default_rng(0)
-    blocks = rng.integers(0, tokenizer.eos_token_id, (num_blocks + BATCH_SIZE, block_size), dtype=np.uint16)
-    blocks.tofile(folder / "blocks")
-    splits = split_blocks(len(blocks), BATCH_SIZE / len(blocks), 0)
-    save_dataset(folder / "blocks", splits, blocks.shape[1], tokenizer, folder / "dataset")
-    tokenizer.save_pretrained(folder / "dataset/tokenizer")
 
 
 def read_speeds(done: Run) -> list[float]:

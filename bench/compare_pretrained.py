@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import machine, save, table
 from peers.kneser_ney import KneserNey
-from quality_bits import text_ids
+from quality_bits import bits_by_epoch, text_ids
 
 from chatter.cli import make_parser
 from chatter.tokens.dataset import load_blocks
@@ -22,12 +22,6 @@ from chatter.tokens.text_size import count_text
 from chatter.training.outputs import METRICS
 
 ORDER = 5
-
-
-def measured(metrics: dict) -> tuple[float, float]:
-    """Return the bits per byte of the test split before training, and of the saved model."""
-    before = next(each["eval_bits_per_byte"] for each in metrics["history"] if "eval_bits_per_byte" in each)
-    return before, metrics["test"]["bits per byte"]
 
 
 def main() -> None:
@@ -38,7 +32,6 @@ def main() -> None:
     parser.set_defaults(quick=False)
     args = parser.parse_args()
     metrics = json.loads((args.model / METRICS).read_text(encoding="utf-8"))
-    before, after = measured(metrics)
     blocks, tokenizer = load_blocks(args.dataset)
     ids = {name: text_ids(split, tokenizer) for name, split in blocks.items()}
     num_tokens = {name: sum(map(len, split)) for name, split in ids.items()}
@@ -47,8 +40,8 @@ def main() -> None:
     bits = sum(sum(ngrams.bits(block)) for block in ids["test"])
     num_bytes = count_text(blocks["test"], tokenizer).total.bytes
     rows = {
-        "the pretrained model": before,
-        "after training": after,
+        "the pretrained model": bits_by_epoch(args.model)[0],
+        "after training": metrics["test"]["bits per byte"],
         f"Kneser-Ney {ORDER}-grams of the same training tokens": bits / num_bytes,
     }
     shown = "--epochs", "--batch-size", "--learning-rate", "precision"

@@ -15,13 +15,10 @@ from filelock import FileLock
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt2-twitch-chatter"
 
 
-def python_with(*requirements: str, alone: str = "") -> Path:
-    """Return the Python of an environment with these packages. Raises OSError if they cannot be installed.
-
-    The package `alone` is installed without those that it depends on.
-    """
+def python_with(*requirements: str) -> Path:
+    """Return the Python of an environment with these packages. Raises OSError if they cannot be installed."""
     ours = sysconfig.get_path("purelib")
-    key = sha256("\n".join([sys.version, ours, alone, *requirements]).encode()).hexdigest()[:16]
+    key = sha256("\n".join([sys.version, ours, *requirements]).encode()).hexdigest()[:16]
     folder = CACHE / key
     python = folder / "bin/python"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -31,9 +28,8 @@ def python_with(*requirements: str, alone: str = "") -> Path:
             [site] = folder.glob("lib/python*/site-packages")
             (site / "ours.pth").write_text(f"{ours}\n")  # comes after the folder's own packages
             pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--retries", "1"]
-            for packages in filter(any, (requirements, ["--no-deps", alone] if alone else [])):
-                done = subprocess.run([*pip, *packages], capture_output=True, text=True)
-                if done.returncode:
-                    raise OSError(f"cannot install {', '.join(packages)}: {done.stderr[-300:]}")
+            done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(f"cannot install {', '.join(requirements)}: {done.stderr[-300:]}")
             (folder / "complete").touch()
     return python

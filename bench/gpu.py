@@ -33,9 +33,10 @@ from pathlib import Path
 
 import torch
 from bench_generate import time_stream
-from bench_train import BATCH_SIZE, make_dataset, read_speeds
+from bench_train import read_speeds
 from datasets import DatasetDict
-from harness import RESULTS, ROOT, SHAPES, Command, Run, machine, make_model, parse_args, run, save, table, time_call
+from harness import RESULTS, ROOT, Command, Run, machine, parse_args, run, save, table, time_call
+from random_models import BATCH_SIZE, SHAPES, make_dataset, make_model
 
 from chatter.generation.choose_engine import load_engine
 from chatter.gpu import has_bf16

@@ -41,7 +41,6 @@ take_one_gpu(count_gpus())  # for this process and for the commands that it star
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
 LONG = 30  # seconds: what takes longer is timed once
-SHAPES = {"gpt2-medium": (1024, 24, 16), "small": (256, 4, 4)}  # width, layers, heads
 Command = list[str | Path]
 
 
@@ -275,34 +274,3 @@ def repeat_logs(logs_dir: Path, folder: Path, num_bytes: int) -> None:
         copy = folder / f"{number}{log.name}"
         copy.write_bytes(f"[2024-03-7 21:05:09] #copies copy: {'x' * number}\n".encode() + log.read_bytes())
         num_bytes -= copy.stat().st_size
-
-
-def make_model(folder: Path, shape: str) -> None:
-    """Save a model of a shape in SHAPES, as train.py would: random weights, 512 positions, GPT-2's vocabulary size.
-
-    The tokenizer is from models/tiny-gpt2, filled up with tokens that appear in no text.
-    """
-    from tokenizers import Tokenizer
-    from transformers import GPT2Config, PreTrainedTokenizerFast
-
-    from chatter.tokens.chat import ChatFormat
-    from chatter.tokens.tokenizer import load_tokenizer
-    from chatter.training.model import load_model
-
-    width, num_layers, num_heads = SHAPES[shape]
-    small = load_tokenizer(str(ROOT / "models/tiny-gpt2"))
-    parts = json.loads(small.backend_tokenizer.to_str())
-    parts["added_tokens"] = []  # they come last, as in GPT-2's vocabulary
-    parts["model"]["vocab"] |= {f"filler{token}": token for token in range(len(parts["model"]["vocab"]), 50_256)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(parts)),
-        eos_token=small.eos_token,
-        bos_token=small.eos_token,
-        unk_token=small.eos_token,
-        pad_token=small.pad_token,
-    )
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=width, n_layer=num_layers, n_head=num_heads)
-    config.save_pretrained(folder)  # load_model makes random weights for a config without weights
-    load_model(str(folder), tokenizer, config.n_positions).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    ChatFormat.of(tokenizer, config.n_positions).save(folder)

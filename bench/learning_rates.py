@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import ROOT, find_chats, parse_args, run, save, table
+from quality_bits import bits_by_epoch
 from quality_start import BATCH_SIZE, BLOCK_SIZE, Start, start_pretrained
-
-from chatter.training.outputs import METRICS
 
 # Learning rate, epochs, rank of the adapters (0: the whole model is trained). The most informative ones come first.
 RUNS = [
@@ -35,8 +34,7 @@ def train(start: Start, dataset: Path, output: Path, rate: float, epochs: int, r
     """Return a row of the table: what was chosen, and the bits per byte before training and after each epoch."""
     options = ["--overwrite", "--learning-rate", f"{rate:g}", "--lora-rank", str(rank)]
     replace(start, epochs=epochs, train_options=[*start.train_options, *options]).train(dataset, output)
-    history = json.loads((output / METRICS).read_text(encoding="utf-8"))["history"]
-    before, *after = (entry["eval_bits_per_byte"] for entry in history if "eval_loss" in entry)
+    before, *after = bits_by_epoch(output)
     return {
         "learning rate": f"{rate:g}",
         "LoRA rank": str(rank or "none"),

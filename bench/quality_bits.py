@@ -1,15 +1,25 @@
-"""Bits that messages cost a model. For bench_quality.py and compare_pretrained.py."""
+"""Bits that messages cost a model. For bench_quality.py, compare_pretrained.py and learning_rates.py."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Hashable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from chatter.training.outputs import METRICS
+
+
+def bits_by_epoch(chatter: Path) -> list[float]:
+    """Return the bits per byte of the test split that train.py measured: before training, and after each epoch."""
+    history = json.loads((chatter / METRICS).read_text(encoding="utf-8"))["history"]
+    return [entry["eval_bits_per_byte"] for entry in history if "eval_loss" in entry]
 
 
 def text_ids(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

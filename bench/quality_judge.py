@@ -56,8 +56,8 @@ def split_days(raw: Path, num_messages: int) -> tuple[list[str], list[str]] | No
 
 def differences(first: Sequence[str], second: Sequence[str], train_messages: Collection[str]) -> dict[str, float]:
     """Return how far two kinds of messages are apart in each measure of `describe`."""
-    one, other = (describe("", messages, train_messages) for messages in (first, second))
-    return {name: abs(one[name] - other[name]) for name in one if name != "sampling"}
+    one, other = (describe(messages, train_messages) for messages in (first, second))
+    return {name: abs(one[name] - other[name]) for name in one}
 
 
 def measure_spread(messages: Sequence[str], size: int, train_messages: Collection[str]) -> dict[str, float]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from chatter.generation.choose_engine import load_engine
-from chatter.generation.engine import Sampling
+from chatter.generation.engine import Engine, Sampling
 from generate import generate
 
 HELD_OUT = "held-out chat"
@@ -23,11 +21,10 @@ def distinct(messages: Sequence[str], order: int) -> float:
     return len({*grams}) / max(len(grams), 1)
 
 
-def describe(name: str, messages: Sequence[str], train_messages: Collection[str]) -> dict:
-    """Return a row of the table."""
+def describe(messages: Sequence[str], train_messages: Collection[str]) -> dict[str, float]:
+    """Return the measures of some messages."""
     lengths = np.array([len(text) for text in messages])
     return {
-        "sampling": name,
         "median length": float(np.median(lengths)),
         "90% are at most": float(np.quantile(lengths, 0.9)),
         "emotes a message": sum(len(EMOTE.findall(text)) for text in messages) / len(messages),
@@ -51,7 +48,7 @@ def sampling_name(temperature: float, top_p: float) -> str:
 
 
 def compare_sampling(
-    chatter: Path,
+    engine: Engine,
     train_messages: Collection[str],
     test_blocks: list[list[str]],
     num_samples: int,
@@ -63,11 +60,10 @@ def compare_sampling(
     Each comes after the beginning of a test block, and the held-out messages are the ones that really came next.
     """
     cuts = cut_blocks(test_blocks, num_samples)
-    engine = load_engine(chatter, "cpu")
     said = {HELD_OUT: [test_blocks[number][place] for number, place in cuts]}
     chats = [test_blocks[number][:place] for number, place in cuts]
     for temperature, top_p in samplings:
         engine.seed(0)
         sampling = Sampling(temperature=temperature, top_p=top_p)
         said[sampling_name(temperature, top_p)] = [generate(engine, chat, sampling=sampling)[0].text for chat in chats]
-    return [describe(name, messages, train_messages) for name, messages in said.items()], said
+    return [{"sampling": name} | describe(messages, train_messages) for name, messages in said.items()], said

@@ -47,9 +47,14 @@ def start_small(raw: Path, tiny: Path, quick: bool) -> Start:
     return Start(tiny, epochs, "auto", size, options)
 
 
-def start_pretrained(quick: bool) -> Start:
-    """Return the pretrained model, and the settings of `make pretrained`."""
+def find_smollm2() -> Path:
+    """Return the folder of the pretrained model. Ends the bench if it is not there."""
     if not SMOLLM2.is_dir():
         sys.exit(f"no model in {SMOLLM2}. Run make {SMOLLM2.relative_to(ROOT)}/config.json first.")
+    return SMOLLM2
+
+
+def start_pretrained(quick: bool) -> Start:
+    """Return the pretrained model, and the settings of `make pretrained`."""
     options = ["--keep-checkpoints", "1", "--device", "cpu"]
-    return Start(SMOLLM2, 1, faster_precision(), ["--max-tokens", "8000" if quick else "144000"], options)
+    return Start(find_smollm2(), 1, faster_precision(), ["--max-tokens", "8000" if quick else "144000"], options)

@@ -19,7 +19,8 @@ import numpy as np
 
 from chatter.cli import log, plain_errors
 from chatter.devices import choose_device
-from chatter.training.distributed import leave_process_group, plain_library_errors
+from chatter.training.distributed import leave_process_group
+from chatter.training.library_errors import plain_library_errors
 from train import fit, parse_args, prepare
 
 

@@ -48,7 +48,7 @@ def test_the_model_of_the_benches_has_a_token_for_each_id(tmp_path):
     """CTranslate2 scores tokens, not ids, and train.py wants no more rows than tokens."""
     code = f"""
 from pathlib import Path
-from harness import make_model, SHAPES
+from random_models import make_model, SHAPES
 SHAPES["tiny"] = (32, 2, 2)
 make_model(Path({str(tmp_path / "model")!r}), "tiny")
 print("null")"""

@@ -4,7 +4,9 @@ loss            labels, the mean loss over tokens, perplexity, bits per byte
 base            the weights that adapters belong to, recognized by a digest
 metadata        what other programs read of a model: its config, sampling, tokenizer and chat template
 model           a pretrained model made ready for chat; LoRA, fused kernels
-distributed     the process group, and errors of libraries in plain words
+distributed     the process group: join it, leave it, also after an error
+library_errors  errors of the libraries in plain words
+restart         start again with options that take less memory
 memory          the memory that a run takes, estimated
 zero            DeepSpeed's config; leaf modules and buckets, which make ZeRO-3 fast
 placement       the micro-batch and the offloading that fit the GPU

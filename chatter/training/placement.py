@@ -17,8 +17,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from chatter.cli import InputError
-from chatter.training.distributed import StartAgain, is_out_of_gpu_memory
+from chatter.training.library_errors import is_out_of_gpu_memory
 from chatter.training.memory import Mode, Shape, describe, estimate_gpu_peak, fits
+from chatter.training.restart import StartAgain
 from chatter.training.zero import OFFLOADED, PROJECT_CONFIG
 
 LARGEST_ON_CPU = 8  # blocks of a micro-batch: more take memory on a CPU, and no less time

@@ -17,7 +17,7 @@ from chatter.training.checkpoints import (
     read_state,
     set_aside_unusable,
 )
-from chatter.training.distributed import find_known
+from chatter.training.library_errors import find_known
 from chatter.training.placement import Placement
 from chatter.training.zero import without_placement
 

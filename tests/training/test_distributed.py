@@ -26,7 +26,7 @@ from conftest import (
 )
 
 from chatter.cli import InputError
-from chatter.training.distributed import plain_library_errors
+from chatter.training.library_errors import plain_library_errors
 
 TWO_PROCESSES = {
     "ZeRO-3": ["--micro-batch-size", 4],
@@ -274,7 +274,8 @@ def test_an_error_that_all_processes_have_is_printed_once(launcher, small_model,
 LEAVING = """
 import os
 from torch import distributed
-from chatter.training.distributed import join_process_group, leave_group_on_error, plain_library_errors
+from chatter.training.distributed import join_process_group, leave_group_on_error
+from chatter.training.library_errors import plain_library_errors
 with plain_library_errors(Path(".")), leave_group_on_error():
     join_process_group()
     if os.environ["RANK"] == os.environ["FAILS"]:
