@@ -156,7 +156,7 @@ def main() -> None:
         *({"what": f"peak memory in week {week}, MB", "number": each} for week, each in enumerate(memory, 1)),
     ]
     print(table(rows))
-    save("weeks", {"rows": rows}, args)
+    save("weeks", {"minutes": args.minutes, "rows": rows}, args)
     all_spoke = args.quick or {*ours} == {*range(len(engines))}
     is_whole = not lost and all_spoke and len(ours) == len(of_models)
     known = ("has changed: loading the new model", "no answer: no printable message")
