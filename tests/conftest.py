@@ -31,7 +31,8 @@ GOLDEN = Path(__file__).parent / "golden"  # logs, and the CSVs that they become
 TINY = ROOT / "models/tiny-gpt2"  # a config and a tokenizer, without weights
 SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
 SPIES = Path(__file__).parent / "spies"  # run a script that they look into, or disturb
-READ_BY_SPIES = {"MOMENT", "WHEN"}  # environment variables, which no library reads while it is imported
+# Environment variables of the spies and of launchers, which no library reads while it is imported.
+READ_LATER = set("MOMENT WHEN TOKENS GPUS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT".split())
 BIN = Path(sys.executable).parent
 TORCHRUN = [BIN / "torchrun", "--nproc_per_node", 2]
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -52,11 +53,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, "test_pipeline" not in item.nodeid))
 
 
-def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):
-    """Run a script in a process of its own. `check` fails the test if the script fails, and shows what it printed."""
+def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", fresh=False, **env):
+    """Run a script in a process of its own. `check` fails the test if the script fails, and shows what it printed.
+
+    The process begins with the libraries imported, unless it is to be `fresh`.
+    """
     command = [*map(str, launcher), str(ROOT / script), *map(str, args)]
     is_python = len(launcher) <= 2 and launcher[0] == sys.executable
-    if script == "train.py" and is_python and env.keys() <= READ_BY_SPIES and not count_gpus():
+    if script in SCRIPTS and is_python and not fresh and env.keys() <= READ_LATER and not count_gpus():
         done = run_warm(command[1:], cwd, stdin, env, timeout=600)
     else:
         env = os.environ | env

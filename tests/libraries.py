@@ -1,4 +1,4 @@
-"""Imports what a training run imports, with what train.py sets before. For the server of tests/warm.py."""
+"""Imports what the scripts import, with what train.py sets before. For the server of tests/warm.py."""
 
 import functools
 import gc
@@ -7,7 +7,7 @@ from importlib import import_module
 
 os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 LIBRARIES = """cpuinfo datasets deepspeed deepspeed.runtime.zero.muon.muon_optimizer matplotlib.backends.backend_agg
-    matplotlib.figure torch.utils.cpp_extension transformers.models.gpt2.modeling_gpt2 transformers.trainer"""
+    matplotlib.figure polars torch.utils.cpp_extension transformers.models.gpt2.modeling_gpt2 transformers.trainer"""
 
 cpuinfo, *_ = map(import_module, LIBRARIES.split())
 cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)

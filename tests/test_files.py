@@ -180,7 +180,7 @@ def second_run_is_refused(meanwhile, script, *args):
     wait_for(meanwhile, first)
     first.send_signal(signal.SIGSTOP)
     try:
-        error = error_of(script, *args)
+        error = error_of(script, *args, fresh=True)  # which starts processes
     finally:
         first.send_signal(signal.SIGCONT)
     _, errors = first.communicate(timeout=120)
@@ -193,7 +193,7 @@ def test_two_runs_of_parse_logs_at_once(tmp_path):
     for copy in range(10):
         shutil.copytree(ROOT / "data/sample_logs", logs / str(copy))
     args = ["parse_logs.py", "--logs-dir", logs, "--output-dir"]
-    run(*args, tmp_path / "alone")
+    run(*args, tmp_path / "alone", fresh=True)
     out = tmp_path / "out"
     error = second_run_is_refused(lambda: [*out.rglob("*.csv")], *args, out)
     assert f"{out} is in use by another run. Wait until it ends, or choose another --output-dir." in error

@@ -544,7 +544,7 @@ def test_logs_in_utf_16_are_read_by_their_mark(logs, tmp_path):
 
 def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
     (logs / "a.txt").write_bytes(LINE.encode() + b"[2024-03-7 21:05:09] #c u: " + "яx".encode() * 35_000_000 + b"\n")
-    done = parse_command(tmp_path)
+    done = parse_command(tmp_path, fresh=True)  # which starts processes
     assert summary_of(done)["messages cut"] == "1"
     assert "cut to 65,536 bytes: logs/a.txt:2\n" in done.stderr
     rows = (tmp_path / "raw/a.csv").read_text().splitlines()
@@ -908,7 +908,7 @@ def test_a_line_of_600_mb_takes_little_memory(logs, tmp_path):
         for _ in range(600):
             file.write(b"x" * 1_000_000)
         file.write(b"\n" + LINE.encode())
-    measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"])
+    measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"], fresh=True)
     assert summary_of(measured)["messages"] == "4" and summary_of(measured)["messages cut"] == "1"
     assert int(measured.stdout) < 400  # MB; one short line takes 70
 

@@ -576,12 +576,8 @@ def test_from_any_folder_and_without_deepspeed(small_model, dataset_dir, tmp_pat
         "train.py: error: DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed."
     )
     run("train.py", *basics, "--overwrite", "--no-deepspeed", cwd=tmp_path, **without)
-    if not torch.cuda.is_available():
-        fp16 = ["--overwrite", "--no-deepspeed", "--precision", "fp16"]
-        assert "cannot train in fp16" in error_of("train.py", *basics, *fp16, cwd=tmp_path, **without)
-    for engine in ("ctranslate2", "transformers"):
-        done = run("generate.py", "--model", tmp_path / "model", "--engine", engine, "--max-new-tokens", 5, **without)
-        assert len(done.stdout.splitlines()) == 1
+    args = ["--engine", "ctranslate2", "--max-new-tokens", 5]  # whose converter loads transformers, too
+    assert len(run("generate.py", "--model", tmp_path / "model", *args, **without).stdout.splitlines()) == 1
 
 
 # Python imports a module of this name when it starts.

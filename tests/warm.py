@@ -1,4 +1,4 @@
-"""Runs a script in a process that begins with the libraries imported: half of the time of a short training run.
+"""Runs a script in a process that begins with the libraries imported, which is most of the time of a short run.
 
 A server imports them once and is copied for each run. The script itself, and `chatter`, are read anew.
 """
@@ -13,8 +13,6 @@ import tempfile
 from multiprocessing import forkserver
 from pathlib import Path
 
-import pytest
-
 STREAMS = ["stdin", "stdout", "stderr"]
 own_servers = set()  # process ids
 
@@ -24,6 +22,8 @@ def run_warm(command, cwd, stdin, env, timeout):
 
     Not on a machine with a GPU, which the libraries would look for before train.py has chosen one.
     """
+    import pytest  # not in the copies, which import this module
+
     server, running = multiprocessing.get_context("forkserver"), forkserver._forkserver
     server.set_forkserver_preload(["libraries"])
     if running._forkserver_pid not in own_servers:  # started by a pool of another test, without the libraries
@@ -53,10 +53,17 @@ def become(command, cwd, environment, paths):
     os.environ.update(environment)
     for descriptor, path in enumerate(paths):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), descriptor)
-        setattr(sys, STREAMS[descriptor], open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+        setattr(sys, STREAMS[descriptor], open_stream(descriptor))
     sys.argv = command
     sys.path.insert(0, os.path.dirname(command[0]))
     try:
         runpy.run_path(command[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # which multiprocessing skips
+
+
+def open_stream(descriptor):
+    """Open a standard stream as Python does."""
+    if descriptor == 2:
+        return open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    return open(descriptor, "w" if descriptor else "r", errors=sys.__stdout__.errors, closefd=False)

@@ -280,9 +280,14 @@ def test_a_stream_compiled_says_the_same(parrot):
     assert [bot.end() for bot in bots] == [[], ["compiling the model, which may take a minute"]]
 
 
-def test_what_cannot_be_compiled(parrot, tmp_path):
+def test_what_cannot_be_compiled(parrot):
     args = ["generate.py", "--stream", "--compile", "--device", "cpu", "--model", parrot]
     assert "--compile works only with the engine transformers. Leave it out" in error_of(*args)
+
+
+@pytest.mark.thorough
+def test_it_cannot_be_compiled_without_a_compiler(parrot, tmp_path):
+    args = ["generate.py", "--stream", "--compile", "--device", "cpu", "--model", parrot]
     no_compiler = {"CXX": str(tmp_path / "nowhere"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     error = error_of(*args, "--engine", "transformers", **no_compiler)
     assert "the model cannot be compiled (" in error and error.endswith("Leave out --compile.")
