@@ -82,7 +82,7 @@ def warm_once(command, **env):
         runs[key] = warm(command, **env), Path.cwd()
     done, folder = runs[key]
     for name in names:
-        if folder != Path.cwd() and (folder / name).is_dir():
+        if folder != Path.cwd() and not os.path.isabs(name) and (folder / name).is_dir():
             shutil.copytree(folder / name, name, dirs_exist_ok=True)
     return done
 

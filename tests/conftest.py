@@ -130,7 +130,7 @@ def start(script, *args, cwd=ROOT, warm=False, **kwargs):
     command = [sys.executable, *map(str, [ROOT / script, *args])]
     if warm and not count_gpus():
         return WarmProcess(command[1:], cwd, "", dict(os.environ), **kwargs)
-    kwargs |= {"text": True} if warm else {}
+    kwargs |= {"stdout": subprocess.PIPE, "text": True} if warm else {}
     return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, **kwargs)
 
 

@@ -494,6 +494,7 @@ def test_another_port(folder):
         done = warm(SHARDED, **group, MASTER_PORT=port)
         advice = "is in use or cannot be reached. Pass another --master_port to the launcher."
         assert done.returncode == 1 and done.stderr.endswith(f"port {port} of 127.0.0.1 {advice}\n")
+        assert not [*folder.glob("new*")]
         with socket.create_server(("127.0.0.1", 0)) as probe:
             other = str(probe.getsockname()[1])
         done = warm(SHARDED, **group, MASTER_PORT=other)
