@@ -24,7 +24,8 @@ from chatter.wording.training_messages import HASHES
 
 # A part of each message whose advice no test follows, and what that would need.
 UNTESTED = {
-    "no copy in": "a network",
+    "no whole copy in": "a network",
+    "to continue the download": "a network",
     "has no such model that you": "a network",
     "is not installed. Run pip": "pip",
     "not enough memory": "a machine with little memory",
