@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from warm import run_warm
+from warm import WarmProcess, run_warm
 
 from chatter.devices import count_gpus
 from chatter.files import MANIFEST
@@ -31,9 +32,11 @@ GOLDEN = Path(__file__).parent / "golden"  # logs, and the CSVs that they become
 TINY = ROOT / "models/tiny-gpt2"  # a config and a tokenizer, without weights
 SCRIPTS = ["parse_logs.py", "tokenize_logs.py", "train.py", "generate.py"]
 SPIES = Path(__file__).parent / "spies"  # run a script that they look into, or disturb
-READ_BY_SPIES = {"MOMENT", "WHEN"}  # environment variables, which no library reads while it is imported
+# Environment variables of the spies and of launchers, which no library reads while it is imported.
+READ_LATER = set("MOMENT WHEN TOKENS GPUS RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT".split())
 BIN = Path(sys.executable).parent
 TORCHRUN = [BIN / "torchrun", "--nproc_per_node", 2]
+PAIR = ["two processes"]  # as a launcher of `run`: what torchrun does, on a machine without a GPU and sooner
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # the workers share the cores, and torch's threads would wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not wait for the hub if a file is missing
@@ -49,20 +52,44 @@ typed = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"
 
 def pytest_collection_modifyitems(items):
     """Run the fast tests first, and then the longest, so that no worker is left with one of them at the end."""
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, "test_pipeline" not in item.nodeid))
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("slow") is not None,
+            "test_pipeline" not in item.nodeid,
+            "test_distributed" not in item.nodeid,
+        )
+    )
 
 
-def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", **env):
-    """Run a script in a process of its own. `check` fails the test if the script fails, and shows what it printed."""
+def run(script, *args, cwd=ROOT, launcher=(sys.executable,), check=True, stdin="", fresh=False, **env):
+    """Run a script in a process of its own. `check` fails the test if the script fails, and shows what it printed.
+
+    The process begins with the libraries imported, unless it is to be `fresh`.
+    """
     command = [*map(str, launcher), str(ROOT / script), *map(str, args)]
     is_python = len(launcher) <= 2 and launcher[0] == sys.executable
-    if script == "train.py" and is_python and env.keys() <= READ_BY_SPIES and not count_gpus():
+    if script in SCRIPTS and is_python and not fresh and env.keys() <= READ_LATER and not count_gpus():
         done = run_warm(command[1:], cwd, stdin, env, timeout=600)
+    elif launcher == PAIR:
+        done = run_pair(command[1:], cwd)
     else:
         env = os.environ | env
         done = subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=600)
     assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr[-4000:]}"
     return done
+
+
+def run_pair(command, cwd):
+    """Run a script in two processes, as a launcher does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        group["MASTER_PORT"] = str(probe.getsockname()[1])
+    ranks = [os.environ | group | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    processes = [WarmProcess(command, cwd, "", env) for env in ranks]
+    outputs, errors = zip(*(process.communicate(600) for process in processes), strict=True)
+    code = max(abs(process.returncode) for process in processes)
+    return subprocess.CompletedProcess(command, code, "".join(outputs), "".join(errors))
 
 
 def error_of(script, *args, **kwargs):
@@ -98,16 +125,19 @@ def ended(command, **kwargs):
     return done.returncode, done.stdout, done.stderr
 
 
-def start(script, *args, cwd=ROOT, **kwargs):
-    """Start a script, and return the process while it runs."""
+def start(script, *args, cwd=ROOT, warm=False, **kwargs):
+    """Start a script, and return the process while it runs. A `warm` one begins with the libraries imported."""
     command = [sys.executable, *map(str, [ROOT / script, *args])]
+    if warm and not count_gpus():
+        return WarmProcess(command[1:], cwd, "", dict(os.environ), **kwargs)
+    kwargs |= {"stdout": subprocess.PIPE, "text": True} if warm else {}
     return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, **kwargs)
 
 
 def wait_for(condition, process):
     """Wait until a condition holds, or fail if the process ends before."""
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.001)
 
 
@@ -194,12 +224,15 @@ def save_chatter(model, tokenizer, folder):
 @pytest.fixture(scope="session")
 def random_model(small_model, tmp_path_factory):
     """A folder with a chatter of random weights: no trained model writes worse text."""
+    from chatter.generation.choose_engine import load_engine
     from chatter.tokens.tokenizer import load_tokenizer
     from chatter.training.model import load_model
 
     tokenizer = load_tokenizer(str(small_model))
     model = load_model(str(small_model), tokenizer, 64)
-    return save_chatter(model, tokenizer, tmp_path_factory.mktemp("models") / "random")
+    folder = save_chatter(model, tokenizer, tmp_path_factory.mktemp("models") / "random")
+    load_engine(folder, "cpu")  # makes the copy for CTranslate2
+    return folder
 
 
 @pytest.fixture(scope="session")

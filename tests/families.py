@@ -1,5 +1,6 @@
 """Tiny models of several families, with random weights and tokenizers as each family has them, trained on the spot."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,12 +135,18 @@ def sample_lines() -> list[str]:
     return [line.split(": ", 1)[-1] for line in log.read_text(encoding="utf-8").splitlines()]
 
 
+@functools.cache
+def trained_tokenizer(name: str) -> str:
+    """Return the tokenizer of a family as JSON."""
+    return FAMILIES[name].train(sample_lines()).to_str()
+
+
 def make_family(name: str, folder: Path, **changes) -> Path:
     """Save a model of a family in a folder, as the hub has them, with some `changes` of its config."""
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
     family = FAMILIES[name]
-    backend = family.train(sample_lines())
+    backend = Tokenizer.from_str(trained_tokenizer(name))
     PreTrainedTokenizerFast(tokenizer_object=backend, **family.special).save_pretrained(folder)
     settings = family.config | changes
     config = AutoConfig.for_model(

@@ -32,6 +32,7 @@ def in_bench(code, **env):
     return json.loads(done.stdout.splitlines()[-1])  # DeepSpeed logs to stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_gpu_in_use_is_named(tmp_path):
     """Not the first of the machine."""
@@ -43,6 +44,7 @@ def test_the_gpu_in_use_is_named(tmp_path):
     assert in_bench(code, **env) == "Tesla V100-PCIE-32GB, 570.1"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_model_of_the_benches_has_a_token_for_each_id(tmp_path):
     """CTranslate2 scores tokens, not ids, and train.py wants no more rows than tokens."""

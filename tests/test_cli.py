@@ -260,7 +260,7 @@ def test_text_is_written_in_utf_8_whatever_the_locale_says(script_with):
     assert done.stdout.decode() == "привет 😂\n" and done.stderr.decode() == "안녕 \\udcff\n"
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("seconds", [1.0, *(pytest.param(n, marks=pytest.mark.thorough) for n in (0.5, 1.5))])
 def test_sigterm_leaves_no_half_output(seconds, tmp_path):
     (tmp_path / "raw").mkdir()
     write_csv(tmp_path / "raw/a.csv", [f"{n} LUL" for n in range(300_000)])

@@ -123,6 +123,14 @@ def test_learned_positions_are_cut_and_others_kept(folders):
     )
 
 
+def tokenize(model, folder):
+    """Write some chat as a dataset for a model to the folder `data` of a folder."""
+    (folder / "raw").mkdir()
+    write_csv(folder / "raw/a.csv", sample_lines()[:600])
+    paths = ["--input-dir", folder / "raw", "--output-dir", folder / "data"]
+    run("tokenize_logs.py", "--model", model, *paths, "--block-size", 32)
+
+
 @pytest.fixture(scope="module")
 def chatters(folders, tmp_path_factory):
     """Return a function that takes a family from a CSV to a chatter, by the commands; it returns its folders."""
@@ -131,22 +139,10 @@ def chatters(folders, tmp_path_factory):
     def make(name, *options):
         if (name, options) not in made:
             folder = tmp_path_factory.mktemp(name)
-            (folder / "raw").mkdir()
-            write_csv(folder / "raw/a.csv", sample_lines()[:600])
-            basics = ["--model", folders(name)]
-            run(
-                "tokenize_logs.py",
-                *basics,
-                "--input-dir",
-                folder / "raw",
-                "--output-dir",
-                folder / "data",
-                "--block-size",
-                32,
-            )
+            tokenize(folders(name), folder)
             steps = ["--max-steps", 3, "--batch-size", 8, "--micro-batch-size", 4, "--learning-rate", "1e-3", *options]
             paths = ["--dataset-dir", folder / "data", "--output-dir", folder / "model"]
-            done = run("train.py", *basics, *paths, *steps)
+            done = run("train.py", "--model", folders(name), *paths, *steps)
             made[name, options] = folder, done.stderr
         return made[name, options]
 
@@ -186,6 +182,7 @@ def test_from_a_csv_to_a_message(name, chatters):
     assert_true_metadata(folder / "model")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_both_engines_compute_the_same_logits(chatters):
     """Of the likeliest tokens and of all others, at each place of a block."""
@@ -218,6 +215,7 @@ def test_zero3_trains_llama_as_plain_pytorch_does(chatters, folders):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_llama_resumes_where_it_was(chatters, folders, tmp_path):
     """The weights of an uninterrupted run."""
@@ -233,9 +231,10 @@ def test_llama_resumes_where_it_was(chatters, folders, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_a_learning_rate_the_familys_is_used_and_a_resumed_run_keeps_its_own(chatters, folders, tmp_path):
+def test_without_a_learning_rate_the_familys_is_used_and_a_resumed_run_keeps_its_own(folders, tmp_path):
     """Also if the run is from a version with another default."""
-    data, output = chatters("qwen2", "--no-deepspeed")[0] / "data", tmp_path / "model"
+    data, output = tmp_path / "data", tmp_path / "model"
+    tokenize(folders("qwen2"), tmp_path)
     basics = ["--model", folders("qwen2"), "--dataset-dir", data, "--output-dir", output, "--no-deepspeed"]
     done = run("train.py", *basics, "--max-steps", 1)
     rate = describe_learning_rate(OTHER_LEARNING_RATE, "qwen2", False)
@@ -249,6 +248,7 @@ def test_without_a_learning_rate_the_familys_is_used_and_a_resumed_run_keeps_its
     assert json.loads((output / "metrics.json").read_text())["run"]["--learning-rate"] == 7e-4
 
 
+@pytest.mark.thorough
 def test_another_models_dataset_is_refused(folders, tmp_path):
     (tmp_path / "raw").mkdir()
     write_csv(tmp_path / "raw/a.csv", sample_lines()[:200])

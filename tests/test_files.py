@@ -174,13 +174,13 @@ def test_a_lock_is_free_after_an_error(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def second_run_is_refused(meanwhile, script, *args):
+def second_run_is_refused(meanwhile, script, *args, warm=True):
     """Start a script and, when `meanwhile` holds, halt it; start it again, which must be refused; let the first end."""
-    first = start(script, *args)
+    first = start(script, *args, warm=warm)
     wait_for(meanwhile, first)
     first.send_signal(signal.SIGSTOP)
     try:
-        error = error_of(script, *args)
+        error = error_of(script, *args, fresh=not warm)
     finally:
         first.send_signal(signal.SIGCONT)
     _, errors = first.communicate(timeout=120)
@@ -193,9 +193,9 @@ def test_two_runs_of_parse_logs_at_once(tmp_path):
     for copy in range(10):
         shutil.copytree(ROOT / "data/sample_logs", logs / str(copy))
     args = ["parse_logs.py", "--logs-dir", logs, "--output-dir"]
-    run(*args, tmp_path / "alone")
+    run(*args, tmp_path / "alone", fresh=True)  # it starts processes
     out = tmp_path / "out"
-    error = second_run_is_refused(lambda: [*out.rglob("*.csv")], *args, out)
+    error = second_run_is_refused(lambda: [*out.rglob("*.csv")], *args, out, warm=False)
     assert f"{out} is in use by another run. Wait until it ends, or choose another --output-dir." in error
     assert contents(out) == contents(tmp_path / "alone")
 

@@ -9,7 +9,6 @@ import sys
 import unicodedata
 from dataclasses import replace
 
-import psutil
 import pytest
 import torch
 from conftest import ROOT, TINY, error_of, run
@@ -230,7 +229,7 @@ def test_top_k_1_is_greedy(parrot_engine):
 
 
 def test_the_chat_of_a_stream_does_not_grow(random_model, monkeypatch):
-    """300,000 lines, some of which are answered: only as many as the model can see are kept."""
+    """50,000 lines, some of which are answered: only as many as the model can see are kept."""
     engine = load_engine(random_model, "cpu", "transformers")
     generate(engine, ["warm up"], sampling=WILD)
     lengths = []
@@ -239,11 +238,9 @@ def test_the_chat_of_a_stream_does_not_grow(random_model, monkeypatch):
         "generate",
         lambda engine, chat, **options: lengths.append(len(chat)) or generate(engine, chat, **options),
     )
-    memory = psutil.Process().memory_info().rss
-    lines = (f"line {number} of a long chat" for number in range(300_000))
+    lines = (f"line {number} of a long chat" for number in range(50_000))
     answers = sum(message is not None for _, message, _ in answer(engine, lines, "9999 ", sampling=WILD))
-    assert answers == 30 and {*lengths} == {32}
-    assert psutil.Process().memory_info().rss - memory < 20e6  # the lines take 26 MB
+    assert answers == 5 and {*lengths} == {32}
 
 
 @pytest.fixture
@@ -252,7 +249,6 @@ def args(random_model):
 
 
 def test_the_command_prints_one_message_and_nothing_else(args, random_model):
-    run(*args)  # makes the copy for CTranslate2
     for command in (args, [args[0], *args[2:]]):  # with a prompt and without
         done = run(*command)
         assert_one_clean_line(done.stdout.removesuffix("\n"))
@@ -283,23 +279,31 @@ def test_a_seed_of_its_own_is_told_and_repeats_the_message(args):
     assert json.loads(run(*args, "--json", "--seed", first["seed"]).stdout) == first
 
 
+def command_of(model):
+    return ["generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", "10"]
+
+
 def pipe(model, *args, **kwargs):
     """Start generate.py with pipes for its standard input, output and error."""
-    command = [sys.executable, ROOT / "generate.py", "--model", model, "--device", "cpu", "--max-new-tokens", "10"]
     pipes = dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE)
-    return subprocess.Popen([*command, *args], **pipes, **kwargs)
+    return subprocess.Popen([sys.executable, *command_of(model), *args], cwd=ROOT, **pipes, **kwargs)
+
+
+def read_by(model, stdin, *args, **kwargs):
+    """Run generate.py with a text as its standard input."""
+    return run(*command_of(model), *args, stdin=stdin, **kwargs)
 
 
 def test_standard_input(parrot):
-    log = b"[2024-03-7 21:05:09] #c u: what is it\r\n[2024-03-7 21:05:09] #c v: ping\n"
-    output, errors = pipe(parrot, "-", "--greedy", "--json").communicate(log)
-    assert json.loads(output)["message"] == "what is it" and errors == b""
-    assert json.loads(output)["prompt"] == "what is it\nping"
+    log = "[2024-03-7 21:05:09] #c u: what is it\r\n[2024-03-7 21:05:09] #c v: ping\n"
+    done = read_by(parrot, log, "-", "--greedy", "--json")
+    assert json.loads(done.stdout)["message"] == "what is it" and done.stderr == ""
+    assert json.loads(done.stdout)["prompt"] == "what is it\nping"
 
 
 def test_a_prompt_of_arguments_and_standard_input(parrot):
-    output, _ = pipe(parrot, "first\nsecond", "-", "last", "--json").communicate(b"third\n")
-    assert json.loads(output)["prompt"] == "first\nsecond\nthird\nlast"
+    done = read_by(parrot, "third\n", "first\nsecond", "-", "last", "--json")
+    assert json.loads(done.stdout)["prompt"] == "first\nsecond\nthird\nlast"
 
 
 def test_a_stream_is_answered_line_by_line_whatever_its_bytes(parrot):
@@ -313,7 +317,7 @@ def test_a_stream_is_answered_line_by_line_whatever_its_bytes(parrot):
 
 
 def test_a_stream_as_json_names_the_line(parrot):
-    output, _ = pipe(parrot, "--stream", "--greedy", "--json").communicate(b"ping\n")
+    output = read_by(parrot, "ping\n", "--stream", "--greedy", "--json").stdout
     assert json.loads(output)["prompt"] == "ping" and json.loads(output)["message"] == "what is it"
 
 
@@ -330,20 +334,18 @@ def test_ctrl_c_ends_a_stream(parrot):
 def test_a_stream_with_top_k_1(engine, parrot, tmp_path):
     (tmp_path / "words").write_text("WHAT\n")
     options = ["--engine", engine, "--stream", "--json", "--top-k", "1", "--banned-words", tmp_path / "words"]
-    process = pipe(parrot, *options)
-    output, _ = process.communicate(b"ping\nwhat is it\n" * 6)
+    output = read_by(parrot, "ping\nwhat is it\n" * 6, *options).stdout
     said = [json.loads(line)["message"] for line in output.splitlines()]
-    assert (process.returncode, len(said), said[:2]) == (0, 12, [None, "ping"])
+    assert (len(said), said[:2]) == (12, [None, "ping"])
 
 
 def test_a_stream_whose_engine_always_fails_ends(parrot):
     """The beginning does not fit into the positions of the model."""
-    process = pipe(parrot, "--stream", "--json", "--complete", "x " * 99)
-    output, errors = process.communicate(b"ping\n" * 30)
-    said = [json.loads(line) for line in output.splitlines()]
-    assert process.returncode == 1 and len(said) == 10
+    done = read_by(parrot, "ping\n" * 30, "--stream", "--json", "--complete", "x " * 99, check=False)
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1 and len(said) == 10
     assert all(line["message"] is None and line["reason"].startswith("--complete has 197 tokens") for line in said)
-    lines = errors.decode().splitlines()
+    lines = done.stderr.splitlines()
     assert lines[:-1] == [f"no answer: {said[0]['reason']}"] * 10
     assert lines[-1] == f"generate.py: error: {said[0]['reason']}"
 
@@ -406,9 +408,11 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
     ],
     ids=" ".join,
 )
-def test_wrong_usage(options, error):
-    done = run("generate.py", *options, check=False)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1] == f"generate.py: error: {error}"
+def test_wrong_usage(options, error, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["generate.py", *options])
+    with pytest.raises(SystemExit, match="2"):
+        script.parse_args()
+    assert capsys.readouterr().err.splitlines()[-1] == f"generate.py: error: {error}"
 
 
 def test_a_line_for_each_line(parrot):
@@ -428,12 +432,11 @@ def test_a_line_for_each_line(parrot):
 
 def test_the_reason_why_there_is_no_message(parrot, tmp_path):
     (tmp_path / "words.txt").write_text("WHAT\n")
-    process = pipe(parrot, "--stream", "--json", "--greedy", "--banned-words", tmp_path / "words.txt")
-    output, errors = process.communicate(b"ping\n")
-    answer = json.loads(output)
+    done = read_by(parrot, "ping\n", "--stream", "--json", "--greedy", "--banned-words", tmp_path / "words.txt")
+    answer = json.loads(done.stdout)
     assert answer["message"] is None
     assert answer["reason"].startswith("no printable message without banned words in 1 attempt(s)")
-    assert errors.decode() == f"no answer: {answer['reason']}\n"
+    assert done.stderr == f"no answer: {answer['reason']}\n"
 
 
 def test_chat_that_looks_like_an_option(random_model):
@@ -464,10 +467,12 @@ NUMBERS = ["--temperature", "--top-p", "--top-k", "--repetition-penalty", "--max
 
 
 @pytest.mark.parametrize("option", NUMBERS)
-def test_what_is_no_number_is_refused(option):
+def test_what_is_no_number_is_refused(option, monkeypatch, capsys):
     for value in ("nan", "inf", "-inf", "-1", "1e400", "many"):
-        done = run("generate.py", f"{option}={value}" if len(option) > 2 else f"{option}{value}", check=False)
-        assert done.returncode == 2 and "must be" in done.stderr, (value, done.stderr)
+        monkeypatch.setattr(sys, "argv", ["generate.py", f"{option}={value}" if len(option) > 2 else option + value])
+        with pytest.raises(SystemExit, match="2"):
+            script.parse_args()
+        assert "must be" in capsys.readouterr().err, value
 
 
 @pytest.mark.thorough

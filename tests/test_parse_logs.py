@@ -249,8 +249,7 @@ def large_logs(tmp_path):
     return tmp_path / "logs"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("options", [[], ["--drop-moderated"]])
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, ["--drop-moderated"])])
 def test_a_stopped_run_ends_its_processes_and_leaves_nothing(number, options, large_logs, tmp_path):
     """Also if the signal goes to all of them, as Ctrl-C in a terminal does."""
     process = start(
@@ -267,7 +266,7 @@ def test_a_stopped_run_ends_its_processes_and_leaves_nothing(number, options, la
 
 def test_ctrl_c_at_any_moment_is_one_line(large_logs, tmp_path):
     """Also while processes start."""
-    for delay in range(4, 13):
+    for delay in range(4, 13, 2):
         command = ["parse_logs.py", "--logs-dir", large_logs, "--output-dir", tmp_path / "out"]
         process = start(*command, start_new_session=True)
         time.sleep(delay / 20)
@@ -559,9 +558,9 @@ def test_logs_in_utf_16_are_read_by_their_mark(logs, tmp_path):
     }
 
 
-def test_a_message_of_100_mb_is_cut_counted_and_named(logs, tmp_path):
-    (logs / "a.txt").write_bytes(LINE.encode() + b"[2024-03-7 21:05:09] #c u: " + "яx".encode() * 35_000_000 + b"\n")
-    done = parse_command(tmp_path)
+def test_a_message_of_30_mb_is_cut_counted_and_named(logs, tmp_path):
+    (logs / "a.txt").write_bytes(LINE.encode() + b"[2024-03-7 21:05:09] #c u: " + "яx".encode() * 10_000_000 + b"\n")
+    done = parse_command(tmp_path, fresh=True)  # which starts processes
     assert summary_of(done)["messages cut"] == "1"
     assert "cut to 65,536 bytes: logs/a.txt:2\n" in done.stderr
     rows = (tmp_path / "raw/a.csv").read_text().splitlines()
@@ -938,7 +937,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("options", [[], ["--min-user-messages", "1"], ["--min-user-messages", "2"]], ids=len)
+@pytest.mark.parametrize("options", [[], ["--min-user-messages", "2"]], ids=len)
 def test_one_bad_file_stops_nothing_else(name, options, logs, tmp_path):
     (logs / "a.txt").write_text(LINE * 2)
     (logs / name).write_text("user,message\nu,hi\nu,hi\n" if name.endswith(".csv") else LINE * 2)
@@ -974,16 +973,16 @@ def test_a_file_that_may_not_be_read_is_skipped(logs, tmp_path):
     assert summary_of(done)["messages written"] == "1"
 
 
-def test_a_line_of_600_mb_takes_little_memory(logs, tmp_path):
+def test_a_line_of_300_mb_takes_little_memory(logs, tmp_path):
     """It is cut while it is read."""
     with gzip.open(logs / "b.txt.gz", "wb", 1) as file:
         file.write(LINE.encode() + b"[2024-03-7 21:05:09] #c u: ")
-        for _ in range(600):
+        for _ in range(300):
             file.write(b"x" * 1_000_000)
         file.write(b"\n" + LINE.encode())
-    measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"])
+    measured = parse_command(tmp_path, launcher=[sys.executable, SPIES / "peak_memory.py"], fresh=True)
     assert summary_of(measured)["messages"] == "4" and summary_of(measured)["messages cut"] == "1"
-    assert int(measured.stdout) < 400  # MB; one short line takes 70
+    assert int(measured.stdout) < 200  # MB; one short line takes 70
 
 
 def test_a_deletion_behind_a_line_that_is_split_takes_out_its_own_message(tmp_path):

@@ -75,13 +75,15 @@ def test_the_shuffle_is_uniform(tokenizer, tmp_path):
     np.repeat(np.arange(size, dtype=np.uint16), 3).tofile(blocks_path)
     counts = np.zeros((size, size))
     for seed in range(num_seeds):
-        dataset = save_dataset(blocks_path, split_blocks(size, 0.25, seed), 3, tokenizer, tmp_path)
-        assert (len(dataset["test"]), len(dataset["train"])) == (5, 15)
-        order = [row[0] for split in ("test", "train") for row in dataset[split]["input_ids"]]
+        splits = split_blocks(size, 0.25, seed)
+        assert (len(splits["test"]), len(splits["train"])) == (5, 15)
+        order = [*splits["test"], *splits["train"]]
         assert sorted(order) == [*range(size)]
         counts[order, range(size)] += 1
     expected = num_seeds / size
     assert ((counts - expected) ** 2 / expected).sum() < 361 + 5 * 27
+    dataset = save_dataset(blocks_path, splits, 3, tokenizer, tmp_path)
+    assert [row[0] for split in ("test", "train") for row in dataset[split]["input_ids"]] == order
 
 
 @pytest.mark.parametrize(("test_size", "num_test"), [(0.001, 1), (0.25, 5), (0.999, 19)])

@@ -141,12 +141,11 @@ def test_evaluations_more_often_than_steps_are_after_each(train):
 
 
 @pytest.mark.slow
-def test_the_plan_knows_what_a_checkpoint_takes(train):
+def test_the_plan_knows_what_a_checkpoint_takes(train, zero3):
     """Less under the plain Trainer, which keeps no weights but those that Adam updates."""
-    for options in [], ["--no-deepspeed"]:
-        folder, errors = train("--max-steps", 1, "--epochs", 1, "--warmup-epochs", 0, *options)
+    for folder, errors in zero3, train("--max-steps", 1, "--warmup-epochs", 0, "--no-deepspeed"):
         counted = 1e9 * float(re.search(r"a checkpoint +about ([\d.e-]+) GB", errors)[1])
-        files = [path for path in Path(f"{folder}-checkpoints").glob("checkpoint-*/**/*") if path.is_file()]
+        files = [path for path in Path(f"{folder}-checkpoints").glob("checkpoint-1/**/*") if path.is_file()]
         tensors = [path.stat().st_size for path in files if path.suffix in (".safetensors", ".pt", ".bin")]
         assert sum(tensors) == pytest.approx(counted, rel=0.15)
 
@@ -162,7 +161,10 @@ def test_patience_ends_a_run(small_model, dataset_dir, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--no-deepspeed"]], ids=["ZeRO-3", "plain"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param([], id="ZeRO-3"), pytest.param(["--no-deepspeed"], id="plain", marks=pytest.mark.thorough)],
+)
 def test_lora_saves_base_plus_adapters(options, small_model, dataset_dir, tokenizer, tmp_path):
     """The merged model has the logits of the base model with its adapters, whose own weights nothing touched."""
     from peft import PeftModel
@@ -202,7 +204,7 @@ def test_adapters_are_merged_into_the_weights_that_they_were_trained_on(small_mo
     save_file({name: 2 * weight for name, weight in load_file(weights).items()}, other, {"format": "pt"})
     basics = ["--model", base, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", "--no-deepspeed"]
     basics += ["--lora-rank", 4, "--epochs", 10]
-    process = start("train.py", *basics, text=True)
+    process = start("train.py", *basics, warm=True)
     wait_for((tmp_path / "model-checkpoints/checkpoint-1/run.json").exists, process)
     other.replace(weights)
     errors = process.communicate()[1]
@@ -322,7 +324,7 @@ def test_checkpoints_are_not_replaced_silently(trained_before, small_model, data
 def test_overwrite_replaces_a_model_and_its_checkpoints(trained_before, small_model, dataset_dir):
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", trained_before]
     before = (trained_before / "model.safetensors").read_bytes()
-    run("train.py", *basics, "--overwrite", "--max-steps", 2, "--seed", 1)
+    run("train.py", *basics, "--overwrite", "--max-steps", 2, "--seed", 1, "--no-deepspeed")
     checkpoints = Path(f"{trained_before}-checkpoints")
     assert sorted(path.name for path in checkpoints.glob("*")) == [MANIFEST, "checkpoint-1", "checkpoint-2"]
     assert (trained_before / "model.safetensors").read_bytes() != before
@@ -333,7 +335,7 @@ def test_a_second_run_on_the_same_output_is_refused(plain_loop, small_model, dat
     """Even with --overwrite; the first goes on and ends right, with nothing else left behind."""
     folder, checkpoints = tmp_path / "model", tmp_path / "model-checkpoints"
     args = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", folder, *TEN_STEPS]
-    first = start("train.py", *args, text=True)
+    first = start("train.py", *args, warm=True)
     wait_for((checkpoints / "checkpoint-1/run.json").exists, first)
     first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second begins
     try:
@@ -449,7 +451,7 @@ def test_a_deleted_best_checkpoint_is_named(trained_before, dataset_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [[], ["--no-deepspeed"]])
+@pytest.mark.parametrize("how", [[], pytest.param(["--no-deepspeed"], marks=pytest.mark.thorough)])
 def test_a_resumed_run_may_go_on_for_longer_and_at_another_rate(how, small_model, dataset_dir, tmp_path):
     """It replaces its own model. The logged learning rates are those of the new options, and they are used."""
     basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model", *how]
@@ -511,7 +513,8 @@ def test_a_run_of_one_step_learns(small_model, dataset_dir, tmp_path):
 
 @pytest.mark.slow
 def test_an_output_that_is_a_link_and_checkpoints_of_somebody_else(small_model, dataset_dir, tmp_path):
-    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    basics = ["--no-deepspeed", "--model", small_model, "--dataset-dir", dataset_dir]
+    basics += ["--output-dir", tmp_path / "model"]
     (tmp_path / "disk").mkdir()
     (tmp_path / "model").symlink_to(tmp_path / "disk/model")
     (tmp_path / "model-checkpoints").symlink_to(tmp_path / "disk/checkpoints")
@@ -550,17 +553,9 @@ def test_sigterm_saves_a_checkpoint_and_resume_goes_on(small_model, dataset_dir,
     assert process.returncode == 143, errors
     [step] = re.findall(r"stopped at step (\d+)\. Pass --resume to continue from there\.\n$", errors)
     assert (checkpoints / f"checkpoint-{step}/run.json").exists()
-    assert f"resuming from {checkpoints}/checkpoint-{step}\n" in start_and_stop(*basics, "--resume")
-
-
-def start_and_stop(*args):
-    """Start train.py, stop it when it trains, and return what it said."""
-    process = start("train.py", *args, text=True)
-    said = ""
-    while "step" not in said:
-        said += process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
-    return said + process.communicate()[1]
+    resumed = run("train.py", *basics, "--resume", "--max-steps", int(step) + 1).stderr
+    assert f"resuming from {checkpoints}/checkpoint-{step}\n" in resumed
+    assert (tmp_path / "model/model.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -576,12 +571,8 @@ def test_from_any_folder_and_without_deepspeed(small_model, dataset_dir, tmp_pat
         "train.py: error: DeepSpeed is not installed. Run pip install deepspeed on Linux, or pass --no-deepspeed."
     )
     run("train.py", *basics, "--overwrite", "--no-deepspeed", cwd=tmp_path, **without)
-    if not torch.cuda.is_available():
-        fp16 = ["--overwrite", "--no-deepspeed", "--precision", "fp16"]
-        assert "cannot train in fp16" in error_of("train.py", *basics, *fp16, cwd=tmp_path, **without)
-    for engine in ("ctranslate2", "transformers"):
-        done = run("generate.py", "--model", tmp_path / "model", "--engine", engine, "--max-new-tokens", 5, **without)
-        assert len(done.stdout.splitlines()) == 1
+    args = ["--engine", "ctranslate2", "--max-new-tokens", 5]  # whose converter loads transformers, too
+    assert len(run("generate.py", "--model", tmp_path / "model", *args, **without).stdout.splitlines()) == 1
 
 
 # Python imports a module of this name when it starts.

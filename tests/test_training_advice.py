@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from advice import Case, follow, move, rows, warm, write
+from advice import Case, follow, move, parameters, rows, warm, write
 from conftest import ROOT
 from datasets import DatasetDict
 from safetensors.torch import load_file, save_file
@@ -164,11 +164,11 @@ OTHER_BASE = "Pass a folder with the earlier weights as --model, or start again 
 CASES = [
     # what exists already
     Training(EXISTS, DONE, {}, f"{DONE} --epochs 3 --resume", steps=3),
-    Training(EXISTS, DONE, {}, DONE.replace("--output-dir model", "--output-dir other"), steps=2),
-    Training(EXISTS, DONE, {}, f"{DONE} --overwrite", steps=2),
+    Training(EXISTS, DONE, {}, DONE.replace("--output-dir model", "--output-dir other"), steps=2, thorough=True),
+    Training(EXISTS, DONE, {}, f"{DONE} --overwrite", steps=2, thorough=True),
     Training(EXISTS_LONGER, f"{DONE} --max-steps 2", {}, f"{DONE} --max-steps 3 --resume", steps=3),
     Training(CHECKPOINTS_EXIST, DONE, {}, f"{DONE} --resume", prepare=without("model"), steps=2),
-    Training(CHECKPOINTS_EXIST, DONE, {}, f"{DONE} --overwrite", prepare=without("model"), steps=2),
+    Training(CHECKPOINTS_EXIST, DONE, {}, f"{DONE} --overwrite", prepare=without("model"), steps=2, thorough=True),
     Training(
         NO_CHECKPOINT,
         f"{DONE} --resume",
@@ -176,20 +176,40 @@ CASES = [
         f"{DONE} --resume --output-dir other",
         prepare=without("model-checkpoints"),
         steps=2,
+        thorough=True,
     ),
     Training(
         NO_CHECKPOINT, f"{DONE} --resume", {}, f"{DONE} --overwrite", prepare=without("model-checkpoints"), steps=2
     ),
     Training(OTHER_RUN, f"{DONE} --resume", {"model/metrics.json": "{}"}, do=move("model", "elsewhere/model"), steps=2),
-    Training(OTHER_RUN, f"{DONE} --resume", {"model/metrics.json": "{}"}, f"{DONE} --resume --overwrite", steps=2),
-    Training(OTHER_FILES, TRAIN, {"new/notes.txt": "mine"}, do=move("new", "mine/new")),
-    Training(OTHER_FILES, TRAIN, {"new/notes.txt": "mine"}, f"{TRAIN} --output-dir other"),
     Training(
-        OTHER_FILES, f"{DONE} --overwrite", {"model/notes.txt": "mine"}, do=move("model/notes.txt", "notes"), steps=2
+        OTHER_RUN,
+        f"{DONE} --resume",
+        {"model/metrics.json": "{}"},
+        f"{DONE} --resume --overwrite",
+        steps=2,
+        thorough=True,
+    ),
+    Training(OTHER_FILES, TRAIN, {"new/notes.txt": "mine"}, do=move("new", "mine/new")),
+    Training(OTHER_FILES, TRAIN, {"new/notes.txt": "mine"}, f"{TRAIN} --output-dir other", thorough=True),
+    Training(
+        OTHER_FILES,
+        f"{DONE} --overwrite",
+        {"model/notes.txt": "mine"},
+        do=move("model/notes.txt", "notes"),
+        steps=2,
+        thorough=True,
     ),
     Training("new is a file, not a folder. Choose another", TRAIN, {"new": ""}, f"{TRAIN} --output-dir other"),
     *(
-        Training(OTHER_CHECKPOINTS, f"{TRAIN} {option}", {"new-checkpoints/thesis.txt": "mine"}, then, do)
+        Training(
+            OTHER_CHECKPOINTS,
+            f"{TRAIN} {option}",
+            {"new-checkpoints/thesis.txt": "mine"},
+            then,
+            do,
+            thorough=bool(option),
+        )
         for option in ("", "--resume", "--overwrite")
         for then, do in ((None, move("new-checkpoints", "mine/thesis")), (f"{TRAIN} --output-dir other", ignore))
         if option == "" or then is None
@@ -223,14 +243,22 @@ CASES = [
         f"{DONE} --resume --max-steps 3",
         code=0,
         steps=3,
+        thorough=True,
     ),
     Training(f"{FEWER} more --epochs", f"{DONE} --resume --epochs 1", {}, f"{DONE} --resume --epochs 3", steps=3),
     Training(
-        f"{FEWER} a higher --max-steps", f"{DONE} --resume --max-steps 1", {}, f"{DONE} --resume --max-steps 3", steps=3
+        f"{FEWER} a higher --max-steps",
+        f"{DONE} --resume --max-steps 1",
+        {},
+        f"{DONE} --resume --max-steps 3",
+        steps=3,
+        thorough=True,
     ),
-    Training(f"{FEWER} more --epochs", f"{DONE} --resume --epochs 1", {}, f"{DONE} --overwrite --epochs 1"),
+    Training(
+        f"{FEWER} more --epochs", f"{DONE} --resume --epochs 1", {}, f"{DONE} --overwrite --epochs 1", thorough=True
+    ),
     Training(OTHER_OPTION, f"{DONE} --resume --seed 1", {}, f"{DONE} --resume --seed 42", steps=2),
-    Training(OTHER_OPTION, f"{DONE} --resume --seed 1", {}, f"{DONE} --overwrite --seed 1", steps=2),
+    Training(OTHER_OPTION, f"{DONE} --resume --seed 1", {}, f"{DONE} --overwrite --seed 1", steps=2, thorough=True),
     Training(OTHER_OPTION, f"{DONE} --resume --precision bf16", {}, f"{DONE} --resume --precision fp32", steps=2),
     Training(
         OTHER_BASE,
@@ -239,7 +267,7 @@ CASES = [
         f"{ADAPTED} --resume --model small",
         prepare=double_weights,
     ),
-    Training(OTHER_BASE, f"{ADAPTED} --resume", {}, f"{ADAPTED} --overwrite", prepare=double_weights),
+    Training(OTHER_BASE, f"{ADAPTED} --resume", {}, f"{ADAPTED} --overwrite", prepare=double_weights, thorough=True),
     Training(
         "Start again with --overwrite, without --resume",
         f"{DONE} --resume",
@@ -275,7 +303,7 @@ CASES = [
         {},
         do=tokenized("--output-dir nowhere"),
     ),
-    Training("or pass another folder with --dataset-dir", f"{TRAIN} --dataset-dir nowhere", {}, TRAIN),
+    Training("or pass another folder with --dataset-dir", f"{TRAIN} --dataset-dir nowhere", {}, TRAIN, thorough=True),
     Training(
         "lacks a token for padding, beginning or end. Run tokenize_logs.py again",
         TRAIN,
@@ -292,8 +320,8 @@ CASES = [
         prepare=damage_blocks,
     ),
     *(
-        Training("Run tokenize_logs.py again, or delete the file", TRAIN, {SUMMARY: "{"}, do=do)
-        for do in (tokenized(), lambda: os.remove(SUMMARY))
+        Training("Run tokenize_logs.py again, or delete the file", TRAIN, {SUMMARY: "{"}, do=do, thorough=thorough)
+        for do, thorough in ((tokenized(), False), (lambda: os.remove(SUMMARY), True))
     ),
     *(
         Training(
@@ -302,8 +330,9 @@ CASES = [
             {SAID: "x"},
             f"{TRAIN} --overwrite",
             do,
+            thorough=thorough,
         )
-        for do in (tokenized(), lambda: os.remove(SAID))
+        for do, thorough in ((tokenized(), False), (lambda: os.remove(SAID), True))
     ),
     # the model
     Training(
@@ -314,7 +343,15 @@ CASES = [
     ),
     Training("Choose another model", f"{TRAIN} --model bert", {}, TRAIN, prepare=make_model("bert", BERT)),
     *(
-        Training("Copy them again, or choose another model", f"{TRAIN} --model base", {}, then, do, prepare=drop_weight)
+        Training(
+            "Copy them again, or choose another model",
+            f"{TRAIN} --model base",
+            {},
+            then,
+            do,
+            prepare=drop_weight,
+            thorough=then is not None,
+        )
         for then, do in ((None, copy("small/model.safetensors", "base")), (TRAIN, ignore))
     ),
     Training(
@@ -361,7 +398,9 @@ CASES = [
     # the device, the batch and DeepSpeed
     Training("no CUDA GPU found. Pass --device cpu", f"{TRAIN} --device cuda", {}, TRAIN),
     Training("Pass --precision bf16 or fp32", f"{TRAIN} --precision fp16", {}, f"{TRAIN} --precision bf16"),
-    Training("Pass --precision bf16 or fp32", f"{TRAIN} --precision fp16", {}, f"{TRAIN} --precision fp32"),
+    Training(
+        "Pass --precision bf16 or fp32", f"{TRAIN} --precision fp16", {}, f"{TRAIN} --precision fp32", thorough=True
+    ),
     Training(
         "out of GPU memory. Pass a lower --micro-batch-size (--batch-size can stay the same)",
         f"tests/spies/out_of_memory.py {ROOT / TRAIN} --micro-batch-size 8",
@@ -371,9 +410,13 @@ CASES = [
     ),
     Training("Change one of them", f"{TRAIN} --micro-batch-size 5", {}, f"{TRAIN} --micro-batch-size 6"),
     Training(
-        "Change one of them", f"{TRAIN} --micro-batch-size 5", {}, f"{TRAIN} --micro-batch-size 5 --batch-size 25"
+        "Change one of them",
+        f"{TRAIN} --micro-batch-size 5",
+        {},
+        f"{TRAIN} --micro-batch-size 5 --batch-size 25",
+        thorough=True,
     ),
-    Training("Leave out --offload or --no-deepspeed", f"{TRAIN} --offload", {}, TRAIN),
+    Training("Leave out --offload or --no-deepspeed", f"{TRAIN} --offload", {}, TRAIN, thorough=True),
     Training("Leave out --offload or --no-deepspeed", f"{TRAIN} --offload", {}, f"{SHARDED} --offload"),
     Training(
         "own.json does not offload. Leave out --offload",
@@ -392,6 +435,7 @@ CASES = [
         f"{SHARDED} --deepspeed own.json",
         {"own.json": "{}"},
         f"{SHARDED} --deepspeed own.json --no-deepspeed",
+        thorough=True,
     ),
     Training(  # in DeepSpeed's own words
         "set these DeepSpeed config values to 'auto'",
@@ -435,7 +479,7 @@ def saved_steps(command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
+@pytest.mark.parametrize("case", parameters(CASES), ids=lambda case: case.says)
 def test_whoever_follows_the_advice_reaches_the_goal(case, folder):
     follow(case)
     assert saved_steps(case.then or case.command) == case.steps
@@ -450,6 +494,7 @@ def test_another_port(folder):
         done = warm(SHARDED, **group, MASTER_PORT=port)
         advice = "is in use or cannot be reached. Pass another --master_port to the launcher."
         assert done.returncode == 1 and done.stderr.endswith(f"port {port} of 127.0.0.1 {advice}\n")
+        assert not [*folder.glob("new*")]
         with socket.create_server(("127.0.0.1", 0)) as probe:
             other = str(probe.getsockname()[1])
         done = warm(SHARDED, **group, MASTER_PORT=other)

@@ -120,7 +120,6 @@ def test_generate(folder, random_model, args, chat):
 TRAIN_NUMBERS = "keep_checkpoints epochs batch_size micro_batch_size learning_rate warmup_epochs max_steps seed".split()
 
 
-@settings(max_examples=300)
 @given(
     args=options(
         **dict.fromkeys(TRAIN_NUMBERS, NUMBERS),

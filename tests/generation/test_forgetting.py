@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from writers import CHERRY, DUCK, OTTER, WRITERS, Entry
 
@@ -41,7 +41,6 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["message"] * 4 + ["timeout", "ban",
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=30)
 @given(events=EVENTS)
 def test_what_was_removed_is_never_seen(name, events):
     """In the formats that say what happened to whom, everything else is seen."""

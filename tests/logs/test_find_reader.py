@@ -207,7 +207,6 @@ def num_entries(reader, data):
 
 
 @given(st.binary() | st.lists(st.sampled_from(pieces), max_size=8).map(b"".join), suffixes)
-@settings(max_examples=300)
 @example(b"[2024-03-7 21:05:09] #c u: hi\n[{}\n", ".json")
 @example(BOM, ".txt")
 @example(BOM, ".csv")

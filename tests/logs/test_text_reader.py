@@ -101,7 +101,6 @@ other_lines = st.tuples(stamps, users, events | typed).map("".join)
 
 @pytest.mark.parametrize("name", LINE_FORMATS)
 @given(st.lists(text_lines | irc_lines | other_lines | typed), st.integers(0, 1000))
-@settings(max_examples=60)
 def test_by_the_column_is_the_same_as_line_by_line(name, lines, first):
     """Kind, channel, user and message; the day and the time, too, where nothing but the line says them."""
     formats = order_formats(LINE_FORMATS[name])

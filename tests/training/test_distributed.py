@@ -14,6 +14,7 @@ import torch
 from conftest import (
     BIN,
     BLOCK_SIZE,
+    PAIR,
     ROOT,
     SPIES,
     TEN_STEPS,
@@ -26,6 +27,7 @@ from conftest import (
 )
 
 from chatter.cli import InputError
+from chatter.devices import count_gpus
 from chatter.training.library_errors import plain_library_errors
 
 TWO_PROCESSES = {
@@ -37,7 +39,8 @@ TWO_PROCESSES = {
 @pytest.fixture(params=TWO_PROCESSES)
 def two_processes(request, train_once):
     """The small model after ten steps in two processes, with and without DeepSpeed."""
-    return train_once(f"two processes, {request.param}", *TWO_PROCESSES[request.param], launcher=TORCHRUN)
+    launcher = TORCHRUN if request.param == "ZeRO-3" or count_gpus() else PAIR
+    return train_once(f"two processes, {request.param}", *TWO_PROCESSES[request.param], launcher=launcher)
 
 
 @pytest.mark.slow
@@ -151,8 +154,9 @@ def test_a_config_that_contradicts_the_options(small_model, dataset_dir, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["other.json"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [[], pytest.param(["--no-deepspeed"], marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("how", [[], ["--no-deepspeed"]])
 def test_a_port_that_is_in_use(how, small_model, dataset_dir, tmp_path):
     """Whichever library joins the group."""
     args = ["--dataset-dir", dataset_dir, "--model", small_model, "--output-dir", tmp_path / "model", *how]
@@ -217,7 +221,7 @@ def test_a_full_disk(full_disk):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["Trainer", "forward"])
+@pytest.mark.parametrize("when", ["Trainer", pytest.param("forward", marks=pytest.mark.thorough)])
 def test_gpu_memory_that_runs_out(when, small_model, dataset_dir, tmp_path):
     """While the model is moved to the GPU, and in the first pass: one line, and nothing is left. By a spy."""
     args = [
@@ -253,6 +257,7 @@ def test_a_given_micro_batch_is_taken_as_it_is(small_model, dataset_dir, tmp_pat
         "train.py", *args, "--micro-batch-size", 8, launcher=[sys.executable, SPIES / "out_of_memory.py"], TOKENS="8"
     )
     assert "starting again" not in error and "out of GPU memory. Pass a lower --micro-batch-size" in error
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -263,10 +268,10 @@ def test_a_given_micro_batch_is_taken_as_it_is(small_model, dataset_dir, tmp_pat
         pytest.param([BIN / "deepspeed"], id="deepspeed", marks=pytest.mark.thorough),
     ],
 )
-def test_an_error_that_all_processes_have_is_printed_once(launcher, small_model, tmp_path):
+def test_an_error_that_all_processes_have_is_printed_once(launcher, tmp_path):
     """Launchers end the other processes before these print it, too."""
     launcher = [*launcher, "--num_accelerators", "2"] if len(launcher) == 1 else launcher
-    args = ["--model", small_model, "--dataset-dir", tmp_path / "nowhere", "--output-dir", tmp_path / "model"]
+    args = ["--compile", "--output-dir", tmp_path / "model"]  # which contradicts the use of DeepSpeed
     done = run("train.py", *args, launcher=launcher, check=False, PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
     assert done.returncode and done.stderr.count("train.py: error: ") == 1
 
