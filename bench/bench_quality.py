@@ -17,7 +17,6 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,7 +86,7 @@ def compare_models(
     """
     dataset, chatter = scratch / "dataset", scratch / "chatter"
     start.tokenize(raw, dataset)
-    train_seconds = start.train(dataset, chatter)
+    start.train(dataset, chatter)
     blocks, tokenizer = load_blocks(dataset)
     newline = newline_id(tokenizer)
     ids = {name: text_ids(split, tokenizer) for name, split in blocks.items()}
@@ -98,7 +97,6 @@ def compare_models(
 
     def evaluate(
         model: str,
-        seconds: float,
         compute_bits: Callable[[Sequence[Hashable]], list[float]],
         texts: list[Sequence[Hashable]],
         end: Hashable,
@@ -111,7 +109,6 @@ def compare_models(
                 "model": model,
                 **measure_bits(bits, test_messages, train_messages),
                 **share_of_copies([*sampled], train_messages),
-                "training seconds": seconds,
             }
         )
 
@@ -121,7 +118,7 @@ def compare_models(
     chatter_name = f"train.py, {start.describe()}"
     for name, said in {chatter_name: (), "the same, --no-copies": TrainingMessages.open(chatter)}.items():
         sampled = (message.text for message in generate(engine, num_messages=num_samples, training_messages=said))
-        evaluate(name, train_seconds, compute_bits, ids["test"], newline, sampled)
+        evaluate(name, compute_bits, ids["test"], newline, sampled)
 
     rng = random.Random(0)
     # Name -> how to train it, the test blocks in its symbols, the symbol that ends a message, and symbols -> text
@@ -138,11 +135,9 @@ def compare_models(
     cuts, answers = cut_blocks(messages["test"], num_samples), {}
     peers["Markov chain of order 2, words"] = partial(learn_words, messages["train"]), words, END, " ".join
     for name, (learn, texts, end, to_text) in peers.items():
-        started = time.perf_counter()
         model = learn()
-        seconds = time.perf_counter() - started
         sampled = [to_text(model.sample(end, rng)) for _ in range(num_samples)]
-        evaluate(name, seconds, model.bits, texts, end, sampled)
+        evaluate(name, model.bits, texts, end, sampled)
         chats = [first_messages(texts[number], place, end) for number, place in cuts]
         answers[name] = [to_text(model.sample(end, rng, chat)) for chat in chats]
 

@@ -31,11 +31,11 @@ class Start:
         command = [sys.executable, "tokenize_logs.py", "--input-dir", raw, "--output-dir", dataset]
         run([*command, "--model", self.model, "--block-size", str(BLOCK_SIZE), *self.tokenize_options, *options])
 
-    def train(self, dataset: Path, chatter: Path, script: Command = ("train.py",)) -> float:
-        """Train a chatter; return the seconds of train.py."""
+    def train(self, dataset: Path, chatter: Path, script: Command = ("train.py",)) -> None:
+        """Train a chatter."""
         command = [sys.executable, *script, "--dataset-dir", dataset, "--output-dir", chatter, "--model", self.model]
         command += ["--epochs", str(self.epochs), "--batch-size", str(BATCH_SIZE), "--precision", self.precision]
-        return run([*command, "--no-deepspeed", *self.train_options]).seconds
+        run([*command, "--no-deepspeed", *self.train_options])
 
 
 def start_small(raw: Path, tiny: Path, quick: bool) -> Start:

@@ -60,7 +60,8 @@ characters; {setting}. Told apart is the share of its right answers in five-fold
 0.5 is guessing. Equal messages are in the same fold. The row of other days has real messages on both sides, and is the
 floor. The other columns say how far a figure of the table above is from the same figure of the real messages. Their
 unit is what two samples of real chat of this size differ by, at most, in 95 of 100 draws, so that a value below 1
-is within chance. To judge by eye, run `make blind-test`.
+is within chance. The classifier sees each message alone, not whether it answers the chat before, so that n-grams pass
+as well. To judge by eye, run `make blind-test`.
 """
 LEARNING_RATES = """\
 ### Learning rates for a pretrained model, real chat
