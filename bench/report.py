@@ -167,8 +167,10 @@ def draw_quality(figures: dict, title: str, path: Path) -> None:
     """Draw the chatter's bits per byte over the epochs, and its peers' as horizontal lines."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    by_epoch = figures["bits per byte by epoch"]  # the first is before training
-    axes.plot(range(1, len(by_epoch)), by_epoch[1:], "o-", color=OURS, label="train.py")
+    by_epoch = figures["bits per byte by epoch"]  # the first is before training: random weights would hide the rest
+    first = 0 if by_epoch[0] < 2 * by_epoch[-1] else 1
+    axes.plot(range(first, len(by_epoch)), by_epoch[first:], "o-", color=OURS, label="train.py")
+    axes.set_xticks(range(first, len(by_epoch)))
     peers = [row for row in figures["rows"] if "--no-copies" not in row["model"]][1:]
     for row, style in zip(peers, ("--", "-", ":"), strict=True):
         axes.axhline(row["bits per byte"], color="black", linewidth=1, linestyle=style, label=row["model"])
