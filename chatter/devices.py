@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from chatter.cli import InputError, is_launched, log
-from chatter.workers import usable_cores
 
 NVIDIA = "0x10de"  # in PCI's list of vendors
 AMD = Path("/dev/kfd")  # the driver of AMD's GPUs
@@ -115,4 +114,6 @@ def share_cores() -> None:
     torchrun sets OMP_NUM_THREADS to 1 if it is not set. Call this before torch is imported, since torch reads it then.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
+        from chatter.workers import usable_cores
+
         os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
