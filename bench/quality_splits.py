@@ -41,6 +41,10 @@ def read_messages(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[l
     return ids, [message for block in decode_blocks(ids, tokenizer) for message in block]
 
 
+def compare(lower: float) -> str:
+    return f"{abs(lower):.1%} {'lower' if lower >= 0 else 'higher'}"
+
+
 def compare_splits(raw: Path, start: Start, scratch: Path) -> dict:
     """Train a chatter on the CSVs in `raw`, and evaluate it on random blocks and on the newest ones."""
     newest, dataset, chatter = scratch / "newest", scratch / "both-splits", scratch / "chatter-both-splits"
@@ -68,7 +72,7 @@ def compare_splits(raw: Path, start: Start, scratch: Path) -> dict:
     )
     setting = (
         f"one model, {start.describe()}, {len(blocks['train']):,} other blocks to train on. The loss "
-        f"of random blocks is {lower:.1%} lower than the loss of the newest, or {lower_if_new:.1%} without the "
+        f"of random blocks is {compare(lower)} than the loss of the newest, or {compare(lower_if_new)} without the "
         "messages that the training data contain"
     )
     return {"setting": setting, "rows": rows}

@@ -73,7 +73,10 @@ SPEAKERS = """\
 ### Who speaks: an experiment, real chat
 
 SmolLM2-135M learned the same messages with and without a number before each, which says who of the block speaks, as in
-`2: @1 hi`; {setting}. Bits per byte are of the text of the messages alone. It was not built in: REASON
+`2: @1 hi`; {setting}. Bits per byte are of the text of the messages alone. It was not built in:
+the numbers take 22% more tokens, and beside a model that learned from as many tokens of plain chat, they gain 1.9%.
+That does not pay for a second form of chat in every stage. And neither model, nor the message that really came next,
+answered any of the 42 questions in the test chat by naming its asker.
 """
 WEEKS = """\
 ### A bot for four weeks
