@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Thread
 
 import psutil
-from harness import ROOT, parse_args, process_memory, run, sample_logs, save, table
+from harness import ROOT, parse_args, run, sample_logs, save, table
 
 from chatter.cli import bounded
 from chatter.generation.choose_engine import load_engine
@@ -51,6 +51,12 @@ def split_weeks(logs: Path, folder: Path) -> list[list[str]]:
             log.rename(week / log.name)
         weeks.append([*heapq.merge(*lines, key=lambda line: line.partition("]")[0])])
     return weeks
+
+
+def own_memory(pid: int) -> int:
+    """Return the memory that a process has allocated, in bytes, without what it has mapped from files of libraries."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
 
 class Retraining:
@@ -91,7 +97,7 @@ class Retraining:
                     training.join()
                 bot.stdin.write("".join(f"{line}\n" for line in lines[begin : begin + 500]))
                 bot.stdin.flush()
-                samples.append(process_memory(bot))
+                samples.append(own_memory(bot.pid))
                 time.sleep(500 * pause)
             memory.append(max(samples) / 1e6)
         bot.stdin.close()
@@ -153,7 +159,7 @@ def main() -> None:
         {"what": "models loaded while the chat went on", "number": sum("has changed" in note for note in notes)},
         *({"what": f"answers of model {number + 1}", "number": ours.count(number)} for number in range(len(engines))),
         {"what": "answers that no whole model gives", "number": len(of_models) - len(ours)},
-        *({"what": f"peak memory in week {week}, MB", "number": each} for week, each in enumerate(memory, 1)),
+        *({"what": f"most memory in week {week}, MB", "number": each} for week, each in enumerate(memory, 1)),
     ]
     print(table(rows))
     save("weeks", {"minutes": args.minutes, "rows": rows}, args)
