@@ -17,10 +17,7 @@ OURS, PEERS = "#0072b2", "#9a9a9a"
 TITLES = {
     ("parse", "sample"): "Parsing {MB:.0f} MB of made-up chat, {lines:,.0f} lines",
     ("parse", "real"): "Parsing {MB:.0f} MB of real chat, {lines:,.0f} lines",
-    (
-        "parse",
-        "export",
-    ): "Parsing an export of TwitchDownloader of {MB:.0f} MB, {MB of chat:.0f} of them chat",
+    ("parse", "export"): "Parsing an export of TwitchDownloader of {MB:.0f} MB, {MB of chat:.0f} of them chat",
     ("parse", "parquet"): "Parsing {rows:,.0f} messages in a Parquet file of {MB:.0f} MB",
     ("tokenize", "sample"): "Tokenizing {messages:,.0f} made-up messages, {MB:.0f} MB",
     ("tokenize", "real"): "Tokenizing {messages:,.0f} real messages, {MB:.0f} MB",

@@ -33,9 +33,8 @@ def fetch_model(model: str, weights: bool) -> Path:
     patterns = [pattern for pattern in FILES if weights or pattern != "*.safetensors"]
     log(f"getting {model} from {constants.ENDPOINT}, or from its copy in {constants.HF_HUB_CACHE}")
     try:
-        online = is_online(constants.ENDPOINT)
-        offline = {"local_files_only": not online}
-        return Path(snapshot_download(model, allow_patterns=patterns, etag_timeout=TIMEOUT, **offline))
+        offline = not is_online(constants.ENDPOINT)
+        return Path(snapshot_download(model, allow_patterns=patterns, etag_timeout=TIMEOUT, local_files_only=offline))
     except (LocalEntryNotFoundError, IncompleteSnapshotError) as error:
         raise InputError(
             f"no model {model}: there is no folder of this name, no whole copy in {constants.HF_HUB_CACHE}, and no "

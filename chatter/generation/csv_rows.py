@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from chatter.logs.batch import FIELDS, SESSION
+from chatter.logs.batch import FIELDS, HEADERS
 
 ROW = re.compile(r'("?)(?:\d{4}-\d\d-\d\d)?\1,("?)(?:\d\d:\d\d:\d\d)?\2,')  # how a row begins: a date and a time, or ""
 NAMES = re.compile(r"#?\w*,\S+")  # the channel and the user of a row without a date and a time
@@ -24,7 +24,7 @@ class CsvRows:
         if begins or len(self.begun) == MAX_LINES:
             self.begun = []
         if not begins and not self.begun:
-            return [] if split_row(line) in (FIELDS, [*FIELDS, SESSION]) else None
+            return [] if split_row(line) in HEADERS else None
         text = "\n".join([*self.begun, line])
         row = split_row(text)
         goes_on = is_ours(row) and text.count('"') % 2 == 1

@@ -152,11 +152,8 @@ def logits_of_model(folder: Path, ids: list[int]) -> NDArray[np.float32]:
 
 def digest_model(folder: Path) -> str:
     """Return a digest of what the copy depends on: the weights, their config, and the version of CTranslate2."""
-    depends = (
-        f"{digest_files(weight_files(folder))} {ctranslate2.__version__} ".encode()
-        + (folder / "config.json").read_bytes()
-    )
-    return hashlib.sha256(depends).hexdigest()
+    weights, config = digest_files(weight_files(folder)), (folder / "config.json").read_bytes()
+    return hashlib.sha256(f"{weights} {ctranslate2.__version__} ".encode() + config).hexdigest()
 
 
 def digest_copy(model: str, converted: Path) -> bytes:

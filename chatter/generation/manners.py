@@ -49,9 +49,8 @@ class Manners:
             self.warned = True
             return "no user name"
         self.others[channel] += 1
-        by_chance = (
-            self.random.random() < self.chance
-        )  # drawn for each message, so that other options do not shift what follows
+        # Drawn for each message, so that other options do not shift what follows.
+        by_chance = self.random.random() < self.chance
         if not asked and not by_chance:
             return "by chance" if self.chance else "no trigger"
         if channel in self.spoken and self.clock.now - self.spoken[channel] < self.cooldown:

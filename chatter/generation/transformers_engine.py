@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from chatter.cli import InputError, describe_error, log
 from chatter.devices import DeviceError
-from chatter.generation.engine import Engine, Sampling
+from chatter.generation.engine import Engine, Sampling, weight_files
 from chatter.tokens.chat import ChatFormat
 
 
@@ -102,7 +102,7 @@ def load_weights(folder: Path, device: str) -> PreTrainedModel:
     """
     logging.disable_progress_bar()
     logging.set_verbosity(CRITICAL)  # it would warn about padding after shorter messages, and print tables of errors
-    for path in folder.glob("model*.safetensors"):
+    for path in weight_files(folder):
         if not os.access(path, os.R_OK):
             raise InputError(f"{path} cannot be read: permission denied. Make it readable for this user.")
     try:

@@ -112,22 +112,24 @@ def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mappin
 
     from chatter.logs.whole_logs import take_out
 
-    for name in names:
-        path = output_dir / name
-        if not (path.is_file() and is_ours(path)):
-            continue
-        table = pl.read_csv(path, columns=["username"], infer_schema=False).fill_null("")
-        kept, _ = filter_messages(table.with_row_index("row"), user_filters)
-        dropped = np.setdiff1d(np.arange(len(table)), kept["row"].to_numpy())
-        if len(dropped):
-            with staged_files(output_dir) as staging:
-                copy = staging / name
+    num_dropped = {}
+    with staged_files(output_dir) as staging:
+        for name in names:
+            path, copy = output_dir / name, staging / name
+            if not (path.is_file() and is_ours(path)):
+                continue
+            table = pl.read_csv(path, columns=["username"], infer_schema=False).fill_null("")
+            kept, _ = filter_messages(table.with_row_index("row"), user_filters)
+            dropped = np.setdiff1d(np.arange(len(table)), kept["row"].to_numpy())
+            if len(dropped):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
                 with copy.open("r+b") as rows:
                     take_out(rows, dropped + 1)  # after the header
-            options = " and ".join(USER_FILTERS[each] for each in user_filters)
-            log(f"{path} of an earlier run: {len(dropped):,} messages removed, as {options} asks for")
+                num_dropped[path] = len(dropped)
+    options = " and ".join(USER_FILTERS[each] for each in user_filters)
+    for path, number in num_dropped.items():
+        log(f"{path} of an earlier run: {number:,} messages removed, as {options} asks for")
 
 
 def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:

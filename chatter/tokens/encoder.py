@@ -1,4 +1,4 @@
-"""Fast encoders of messages. Without transformers, so that processes that only encode start quickly."""
+"""Fast encoders of messages. They do not import transformers, so that processes that only encode start quickly."""
 
 from __future__ import annotations
 
