@@ -55,13 +55,13 @@ class JsonReader(Reader):
 def read_batches(file: BlockFile, document: Document, first: int) -> Iterator[Batch]:
     """Yield the entries of a document, numbered from `first` on."""
     entries = enumerate(read_entries(file, document.prefix), first)
-    while True:
-        some = [*islice(entries, BATCH_ENTRIES)]
-        batch = parse_entries(some, document.facts)
+    num_entries = BATCH_ENTRIES
+    while num_entries == BATCH_ENTRIES:
+        # One entry at a time is in memory: Python's garbage collector goes through all that are, again and again.
+        batch = parse_entries(islice(entries, BATCH_ENTRIES), document.facts)
         batch.num_invalid, file.num_invalid = file.num_invalid, 0
+        num_entries = batch.num_entries
         yield batch
-        if len(some) < BATCH_ENTRIES:
-            return
 
 
 def read_entries(file: BlockFile, prefix: str) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ import polars as pl
 from chatter.logs.batch import INVISIBLE_SUFFIXES, Batch, Reader
 from chatter.workers import report
 
+# The columns of Moderation: `first` is the first entry that a timeout applies to, `ban` the entry of a ban.
+TIMEOUTS = {"entry": pl.UInt32, "channel": pl.String, "user": pl.String, "first": pl.UInt32}
+BANS = {"channel": pl.String, "user": pl.String, "date": pl.String, "ban": pl.UInt32}
 NO_ENTRIES = pl.Series("entry", [], pl.UInt32)
 # Programs cut deleted texts to 50 characters or more.
 TEXT_ID = pl.concat_str(
@@ -27,35 +29,33 @@ TEXT_ID = pl.concat_str(
 
 @dataclass(frozen=True)
 class Moderation:
-    """The timeouts and bans of a log, and the entries of deleted messages."""
+    """The timeouts and bans of a log, and the entries of deleted messages. Users are in lower case."""
 
-    # (channel, user in lower case) -> the entries of the timeouts, in order, and the first entry each applies to.
-    timeouts: Mapping[tuple[str, str], tuple[list[int], list[int]]]
-    last_bans: Mapping[tuple[str, str, str], int]  # (channel, user in lower case, date) -> the entry of the last ban
+    timeouts: pl.DataFrame  # columns TIMEOUTS, in the order of entries
+    last_bans: pl.DataFrame  # columns BANS: the last ban of a user on each day
     deleted: pl.Series
 
     @cached_property
     def users(self) -> set[str]:
-        """The users who were timed out or banned, in lower case."""
-        return {user for _, user, *_ in (*self.timeouts, *self.last_bans)}
+        """The users who were timed out or banned."""
+        return {*self.timeouts["user"], *self.last_bans["user"]}
 
     def covers(self, messages: pl.DataFrame) -> pl.Series:
         """Return a Boolean Series: for each message, whether it led to a timeout or a ban of its user, or was deleted.
 
-        `messages` has the columns `entry`, `channel`, `date` and `user` (in lower case).
+        `messages` has the columns `entry`, `channel`, `date` and `user`, in the order of entries.
         """
+        found = [self.deleted]
         theirs = messages.filter(pl.col("user").is_in(self.users)).select("entry", "channel", "user", "date")
-        found = [entry for entry, *who in theirs.iter_rows() if self.is_before_event(entry, *who)]
-        found = pl.concat([self.deleted, pl.Series("entry", found, pl.UInt32)])
-        return messages["entry"].is_in(found.implode())
-
-    def is_before_event(self, entry: int, channel: str, user: str, date: str) -> bool:
-        """Return whether a user's message led to a timeout or a ban."""
-        entries, firsts = self.timeouts.get((channel, user), ([], []))
-        place = bisect_left(entries, entry)  # of the next timeout: later ones do not reach back further
-        return entry <= self.last_bans.get((channel, user, date), -1) or (
-            place < len(entries) and firsts[place] <= entry
-        )
+        if len(theirs):
+            # Only the next timeout matters: later ones do not reach back further.
+            timeouts = theirs.join_asof(
+                self.timeouts, on="entry", by=["channel", "user"], strategy="forward", check_sortedness=False
+            )
+            bans = theirs.join(self.last_bans, on=["channel", "user", "date"])
+            found += [timeouts.filter(pl.col("first") <= pl.col("entry"))["entry"]]
+            found += [bans.filter(pl.col("entry") <= pl.col("ban"))["entry"]]
+        return messages["entry"].is_in(pl.concat(found).implode())
 
 
 class Events:
@@ -129,15 +129,16 @@ class Events:
 
     def moderation(self, deleted: pl.Series) -> Moderation:
         """Return what all events of a log apply to. `deleted` has the entries of deleted messages."""
-        timeouts, last_bans = {}, {}
-        for channel, user, date, number, first, kind in self.rows:
-            if kind == "bans":
-                last_bans[channel, user, date] = number
-            else:
-                entries, firsts = timeouts.setdefault((channel, user), ([], []))
-                entries.append(number)
-                firsts.append(first or 0)
-        return Moderation(timeouts, last_bans, deleted)
+        timeouts = [
+            (number, channel, user, first or 0)
+            for channel, user, _, number, first, kind in self.rows
+            if kind == "timeouts"
+        ]
+        last_bans = {row[:3]: row[3] for row in self.rows if row[-1] == "bans"}
+        bans = [(*key, number) for key, number in last_bans.items()]
+        return Moderation(
+            pl.DataFrame(timeouts, TIMEOUTS, orient="row"), pl.DataFrame(bans, BANS, orient="row"), deleted
+        )
 
 
 def entries_of_channels(batch: Batch) -> dict[str, np.ndarray]:

@@ -68,8 +68,8 @@ def test_events_are_found_with_the_lines_that_they_apply_to(tmp_path):
         found.add(batch)
     found = found.moderation(NO_ENTRIES)
     first = 300 - 2 * TIMEOUT_LINES  # every second line is the channel's
-    assert found.timeouts == {("c", "u"): ([300], [first])}
-    assert found.last_bans == {("d", "u", "2024-03-07"): 301}
+    assert found.timeouts.rows() == [(300, "c", "u", first)]
+    assert found.last_bans.rows() == [("d", "u", "2024-03-07", 301)]
 
 
 @pytest.mark.parametrize("chunk_bytes", [50, 500, 50_000])
