@@ -58,13 +58,13 @@ def tokenize_logs(
     block_size: int = 512,
     test_size: float = 0.1,
     seed: int = 42,
-    max_duplicates: int | None = None,
+    drop_duplicates: int | None = None,
     with_channel: bool = False,
     test_last: bool = False,
     jobs: int = 1,
     max_tokens: int | None = None,
 ) -> Counter:
-    """Make the dataset in `output_dir` from the CSVs below `input_dir`, with `jobs` workers; return the counts."""
+    """Make the dataset in `output_dir` from the CSVs below `input_dir`, as the options say; return the counts."""
     csv_paths = find_csvs(input_dir)
     num_bytes = sum(map(file_size, csv_paths))
     prepare_workers(jobs, num_bytes, PRELOADED)
@@ -95,7 +95,7 @@ def tokenize_logs(
             writer = BlockWriter(blocks, tokenizer, block_size)
             encoder = save_encoder(tokenizer, scratch / "tokenizer.json")
             counts = write_messages(
-                csv_paths, writer, hashes, encoder, workers, max_duplicates, with_channel, test_last
+                csv_paths, writer, hashes, encoder, workers, drop_duplicates, with_channel, test_last
             )
         if counts["blocks"] < 2:
             missing = block_size + 1 - counts["tokens"]
@@ -275,19 +275,7 @@ def main() -> None:
             os.environ[variable] = str(min(args.jobs, usable_cores()))
         if args.verbose:
             list_inputs(find_csvs(args.input_dir))
-        counts = tokenize_logs(
-            args.input_dir,
-            args.output_dir,
-            args.model,
-            args.block_size,
-            args.test_size,
-            args.seed,
-            args.drop_duplicates,
-            args.with_channel,
-            args.test_last,
-            args.jobs,
-            args.max_tokens,
-        )
+        counts = tokenize_logs(**{name: value for name, value in vars(args).items() if name != "verbose"})
         for name, count in counts.items():
             print(f"{name:26} {count:>12,}", file=sys.stderr)
         print(f"{'padding':26} {padding(counts, args.block_size):>12.2%}", file=sys.stderr)

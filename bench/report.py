@@ -31,7 +31,7 @@ TITLES = {
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench` from `results/`, in at most a quarter of an hour on two cores. Each table names its command.
+Written by `make bench` from `results/`, in half an hour on two cores. Each table names its command.
 Where that says `LOGS=folder`, the folder had real chat, which we cannot publish: use your own.
 
 The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds. Commands that

@@ -38,6 +38,7 @@ from conftest import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatter.cli import InputError
 from chatter.files import MANIFEST
 from chatter.logs.file_names import SUFFIXES
 from chatter.logs.formats import KINDS
@@ -786,8 +787,8 @@ def test_a_folder_of_many_formats(formats, tmp_path):
     summary = summary_of(done)
     assert (summary["messages"], summary["messages written"], summary["lines of the program"]) == ("5", "5", "1")
     assert done.stderr.splitlines()[-6:] == [
-        "--drop-moderated has no effect, as this format has no timeouts and bans: logs/export.json, "
-        "logs/relative.txt, logs/table.csv",
+        "--drop-moderated has no effect, as this format does not tell whose messages were moderated: "
+        "logs/export.json, logs/relative.txt, logs/table.csv",
         "--exclude-users compares display names, as this format has no logins: logs/relative.txt",
         "local times, as the log does not say their offset from UTC: logs/chatterino.log",
         "no dates, as neither the lines nor the name of the file have them: logs/table.csv",
@@ -843,6 +844,38 @@ def test_csvs_of_earlier_runs_lose_the_users_who_are_to_be_left_out(options, log
         assert [row.split(",", 3)[3] for row in rows] == ["username,message", 'bob,"yours, ""too"""']
         assert f"raw/{name}.csv of an earlier run: {number} messages removed, as --" in done.stderr
     assert "of an earlier run: " not in parse_command(tmp_path, *options).stderr
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_csvs_of_earlier_runs_lose_messages_without_a_user(mark, logs, tmp_path):
+    """They may be anyone's. A program that saved the CSV again may have added a byte order mark, and damaged a row."""
+    (logs / "b.txt").write_text(log_line("c", "hi", user="bob"))
+    (logs / "table.csv").write_text("message\nfrom ann\n")
+    parse_command(tmp_path)
+    (logs / "table.csv").unlink()
+    earlier = tmp_path / "raw/table.csv"
+    earlier.write_text(mark + earlier.read_text() + '"","","",bob,hi,too many\n')
+    parse_command(tmp_path, "--exclude-users", "ann")
+    assert earlier.read_text().splitlines()[1:] == ['"","","",bob,hi,too many']
+
+
+def test_a_file_in_the_place_of_an_earlier_csv_is_not_deleted(logs, tmp_path):
+    (logs / "b.txt").write_text(log_line("c", "hi", user="bob"))
+    (logs / "gone.txt").write_text(log_line("c", "hi", user="bob"))
+    parse_command(tmp_path)
+    (logs / "gone.txt").unlink()
+    (tmp_path / "raw/gone.csv").write_text("mine\n")
+    parse_command(tmp_path, "--prune")
+    assert (tmp_path / "raw/gone.csv").read_text() == "mine\n"
+
+
+def test_strict_stops_at_an_archive_or_folder_that_may_not_be_read(logs, tmp_path, monkeypatch):
+    (logs / "a.zip").write_bytes(b"")
+    monkeypatch.setattr("chatter.logs.folders.read_archive", lambda path: path.joinpath("x").stat())
+    _, skipped, _ = parse_logs(logs, tmp_path / "raw", 1)
+    assert skipped == {logs / "a.zip": "Not a directory"}
+    with pytest.raises(InputError, match=r"a\.zip cannot be read: Not a directory\. Make it readable, or move it away"):
+        parse_logs(logs, tmp_path / "raw", 1, strict=True)
 
 
 def test_the_csv_of_a_damaged_log_loses_users_even_without_a_manifest(logs, tmp_path):

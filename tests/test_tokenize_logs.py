@@ -347,6 +347,11 @@ def test_a_csv_without_the_columns(error, tmp_path):
     assert "b.csv has no column message. Rename one of date, time, text in its first line, or move" in error()
 
 
+def test_a_csv_that_begins_with_a_blank_line(error, tmp_path):
+    (tmp_path / "raw/b.csv").write_text("\nmessage\nhi\n")
+    assert "b.csv begins with a blank line. Delete the line, or move the file away." in error()
+
+
 def test_a_csv_that_is_not_utf_8(error, tmp_path):
     (tmp_path / "raw/b.csv").write_bytes(b"date,time,channel,username,message\n\xff,,,,\xff\n")
     assert "b.csv is not in UTF-8. Save it as a CSV in UTF-8." in error()

@@ -27,6 +27,7 @@ NAME = re.compile(r"\.(?:zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
 # Archives that cannot be read from the middle.
 OTHER_NAME = re.compile(r"\.(?:7z|rar|(?:tar\.|t)(?:bz2?|xz|zst))$", re.IGNORECASE)
 MAX_FILES = 100_000
+MAX_NAME = 250  # bytes of a name in an archive: the name of its CSV may be longer
 ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
@@ -61,6 +62,8 @@ class Archive:
             plain, reason = name, "its name leads out of the archive"
         elif any(part.startswith(".") for part in parts):
             reason = "hidden"
+        elif "\0" in name or any(len(part.encode(errors="replace")) > MAX_NAME for part in parts):
+            plain, reason = plain.replace("\0", ""), "its name is not valid on this system"
         self.members.pop(plain, None)
         self.skipped.pop(plain, None)
         if reason:

@@ -94,10 +94,8 @@ def text_of(series: pl.Series) -> pl.Series:
     if isinstance(kind, pl.Duration):
         return series.dt.total_seconds().cast(pl.String)
     if series.name in ("date", "time") and (kind.is_integer() or kind.is_float()):
-        whens = [
-            pl.when(pl.col(series.name) > least).then(pl.from_epoch(pl.col(series.name).cast(pl.Int64), unit))
-            for least, unit in UNITS.items()
-        ]
+        number = pl.col(series.name).cast(pl.Int64, strict=False)  # null for what is not finite
+        whens = [pl.when(number > least).then(pl.from_epoch(number, unit)) for least, unit in UNITS.items()]
         when = series.to_frame().select(pl.coalesce(each.cast(pl.Datetime("us")) for each in whens)).to_series()
         return when.dt.to_string("%Y-%m-%d %H:%M:%S").fill_null(series.cast(pl.String)).alias(series.name)
     return series.cast(pl.String, strict=False)

@@ -72,7 +72,7 @@ def find_csv_reader(path: Path, names: NameFacts, columns: Mapping[str, str]) ->
     """
     head = read_table_head(path)
     table_format = next((each for each in TABLE_FORMATS.values() if each.matches(head.header)), None)
-    if table_format and not columns:
+    if table_format and not {*columns.values()} & {*head.header}:
         places = find_columns(head.header, {field: [name] for field, name in table_format.columns.items()})
         return CsvReader(head, places, names, table_format)
     found = find_fields(head.header, head.rows, columns)

@@ -38,7 +38,8 @@ DOMAINS = (
     "uk uy ve vn za"
 )
 LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
-MENTION, MENTIONS = r"\B@\w+", re.compile(r"(?<!\w)(?:@\w+)+")  # the latter for @several@users
+MENTION = r"\B@\w+(?:[-.·]\w+)*"  # YouTube's handles have such marks
+MENTIONS = re.compile(rf"(?<!\w)(?:{MENTION[2:]})+")  # for @several@users
 BEFORE_COMMENT, NAME = re.compile(r'(?:"[^"]*"|[^"#])*'), re.compile(r'(?:"[^"]*"|[^,"])+')  # in a list of users
 
 
@@ -91,7 +92,7 @@ def read_users(name_or_file: str) -> frozenset[str]:
         rest = line[len(names) :]  # begins with a comment, or with a quote that is never closed
         for item in [*NAME.findall(names), *([rest] if rest.startswith('"') else [])]:
             quoted = re.fullmatch(r'"([^"]+)"', item.strip())
-            name = quoted[1] if quoted else item.strip().removeprefix("@")
+            name = (quoted[1] if quoted else item).strip().removeprefix("@")
             if name and not quoted and not re.fullmatch(r"\w+", name):
                 raise InputError(
                     f"{name!r} in {place} is not a user name. Write one name a line, and double quotes around a name "
@@ -186,11 +187,13 @@ def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
 
 
-def limits_of_filters(filters: Mapping[str, Any], reader: Reader) -> set[str]:
-    """Return notes about filters that lack something in the format of a log."""
-    notes = set()
-    if filters.get("drop_moderated") and not reader.has_moderation:
-        notes.add("--drop-moderated has no effect, as this format has no timeouts and bans")
+def limits_of_filters(filters: Mapping[str, Any], reader: Reader, num_unknown: int) -> set[str]:
+    """Return notes about filters that lack something in a log: `num_unknown` deletions do not tell of which message."""
+    notes, drops = set(), filters.get("drop_moderated")
+    if drops and not reader.has_moderation:
+        notes.add("--drop-moderated has no effect, as this format does not tell whose messages were moderated")
+    elif drops and num_unknown:
+        notes.add(f"--drop-moderated leaves {num_unknown:,} deleted message(s) in, as the log does not tell which")
     for name, option in USER_FILTERS.items():
         if filters.get(name) and not reader.has_logins:
             notes.add(f"{option} compares display names, as this format has no logins")
@@ -219,13 +222,9 @@ def filter_messages(
 
 def mask_mentions(messages: pl.DataFrame) -> pl.DataFrame:
     """Write @user in place of each @name."""
-    text = messages["message"]
-    several = {each: MENTIONS.sub(mask_each, each) for each in text.filter(text.str.contains(rf"{MENTION}@"))}
+    text, mask = messages["message"], lambda found: "@user" * found[0].count("@")
+    several = {each: MENTIONS.sub(mask, each) for each in text.filter(text.str.contains(rf"{MENTION}@"))}
     return messages.with_columns(text.replace(several).str.replace_all(MENTION, "@user"))
-
-
-def mask_each(found: re.Match) -> str:
-    return "@user" * found[0].count("@")
 
 
 def strip_suffixes(messages: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -12,7 +12,7 @@ from chatter.files import DATASET_MARKER, MANIFEST
 from chatter.logs.archives import OTHER_NAME, is_archive, read_archive
 from chatter.logs.batch import HEADERS
 from chatter.logs.file_names import LOG_NAME, SUFFIXES
-from chatter.logs.unpacking import UnreadableLog
+from chatter.logs.unpacking import UnreadableLog, unreadable
 
 MAX_HEADER = 1 << 16  # bytes
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
@@ -22,14 +22,16 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
     """Return the logs below a folder, sorted, and why each other file or folder was skipped.
 
     CSVs that parse_logs.py wrote to `output_dir`, or to another folder below this one, are skipped. Links are followed
-    last, so that no file is read twice. Raises InputError if there are no logs, or if `strict` and an archive cannot be
-    read.
+    last, so that no file is read twice. Raises InputError if there are no logs, or if `strict` and an archive or a
+    folder cannot be read.
     """
     if not logs_dir.is_dir():
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
     logs, skipped, seen, links, outputs = [], {}, set(), [], {output_dir.resolve()}
 
     def skip(error: OSError) -> None:
+        if strict:
+            raise unreadable(error.filename, error) from error
         skipped[Path(error.filename)] = error.strerror
 
     def visit(path: Path) -> None:
@@ -68,6 +70,8 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
             skipped[path] = str(error)
             return
         except OSError as error:
+            if strict:
+                raise unreadable(path, error) from error
             skipped[path] = error.strerror or str(error)
             return
         for name, reason in archive.skipped.items():
@@ -142,5 +146,5 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
 def is_ours(csv_path: Path) -> bool:
     """Return whether a file can be read and has the header that parse_logs.py writes."""
     with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
-        return file.readline(MAX_HEADER).decode(errors="replace").rstrip("\r\n").split(",") in HEADERS
+        return file.readline(MAX_HEADER).decode("utf-8-sig", errors="replace").rstrip("\r\n").split(",") in HEADERS
     return False

@@ -12,7 +12,7 @@ from typing import IO
 
 from chatter.logs.archives import open_file
 from chatter.logs.batch import Part
-from chatter.logs.unpacking import UnreadableLog, unpack
+from chatter.logs.unpacking import UnreadableLog, unpack, unreadable
 from chatter.text_files import text_encoding
 
 HEAD_BYTES = 1 << 16  # of a log, from which its format is detected
@@ -58,9 +58,7 @@ def open_log(log_path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             yield file, io.BufferedReader(FromUtf16(log)) if is_utf16 else log
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno:
-            raise UnreadableLog(
-                f"{log_path} cannot be read: {error.strerror or error}. Make it readable, or move it away."
-            ) from error
+            raise unreadable(log_path, error) from error
         raise UnreadableLog(
             f"{log_path} is damaged ({error}). Unpack as much of it as possible by hand, or remove it."
         ) from error

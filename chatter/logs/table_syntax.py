@@ -67,8 +67,7 @@ def read_table_head(csv_path: Path) -> TableHead:
     text = data.decode(errors="replace")
     if len(data) >= FIRST_BYTES - len(codecs.BOM_UTF8):  # without the last line, which is incomplete
         text = text[: text.rfind("\n") + 1] or text
-    first = next(io.StringIO(text, newline=""), "")
-    return TableHead(text, find_syntax(text)) if first.strip() else TableHead()
+    return TableHead(text, find_syntax(text)) if text.strip() else TableHead()
 
 
 def find_syntax(text: str) -> TableSyntax:

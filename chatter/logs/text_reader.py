@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from chatter.logs.batch import FIELDS, SHARED, Batch, Part, Reader, Row
+from chatter.logs.batch import FIELDS, MODERATION, SHARED, Batch, Part, Reader, Row
 from chatter.logs.entries import load_json
 from chatter.logs.file_names import NO_NAME, NameFacts
 from chatter.logs.format import NO_FACTS, DocumentFacts, LineFormat, fill_row, match_line
@@ -19,7 +19,7 @@ from chatter.logs.formats.irc import DELETED_ID, MESSAGE_ID
 from chatter.logs.json_documents import moderation_and_logins
 from chatter.logs.json_reader import SCHEMA, parse_entries
 from chatter.logs.long_lines import split_long_lines
-from chatter.logs.reading import divide, read_chunks
+from chatter.logs.reading import LINE_BYTES, divide, read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 
@@ -39,7 +39,9 @@ class TextReader(Reader):
 
     def __post_init__(self) -> None:
         first = self.formats[0]
-        self.has_moderation, self.has_logins = first.has_moderation, not first.display_names
+        # Until the end, any format of the file may have timeouts and bans; then only those that were found count.
+        self.has_moderation = any(each.has_moderation for each in self.formats)
+        self.has_logins = not first.display_names
         if self.entries:
             self.has_moderation, self.has_logins = moderation_and_logins(self.entries)
         self.deletes_by_id = first.stands_alone and not self.entries  # of such formats, only IRC has deletions
@@ -51,13 +53,17 @@ class TextReader(Reader):
         return self.read_part(Part(path), progress)
 
     def read_part(self, part: Part, progress: Callable[[int], None]) -> Iterator[Batch]:
-        parser, first = LineParser(self.formats, self.names, self.deletes_by_id), 0
+        parser, first, has_events = LineParser(self.formats, self.names, self.deletes_by_id), 0, False
         for chunk in read_sessions(read_chunks(part, progress), self.formats[0]):
             lines, num_invalid = self.split(chunk)
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
+            if len(chunk) > LINE_BYTES - 4 and max(map(len, chunk.split(b"\n"))) > LINE_BYTES - 4:
+                batch.notes.add(f"a line of more than {LINE_BYTES >> 20} MB, of which only the beginning was read")
             yield add_json_lines(batch, self.facts)
             first += batch.num_entries
+            has_events |= bool(batch.events)
+        self.has_moderation &= has_events or bool(self.entries) or self.formats[0].has_moderation
 
     def read_ids(self, path: Path) -> Iterator[pl.DataFrame]:
         first = 0
@@ -185,8 +191,10 @@ class LineParser:
         split = line_format.split_moderation or (lambda kind, user: [(kind, user)])
         events = []
         for number, kind, date, time, channel, users, text in table.filter(pl.col("kind") != "messages").iter_rows():
+            if kind not in MODERATION:  # the line only tells the time
+                continue
             each = [(kind, users)] if kind == "deletions" else split(kind, users)
-            events += [(number, kind, date, time, channel, user, text) for kind, user in each]
+            events += [(number, kind, date, time, channel, user, text) for kind, user in each if user or text]
         return table.filter(pl.col("kind") == "messages").select("entry", *FIELDS), events
 
 

@@ -137,8 +137,10 @@ def read_csv(
     import pyarrow.csv
 
     head = read_table_head(csv_path)
-    if not head.header:
+    if not head.text:
         return
+    if not any(head.header):
+        raise InputError(f"{csv_path} begins with a blank line. Delete the line, or move the file away.")
     columns = {key: head.header[place] for key, place in find_columns(head.header, wanted).items()}
     if "message" not in columns:
         raise InputError(

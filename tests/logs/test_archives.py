@@ -123,6 +123,13 @@ def test_names_that_lead_out_of_the_archive_are_refused(name, kind, logs, tmp_pa
     assert everything == {f"raw/a.{kind}/good.csv"}
 
 
+@pytest.mark.parametrize("name", ["あ" * 84 + ".txt", "x/" + "a" * 255 + "/a.txt"])
+def test_names_that_no_file_may_have_are_refused(name, logs, tmp_path):
+    write_archive(logs / "a.zip", {name: line("bad"), "good.txt": line("good")})
+    _, skipped, _ = parse_logs(logs, tmp_path / "raw", 1)
+    assert [*skipped.values()] == ["its name is not valid on this system"]
+
+
 def test_links_and_devices_are_refused(logs, tmp_path):
     with tarfile.open(logs / "a.tar.gz", "w:gz") as archive:
         for kind, name in ((tarfile.SYMTYPE, "s.txt"), (tarfile.LNKTYPE, "l.txt"), (tarfile.FIFOTYPE, "f.txt")):

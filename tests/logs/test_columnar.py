@@ -98,6 +98,8 @@ def test_lists_are_unrolled_and_each_row_is_a_stream(streams, kind, size):
         (pa.array([1709845509123456789], pa.int64()), ["2024-03-07", "21:05:09"]),
         (pa.array([1709845509.5], pa.float64()), ["2024-03-07", "21:05:09"]),
         (pa.array([307], pa.int16()), ["", "00:05:07"]),
+        (pa.array([float("nan")], pa.float64()), ["", ""]),
+        (pa.array([float("inf")], pa.float32()), ["", ""]),
         (pa.array([307.9], pa.float32()), ["", "00:05:07"]),
         (pa.array(["2024-03-07T22:05:09.123+01:00"]), ["2024-03-07", "21:05:09"]),
         (pa.array(["07.03.2024 21:05:09"]), ["2024-03-07", "21:05:09"]),

@@ -119,6 +119,7 @@ def test_names_with_blanks_or_punctuation_are_in_quotes(tmp_path):
     (tmp_path / "users.txt").write_text('# the "bob" asked\n"Ann B.", cat  # "dan"\n')
     assert read_users(str(tmp_path / "users.txt")) == {"ann b.", "cat"}
     assert read_users('"John Smith",ann') == {"john smith", "ann"}
+    assert read_users('"@john-smith1a2"') == {"john-smith1a2"}
     for line in ('ann"', '"ann', "a.b", '""'):
         (tmp_path / "users.txt").write_text(line)
         with pytest.raises(InputError, match="name"):
@@ -207,6 +208,8 @@ def test_words_behind_a_dot_are_not_links(text):
         ("@@bob", "@@user"),
         ("@ bob", "@ bob"),
         ("(@ünal@さくら)", "(@user@user)"),
+        ("@ann-marie @john.doe: hi@x", "@user @user: hi@x"),
+        ("thanks @ann.", "thanks @user."),
     ],
 )
 def test_each_mention_is_masked(text, masked):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chatter.logs.filters import TIMEOUT_LINES
 from chatter.logs.find_reader import find_reader
 from chatter.logs.moderation import NO_ENTRIES, Events
+from parse_logs import parse_logs
 
 events = st.tuples(
     st.sampled_from(["2024-03-7", "2024-03-8"]),
@@ -98,6 +99,40 @@ def test_events_in_each_format(event, tmp_path):
     counts, _ = parse(tmp_path / "log.txt", tmp_path / "log.csv", {"drop_moderated": True})
     assert [row[-1] for row in (tmp_path / "log.csv").read_text().splitlines()[1:]] == ["2", "3"]
     assert counts["moderated"] == 1
+
+
+def test_a_deletion_that_does_not_tell_its_message_is_noted(tmp_path):
+    items = [
+        {"message_type": "text_message", "message_id": "m1", "author": {"name": "u"}, "message": "1", "timestamp": 1},
+        {"message_type": "delete_message", "target_message_id": "m1", "timestamp": 2},
+    ]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/live.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    results, *_ = parse_logs(tmp_path / "logs", tmp_path / "raw", 1, {"drop_moderated": True})
+    [result] = results.values()
+    assert "--drop-moderated leaves 1 deleted message(s) in, as the log does not tell which" in result.notes
+
+
+def test_a_file_that_begins_in_a_format_without_bans_may_have_some(tmp_path):
+    """Stand-alone formats may be mixed. Without a ban, the note says that the option has no effect."""
+    other = "[2024-03-07 21:05:09 UTC] u: 1\n"
+    ban = "[2024-03-7 21:05:10] #c u: 2\n[2024-03-7 21:05:11] #c u has been banned\n"
+    (tmp_path / "logs").mkdir()
+    for text, messages in ((other, 1), (other + ban, 1)):
+        (tmp_path / "logs/c.txt").write_text(text)
+        results, *_ = parse_logs(tmp_path / "logs", tmp_path / "raw", 1, {"drop_moderated": True})
+        [result] = results.values()
+        assert result.counts["messages written"] == messages
+        assert any("has no effect" in note for note in result.notes) == (text == other)
+
+
+def test_lines_that_only_tell_the_time_are_no_events(tmp_path):
+    """Of the program, between messages: they do not count among the lines before a timeout."""
+    lines = ["[21:05] info: [#c] <u>: mine", *["[21:05] info: Joined #c"] * 200]
+    log = tmp_path / "c-2024-03-07.log"
+    log.write_text("".join(f"{line}\n" for line in lines))
+    batches = [*find_reader(log).read(log, lambda num_bytes: None)]
+    assert sum(len(batch.messages) for batch in batches) == 1 and not any(batch.events for batch in batches)
 
 
 EVENTS = {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from chatter.cli import InputError
 from chatter.logs.batch import Part
+from chatter.logs.find_reader import find_reader
 from chatter.logs.formats import KINDS
 from chatter.logs.reading import CHUNK_BYTES, LINE_BYTES, divide, open_log, read_chunks
 from chatter.logs.text_reader import split_lines
@@ -129,6 +130,16 @@ def test_a_long_line_is_cut_between_characters_and_the_next_is_whole(size, tmp_p
     first, second = b"".join(chunks_of(tmp_path / "log.txt")).splitlines(keepends=True)
     assert second == MESSAGE and {*first.decode()} <= {*"яx\n"}
     assert LINE_BYTES - 1 <= len(first) <= LINE_BYTES + 1  # wherever chunks end
+
+
+def test_a_line_that_is_cut_is_noted(tmp_path):
+    """A chat without line breaks would lose its end unseen, as it is split at the stamps in it."""
+    chat = b"[2024-03-07 21:05:09 UTC] u: hi " * (LINE_BYTES // 32 + 1)
+    for name, content in {"whole": chat[: LINE_BYTES - 9], "cut": chat + b"\n"}.items():
+        (tmp_path / name).write_bytes(content + b"\n" + MESSAGE)
+        batches = [*find_reader(tmp_path / name).read(tmp_path / name, lambda num_bytes: None)]
+        notes = {note for batch in batches for note in batch.notes}
+        assert ("a line of more than 4 MB, of which only the beginning was read" in notes) == (name == "cut")
 
 
 @pytest.mark.parametrize("before", [0, 1, CHUNK_BYTES - 9, CHUNK_BYTES // 2])
