@@ -68,7 +68,7 @@ def find_stale(output_dir: Path, log_of_csv: Mapping[str, str], skipped: Collect
     stale = []
     for name, source in log_of_csv.items():
         log = Path(source)
-        if not unread & {log, *log.parents} and is_gone(log) and is_csv(output_dir / name):
+        if not unread & {log, *log.parents} and is_gone(log) and is_ours(output_dir / name):
             stale.append(output_dir / name)
     return sorted(stale)
 
@@ -98,16 +98,11 @@ def keep_or_delete_csvs(
     logs, sentences = {str(log.absolute()): log for log in deleted}, dict.fromkeys(deleted, "")
     for name, source in sorted(log_of_csv.items()):
         path, log = output_dir / name, logs.get(source)
-        if log and is_csv(path):
+        if log and is_ours(path):
             if deleted[log]:
                 path.unlink()
             sentences[log] += f" {path} of an earlier run {'was deleted' if deleted[log] else 'stays'}."
     return sentences
-
-
-def is_csv(path: Path) -> bool:
-    """Return whether a path is a CSV that parse_logs.py wrote, not one that took its place."""
-    return path.is_file() and is_ours(path)
 
 
 def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mapping[str, Any]) -> None:
@@ -121,7 +116,7 @@ def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mappin
     with staged_files(output_dir) as staging:
         for name in names:
             path, copy = output_dir / name, staging / name
-            if not is_csv(path):
+            if not is_ours(path):
                 continue
             lenient = {"truncate_ragged_lines": True, "encoding": "utf8-lossy"}  # it may have been edited since
             table = pl.read_csv(path, columns=["username"], infer_schema=False, **lenient)

@@ -38,8 +38,8 @@ DOMAINS = (
     "uk uy ve vn za"
 )
 LINK = rf"(?i)\b(?:https?://|www\.)\S|\b[\w-]+\.(?:{DOMAINS.replace(' ', '|')})\b|\b[\w-]+\.[a-z]{{2,}}/\S"
-MENTION = r"\B@\w+(?:[-.·]\w+)*"  # YouTube's handles have such marks
-MENTIONS = re.compile(rf"(?<!\w)(?:{MENTION[2:]})+")  # for @several@users
+HANDLE = r"@\w+(?:[-.·]\w+)*"  # YouTube's have such marks
+MENTION, MENTIONS = rf"\B{HANDLE}", re.compile(rf"(?<!\w)(?:{HANDLE})+")  # the latter for @several@users
 BEFORE_COMMENT, NAME = re.compile(r'(?:"[^"]*"|[^"#])*'), re.compile(r'(?:"[^"]*"|[^,"])+')  # in a list of users
 
 
@@ -222,8 +222,9 @@ def filter_messages(
 
 def mask_mentions(messages: pl.DataFrame) -> pl.DataFrame:
     """Write @user in place of each @name."""
-    text, mask = messages["message"], lambda found: "@user" * found[0].count("@")
-    several = {each: MENTIONS.sub(mask, each) for each in text.filter(text.str.contains(rf"{MENTION}@"))}
+    text = messages["message"]
+    several = text.filter(text.str.contains(rf"{MENTION}@"))
+    several = {each: MENTIONS.sub(lambda found: "@user" * found[0].count("@"), each) for each in several}
     return messages.with_columns(text.replace(several).str.replace_all(MENTION, "@user"))
 
 

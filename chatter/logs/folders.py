@@ -29,10 +29,10 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
         raise InputError(f"{logs_dir} is not a folder. Put your logs there, or pass their folder with --logs-dir.")
     logs, skipped, seen, links, outputs = [], {}, set(), [], {output_dir.resolve()}
 
-    def skip(error: OSError) -> None:
+    def skip(path: Path, error: OSError) -> None:
         if strict:
-            raise unreadable(error.filename, error) from error
-        skipped[Path(error.filename)] = error.strerror
+            raise unreadable(path, error) from error
+        skipped[path] = error.strerror or str(error)
 
     def visit(path: Path) -> None:
         real = os.path.realpath(path)
@@ -70,9 +70,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
             skipped[path] = str(error)
             return
         except OSError as error:
-            if strict:
-                raise unreadable(path, error) from error
-            skipped[path] = error.strerror or str(error)
+            skip(path, error)
             return
         for name, reason in archive.skipped.items():
             skipped[Path(f"{path}/{name}")] = reason
@@ -85,7 +83,7 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
                 skipped[member] = "an archive in an archive" if is_packed else "not named like a log"
 
     def walk(top: Path) -> None:
-        for folder, subfolders, names in os.walk(top, onerror=skip):
+        for folder, subfolders, names in os.walk(top, onerror=lambda error: skip(Path(error.filename), error)):
             seen.add(os.path.realpath(folder))
             if MANIFEST in names and folder != str(top):
                 outputs.add(Path(folder).resolve())
@@ -144,7 +142,9 @@ def name_csvs(logs: list[Path], logs_dir: Path, output_dir: Path) -> dict[Path, 
 
 
 def is_ours(csv_path: Path) -> bool:
-    """Return whether a file can be read and has the header that parse_logs.py writes."""
+    """Return whether a path is a file that can be read and has the header that parse_logs.py writes."""
+    if not csv_path.is_file():
+        return False
     with contextlib.suppress(PermissionError), csv_path.open("rb") as file:
         return file.readline(MAX_HEADER).decode("utf-8-sig", errors="replace").rstrip("\r\n").split(",") in HEADERS
     return False

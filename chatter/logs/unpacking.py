@@ -23,7 +23,7 @@ class UnreadableLog(InputError):
     """An error with one log, which does not stop the work on the others."""
 
 
-def unreadable(path: Path | str, error: OSError) -> UnreadableLog:
+def unreadable(path: Path, error: OSError) -> UnreadableLog:
     """Return the error for a file or folder that the system does not let us read."""
     return UnreadableLog(f"{path} cannot be read: {error.strerror or error}. Make it readable, or move it away.")
 
