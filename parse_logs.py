@@ -205,7 +205,7 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
 
     Return that path, what became of the part, and the authors of the rows if a filter needs facts about whole logs.
     """
-    filters, result, num_unknown = options.filters, LogResult(), 0
+    filters, result, has_unknown = options.filters, LogResult(), False
     reader = options.open_reader(part.log)
     path = scratch if part.begin else csv_path
     is_small = part == Part(part.log) and log_size(part.log) <= PART_BYTES and not filters.get("min_user_messages")
@@ -234,9 +234,9 @@ def parse_part(part: Part, csv_path: Path, scratch: Path, options: Options) -> t
             result.add_batch(batch, cut, num_suffixes)
             result.counts.update(left_out)
             result.counts["messages written"] += len(messages)
-            num_unknown += batch.counts["deletions"] - sum(kind == "deletions" for _, kind, *_ in batch.events)
+            has_unknown |= batch.counts["deletions"] > sum(kind == "deletions" for _, kind, *_ in batch.events)
     result.is_known = reader.is_known
-    result.notes |= limits_of_filters(filters, reader, num_unknown)
+    result.notes |= limits_of_filters(filters, reader, has_unknown)
     if authors and is_small:
         result.counts.update(drop_own_rows(part.log, authors, options.open_reader, filters))
     return path, result, None if is_small else authors

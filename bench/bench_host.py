@@ -62,7 +62,7 @@ def measure(model: Path, scratch: Path, num_steps: int, rounds: int) -> list[dic
 
 
 def main() -> None:
-    args = parse_args(__doc__, rounds=5)
+    args = parse_args(__doc__, rounds=3)
     os.environ |= {"TORCH_COMPILE_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # of the loop; CPU time is then of one thread
     num_steps = 8 if args.quick else 20
     with tempfile.TemporaryDirectory() as name:

@@ -77,7 +77,7 @@ def write_parquet(logs_dir: Path, path: Path, num_messages: int) -> None:
 def main() -> None:
     args = parse_args(__doc__)
     num_messages = 100_000 if args.quick else 2_700_000
-    sizes = [1, 2, 4] if args.quick else [10, 20, 50, 100, 200, 500]  # MB
+    sizes = [1, 2, 4] if args.quick else [10, 50, 200, 500, 2000]  # MB
     figures = {}
     with sample_logs(num_messages) as logs, tempfile.TemporaryDirectory() as scratch:
         parse = [sys.executable, "parse_logs.py", "--output-dir", f"{scratch}/raw", "--logs-dir"]
@@ -98,10 +98,10 @@ def main() -> None:
             figures[name] = {"units": units, "rows": rows}
             print(f"{name} chat: {units['MB']:.0f} MB, {units['lines']:,} lines\n\n{table(rows)}\n")
         (exports := Path(scratch, "exports")).mkdir()
-        num_image_bytes = 10_000_000 if args.quick else 250_000_000
+        num_image_bytes = 10_000_000 if args.quick else 60_000_000
         some = Path(scratch, "some")
         some.mkdir()
-        for log in sorted(logs.iterdir())[:: 4 if args.quick else 5]:
+        for log in sorted(logs.iterdir())[:: 4 if args.quick else 20]:
             (some / log.name).symlink_to(log)
         chat_megabytes = write_export(some, exports / "export.json", num_image_bytes)
         units = {"MB": (exports / "export.json").stat().st_size / 1e6, "MB of chat": chat_megabytes}

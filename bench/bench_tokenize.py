@@ -98,7 +98,7 @@ def time_encoders(model: str, raw_dir: Path, rounds: int) -> list[dict]:
 
 def main() -> None:
     args = parse_args(__doc__)
-    num_messages = 20_000 if args.quick else 4_000_000
+    num_messages = 20_000 if args.quick else 2_000_000
     figures = {}
     with tempfile.TemporaryDirectory() as folder, sample_logs(num_messages) as logs:
         scratch = Path(folder)

@@ -48,23 +48,18 @@ def make_commands(model: Path, scratch: Path, num_steps: int) -> dict[str, Comma
 
 
 def measure(model: Path, scratch: Path, num_steps: int, rounds: int) -> list[dict]:
-    """Time the six commands in turns, so that a slow minute of the machine slows all of them; return their rows.
-
-    Memory is sampled in extra, shorter runs, which are not timed.
-    """
+    """Time the six commands in turns, so that a slow minute of the machine slows all of them; return their rows."""
     commands = make_commands(model, scratch, num_steps)
     runs, checkpoints = {name: [] for name in commands}, {}
     for round_ in range(rounds):
         for name, command in commands.items():
-            runs[name].append(run(command))
+            runs[name].append(run(command, sample_memory=True))
             if "train.py" in name:
                 [*_, checkpoint] = sorted(Path(scratch, "out-checkpoints").glob("checkpoint-*"))
                 files = [path for path in checkpoint.rglob("*") if path.is_file()]
                 checkpoints[name] = sum(path.stat().st_size for path in files) / 1e6
             speeds = ", ".join(f"{speed:,.0f}" for speed in read_speeds(runs[name][-1]))
             print(f"{name}: round {round_ + 1} of {rounds}, {speeds} tokens/s", file=sys.stderr)
-    short = make_commands(model, scratch, 4)
-    peaks = {name: run(command, sample_memory=True).peak / 1e6 for name, command in short.items()}
     medians = {name: [statistics.median(read_speeds(each)) for each in done] for name, done in runs.items()}
     loop, rows = medians["5 hand-written loop"], []
     for name in runs:
@@ -75,7 +70,7 @@ def measure(model: Path, scratch: Path, num_steps: int, rounds: int) -> list[dic
             "min": min(medians[name]),
             "max": max(medians[name]),
             "relative speed": statistics.median(a / b for a, b in zip(medians[name], loop, strict=True)),
-            "peak MB": peaks[name],
+            "peak MB": max(done.peak for done in runs[name]) / 1e6,
             "checkpoint MB": checkpoints.get(name, ""),
         }
         rows.append(row)

@@ -40,7 +40,7 @@ take_one_gpu(count_gpus())  # for this process and for the commands that it star
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
-LONG = 30  # seconds: what takes longer is timed once
+LONG = 10  # seconds: what takes longer runs once
 Command = list[str | Path]
 
 
@@ -54,16 +54,18 @@ class Run:
 def run(command: Command, sample_memory: bool = False) -> Run:
     """Run a command to its end. If it fails, print its output and end the bench.
 
-    With `sample_memory`, memory is sampled at least ten times a second, as the proportional set size: memory that
-    processes share counts once.
+    With `sample_memory`, memory is sampled some ten times a second, as the proportional set size: memory that processes
+    share counts once. That takes at most 2% of one core.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = psutil.Popen(list(map(str, command)), cwd=ROOT, stdout=output, stderr=output)
         done = Run(0)
         while sample_memory and process.poll() is None:
+            before = time.perf_counter()
             done.peak = max(done.peak, process_memory(process))
-            time.sleep(min(0.1, (time.perf_counter() - started) / 10))  # more often at first, for short commands
+            now = time.perf_counter()
+            time.sleep(max(min(0.1, (now - started) / 10), 50 * (now - before)))  # more often at first
         code = process.wait()
         done.seconds = time.perf_counter() - started
         output.seek(0)
@@ -91,18 +93,29 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def compare(commands: dict[str, Command], units: dict[str, float], rounds: int) -> list[dict]:
+def compare(commands: dict[str, Command], units: dict[str, float], rounds: int, long: float = LONG) -> list[dict]:
     """Time commands in turns, after one run of each that warms the disk cache and samples memory.
 
-    `units` is how much each command processes, as in {"MB": 200.0, "messages": 2.7e6}. Return the rows of
-    `time_in_turns`, with the peak memory in MB.
+    Of what takes more than `long` seconds, that run is the only one. `units` is how much each command processes, as in
+    {"MB": 200.0, "messages": 2.7e6}. Return the rows of `time_in_turns`, with the peak memory in MB.
     """
-    peaks = {}
+    first = {}
     for name, command in commands.items():
-        print(f"{name}: warming up", file=sys.stderr)
-        peaks[name] = run(command, sample_memory=True).peak
+        first[name] = run(command, sample_memory=True)
+        print(f"{name}: first run, {first[name].seconds:.2f} s", file=sys.stderr)
     calls = {name: lambda command=command: run(command) for name, command in commands.items()}
-    return [row | {"peak MB": peaks[row["name"]] / 1e6} for row in time_in_turns(calls, units, rounds)]
+    known = {name: [done.seconds] for name, done in first.items() if done.seconds > long}
+    rows = summarize(take_turns(calls, rounds, long, known), units)
+    return [row | {"peak MB": first[row["name"]].peak / 1e6} for row in rows]
+
+
+def time_in_turns(calls: dict[str, Callable[[], object]], units: dict[str, float], rounds: int) -> list[dict]:
+    """Time calls in turns, so that a slow minute of the machine slows all; calls longer than LONG run once.
+
+    Return a row for each call: its name, the median, min and max of its seconds, units per second, and its time
+    relative to the first call, as the median of the ratios within each round.
+    """
+    return summarize(take_turns(calls, rounds, LONG, {}), units)
 
 
 def time_call(call: Callable[[], object]) -> float:
@@ -112,19 +125,22 @@ def time_call(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def time_in_turns(calls: dict[str, Callable[[], object]], units: dict[str, float], rounds: int) -> list[dict]:
-    """Time calls in turns, so that a slow minute of the machine slows all; calls longer than LONG run once.
-
-    Return a row for each call: its name, the median, min and max of its seconds, units per second, and its time
-    relative to the first call, as the median of the ratios within each round.
-    """
-    seconds = {name: [] for name in calls}
+def take_turns(
+    calls: dict[str, Callable[[], object]], rounds: int, long: float, known: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """Return the seconds that each call took in each round, `known` ones included; what takes long runs once."""
+    seconds = {name: known.get(name, []) for name in calls}
     for round_ in range(rounds):
         for name, call in calls.items():
-            if round_ and seconds[name][0] > LONG:
+            if seconds[name] and seconds[name][0] > long:
                 continue
             seconds[name].append(time_call(call))
             print(f"{name}: round {round_ + 1} of {rounds}, {seconds[name][-1]:.2f} s", file=sys.stderr)
+    return seconds
+
+
+def summarize(seconds: dict[str, list[float]], units: dict[str, float]) -> list[dict]:
+    """Return the rows of `time_in_turns`."""
     first = next(iter(seconds.values()))
     return [
         {

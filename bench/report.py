@@ -31,13 +31,13 @@ TITLES = {
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench` from `results/`, in half an hour on two cores. Each table names its command.
+Written by `make bench` from `results/`, in a quarter of an hour on two cores. Each table names its command.
 Where that says `LOGS=folder`, the folder had real chat, which we cannot publish: use your own.
 
 The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds. Commands that
-take half a minute run once. Relative times and speeds are medians of the ratios within each round, and the row
+take more than ten seconds run once. Relative times and speeds are medians of the ratios within each round, and the row
 with 1 is what the others are compared with. Memory is the peak over all processes of a command: their proportional set
-size, sampled at least ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
+size, sampled some ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
 factor of two from one day to another, and ratios by less.
 """
 GPU = """\

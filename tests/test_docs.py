@@ -50,8 +50,9 @@ def read(page):
 
 
 def blocks_of_code(page):
-    """The indented blocks of a page, as lists of lines."""
-    return [block.splitlines() for block in re.findall(r"(?:^ {4}.*\n)+", read(page), re.MULTILINE)]
+    """The indented blocks of a page, as lists of lines without the blank ones."""
+    blocks = re.findall(r"^ {4}.*\n(?:\n*^ {4}.*\n)*", read(page), re.MULTILINE)
+    return [[line for line in block.splitlines() if line] for block in blocks]
 
 
 def prose(page):

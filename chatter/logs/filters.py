@@ -187,13 +187,13 @@ def chosen_filters(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
 
 
-def limits_of_filters(filters: Mapping[str, Any], reader: Reader, num_unknown: int) -> set[str]:
-    """Return notes about filters that lack something in a log: `num_unknown` deletions do not tell of which message."""
+def limits_of_filters(filters: Mapping[str, Any], reader: Reader, has_unknown: bool) -> set[str]:
+    """Return notes about filters that lack something in a log, such as deletions of an unknown message."""
     notes, drops = set(), filters.get("drop_moderated")
     if drops and not reader.has_moderation:
         notes.add("--drop-moderated has no effect, as this format does not tell whose messages were moderated")
-    elif drops and num_unknown:
-        notes.add(f"--drop-moderated leaves {num_unknown:,} deleted message(s) in, as the log does not tell which")
+    elif drops and has_unknown:
+        notes.add("--drop-moderated leaves deleted messages in where the log does not tell which they are")
     for name, option in USER_FILTERS.items():
         if filters.get(name) and not reader.has_logins:
             notes.add(f"{option} compares display names, as this format has no logins")

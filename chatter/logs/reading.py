@@ -85,10 +85,13 @@ def divide(log_path: Path) -> list[Part]:
     return [Part(log_path, *each) for each in zip(begins, ends, strict=True) if each[0] < size or not each[0]]
 
 
-def read_chunks(part: Path | Part, progress: Callable[[int], None]) -> Iterator[bytes]:
+def read_chunks(
+    part: Path | Part, progress: Callable[[int], None], note: Callable[[str], None] = lambda text: None
+) -> Iterator[bytes]:
     """Yield a log or a part of it in chunks of whole lines; call `progress` with the bytes of the file that each took.
 
-    Lines are cut after LINE_BYTES. Raises UnreadableLog as `open_log` does, and if the lines end with \\r alone.
+    Lines are cut after LINE_BYTES; `note` is called with a text about that. Raises UnreadableLog as `open_log` does,
+    and if the lines end with \\r alone.
     """
     part = part if isinstance(part, Part) else Part(part)
     head = read_head(part.log)
@@ -102,23 +105,29 @@ def read_chunks(part: Path | Part, progress: Callable[[int], None]) -> Iterator[
         if position:
             log.seek(position)
         while chunk := log.read(CHUNK_BYTES if part.end is None else min(CHUNK_BYTES, part.end - position)):
-            chunk += read_line_end(log, chunk)
+            end, is_cut = read_line_end(log, chunk)
+            chunk += end
+            if is_cut:
+                note(f"a line of more than {LINE_BYTES >> 20} MB, of which only the beginning was read")
             yield chunk if position else chunk.removeprefix(codecs.BOM_UTF8)
             progress(file.tell() - position)
             position = file.tell()
 
 
-def read_line_end(log: IO[bytes], chunk: bytes) -> bytes:
-    """Read the rest of the last line in a chunk, and return what of it belongs to the line's first LINE_BYTES bytes."""
+def read_line_end(log: IO[bytes], chunk: bytes) -> tuple[bytes, bool]:
+    """Read the rest of the last line in a chunk.
+
+    Return what of it belongs to the line's first LINE_BYTES bytes, and whether there was more.
+    """
     num_read = len(chunk) - chunk.rfind(b"\n") - 1
     if not num_read:
-        return b""
+        return b"", False
     end = log.readline(LINE_BYTES - num_read)
     if end.endswith(b"\n") or len(end) < LINE_BYTES - num_read:
-        return end
+        return end, False
     skip_line(log)
     whole = end.rstrip(CONTINUATION)  # without the character that was cut
-    return (whole[:-1] if whole[-1:] >= b"\xc0" else whole) + b"\n"
+    return (whole[:-1] if whole[-1:] >= b"\xc0" else whole) + b"\n", True
 
 
 def skip_line(log: IO[bytes]) -> None:

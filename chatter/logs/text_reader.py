@@ -19,7 +19,7 @@ from chatter.logs.formats.irc import DELETED_ID, MESSAGE_ID
 from chatter.logs.json_documents import moderation_and_logins
 from chatter.logs.json_reader import SCHEMA, parse_entries
 from chatter.logs.long_lines import split_long_lines
-from chatter.logs.reading import LINE_BYTES, divide, read_chunks
+from chatter.logs.reading import divide, read_chunks
 from chatter.logs.sessions import NO_DAY, SessionEnd, Sessions, SessionStart, read_sessions
 from chatter.logs.times import padded_date
 
@@ -54,12 +54,12 @@ class TextReader(Reader):
 
     def read_part(self, part: Part, progress: Callable[[int], None]) -> Iterator[Batch]:
         parser, first, has_events = LineParser(self.formats, self.names, self.deletes_by_id), 0, False
-        for chunk in read_sessions(read_chunks(part, progress), self.formats[0]):
+        notes: set[str] = set()
+        for chunk in read_sessions(read_chunks(part, progress, notes.add), self.formats[0]):
             lines, num_invalid = self.split(chunk)
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
-            if len(chunk) > LINE_BYTES - 4 and max(map(len, chunk.split(b"\n"))) > LINE_BYTES - 4:
-                batch.notes.add(f"a line of more than {LINE_BYTES >> 20} MB, of which only the beginning was read")
+            batch.notes |= notes
             yield add_json_lines(batch, self.facts)
             first += batch.num_entries
             has_events |= bool(batch.events)
