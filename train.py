@@ -150,10 +150,10 @@ def fit(run: TrainingRun, checkpoint: Path | None, first_steps: FirstSteps) -> i
     from chatter.training.callbacks import CompleteCheckpoints, Evaluations, Progress, Schedule, StopOnSignal
     from chatter.training.loss import MeanTokenLoss, collate, sum_token_losses
     from chatter.training.plan import log_peak
-    from chatter.training.resume import Loading
+    from chatter.training.resume import Loading, lacks_evaluation
 
     args, blocks = run.args, run.blocks
-    run.settings.eval_on_start &= checkpoint is None  # a resumed run has been evaluated already
+    run.settings.eval_on_start &= checkpoint is None or lacks_evaluation(checkpoint, run.steps_per_epoch)
     trainer = Trainer(
         model=run.model,
         args=run.settings,

@@ -165,7 +165,7 @@ def main() -> None:
     save("weeks", {"minutes": args.minutes, "rows": rows}, args)
     all_spoke = args.quick or {*ours} == {*range(len(engines))}
     is_whole = not lost and all_spoke and len(ours) == len(of_models)
-    known = ("has changed: loading the new model", "no answer: no printable message")
+    known = ("converting the weights of", "has changed: loading the new model", "no answer: no printable message")
     is_quiet = code == 0 and all(any(text in note for text in known) for note in notes)
     if not is_quiet:
         print(f"exit code {code}:", *notes, sep="\n", file=sys.stderr)

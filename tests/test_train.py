@@ -35,6 +35,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 
 from chatter.files import MANIFEST
 from chatter.training.callbacks import learning_rate_factor
+from chatter.training.checkpoints import prepare_checkpoints
 from chatter.training.model import load_model
 from chatter.training.settings import choose_precision
 from train import parse_args
@@ -381,7 +382,10 @@ def test_report_to_tensorboard(half_precision):
     [
         (["--dataset-dir", "{tmp_path}/nowhere"], "{tmp_path}/nowhere is not a complete dataset"),
         (["--model", "no/such-model"], "no model no/such-model: there is no folder of this name"),
-        (["--micro-batch-size", "5"], "--batch-size 24 is not a multiple of --micro-batch-size 5"),
+        (
+            ["--micro-batch-size", "5"],
+            "--batch-size 24 is not a multiple of 1 process(es) times the micro-batch size of 5. Change one",
+        ),
         (["--deepspeed", "nothing.json"], "nothing.json: No such file or directory."),
         (["--deepspeed", "{tmp_path}/file.json"], "{tmp_path}/file.json is not valid JSON"),
         (["--output-dir", "{tmp_path}/file.json/model"], "{tmp_path}/file.json"),
@@ -414,6 +418,18 @@ def test_a_disk_without_room_for_a_checkpoint(small_model, dataset_dir, full_dis
     error = error_of("train.py", *basics)
     assert "a checkpoint takes about " in error and f" are free in {full_disk}. Free some space, or" in error
     assert list(full_disk.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full_disk", ["2m"], indirect=True)
+def test_a_disk_has_the_room_that_overwrite_frees(small_model, dataset_dir, full_disk):
+    checkpoints = full_disk / "model-checkpoints"
+    prepare_checkpoints(checkpoints, keep_complete=False)
+    (checkpoints / "checkpoint-1").mkdir()
+    (checkpoints / "checkpoint-1/optimizer.pt").write_bytes(bytes(1_200_000))
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", full_disk / "model"]
+    assert shutil.disk_usage(full_disk).free < 1_000_000
+    run("train.py", *basics, "--overwrite", "--epochs", 1)
 
 
 @pytest.mark.slow

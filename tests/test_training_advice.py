@@ -48,6 +48,8 @@ UNTESTED = {
     "too much. Pass": "a machine with little memory",
     "with another DeepSpeed config": "tests/training/test_resume.py, where the same one is taken",
     "with --no-deepspeed. Pass it": "tests/training/test_resume.py, where the same one is taken",
+    "its own base model. Choose": "tests/training/test_outputs.py",
+    "which train.py cannot do": "tests/training/test_placement.py",
     "It is now called": "tests/training/test_checkpoints.py; there is nothing to do",
 }
 MANY = [f"message {number} as people write it" for number in range(20)]

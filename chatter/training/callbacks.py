@@ -28,7 +28,6 @@ from chatter.tokens.chat import ChatFormat, decode_message, encode_chat
 from chatter.training.checkpoints import evaluations, mark_complete
 from chatter.training.loss import check_finite, perplexity
 from chatter.training.run import TrainingRun
-from chatter.training.settings import precision_of
 from chatter.training.speed import describe_seconds, flops_utilization
 from chatter.wording.training_messages import TrainingMessages
 
@@ -45,6 +44,7 @@ class Progress(ProgressCallback):
         super().__init__()
         self.batch_size, self.shape, self.format = run.args.batch_size, run.placement.shape, run.chat_format
         self.steps_per_evaluation, self.header = steps_per_evaluation, run.opening_header
+        self.precision = run.precision
         self.training_messages = TrainingMessages.open(*run.message_folders) if run.message_folders else ()
         self.evaluation_seconds = 0.0
         self.first: tuple[int, float] | None = None  # this run's first step and when it ended, until they are used
@@ -53,6 +53,8 @@ class Progress(ProgressCallback):
         super().on_train_begin(args, state, control, **kwargs)
         self.seen = state.global_step, time.perf_counter()
         self.begun = state.global_step
+        for entry in evaluations(state.log_history):  # of a run that is resumed: as long as its last evaluation
+            self.evaluation_seconds = entry["eval_runtime"]
 
     def on_step_end(self, args, state, control, **kwargs):
         super().on_step_end(args, state, control, **kwargs)
@@ -74,7 +76,7 @@ class Progress(ProgressCallback):
             self.training_bar.set_postfix(now)
         else:
             log(f"step {state.global_step} of {state.max_steps}: {', '.join(f'{k} {v}' for k, v in now.items())}")
-        check_finite(logs["loss"], precision_of(args))
+        check_finite(logs["loss"], self.precision)
         if self.first and state.global_step > self.first[0] and state.global_step < state.max_steps:
             self.log_time_left(state)
 
@@ -90,7 +92,7 @@ class Progress(ProgressCallback):
         super().on_evaluate(args, state, control, **kwargs)
         started = time.perf_counter()
         loss = metrics["eval_loss"]
-        check_finite(loss, precision_of(args))
+        check_finite(loss, self.precision)
         bits = metrics["eval_bits_per_byte"]
         log(
             f"epoch {state.epoch or 0:.2f}: test loss {loss:.4f}, perplexity {perplexity(loss):.2f}, "
@@ -99,7 +101,7 @@ class Progress(ProgressCallback):
         seed, tokenizer = args.seed, kwargs["processing_class"]
         samples = sample_messages(kwargs["model"], tokenizer, self.format, seed, self.header, self.training_messages)
         state.log_history[-1]["samples"] = samples
-        log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing visible)")
+        log("\n".join(f"    chat: {text}" for text in samples) or "    (nothing new that is visible)")
         self.seen = state.global_step, time.perf_counter()
         self.evaluation_seconds = metrics["eval_runtime"] + self.seen[1] - started
         if self.first:  # an evaluation between the steps that are timed
@@ -142,6 +144,11 @@ class Evaluations(TrainerCallback):
         ends_epoch = step % self.steps_per_epoch == 0 or step == state.max_steps  # the Trainer evaluates there
         if self.every and step % self.every == 0 and not ends_epoch:
             control.should_evaluate = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        last = evaluations(state.log_history)[-1:]
+        if last and last[0]["step"] == state.global_step:  # it has just ended the run, within an epoch
+            control.should_evaluate = False
 
     def on_evaluate(self, args, state, control, **kwargs):
         losses = [entry["eval_loss"] for entry in evaluations(state.log_history)]

@@ -2,7 +2,7 @@
 
 A checkpoint lists its files and their sizes, so that one that was cut short, by a full disk or while it was copied, is
 noticed before it is loaded. It also names its run, as copying folders can mix the checkpoints of two runs. What is
-damaged, or from another run than the folder, is set aside: neither is a run resumed from it, nor is its model saved.
+damaged, or from another run than the folder, is renamed and not used any more.
 """
 
 from __future__ import annotations

@@ -41,7 +41,12 @@ KNOWN_ERRORS = {
 
 def find_known(error: Exception) -> str | None:
     """Return the message that replaces an error, or None."""
-    text = f"{type(error).__name__}: {error}"
+    text = " ".join(str(error).split())
+    if type(error).__module__.startswith("pydantic"):  # DeepSpeed validates its config with pydantic
+        return f"the --deepspeed config is not valid: {text[:300]}."
+    if "DeepSpeed config" in text:
+        return f"the --deepspeed config contradicts the options: {text}"
+    text = f"{type(error).__name__}: {text}"
     found = (
         message for pattern, message in KNOWN_ERRORS.items() if re.search(pattern, text, re.IGNORECASE | re.DOTALL)
     )
@@ -64,9 +69,6 @@ def plain_library_errors(output_dir: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        text = str(error)
-        if type(error).__module__.startswith("pydantic"):  # DeepSpeed validates its config with pydantic
-            raise InputError(f"the --deepspeed config is not valid: {' '.join(text.split())[:300]}.") from error
         if type(error).__name__ == "DistNetworkError":  # whichever library joins the group
             place = "port {MASTER_PORT} of {MASTER_ADDR}".format_map(os.environ)
             raise InputError(
@@ -74,8 +76,6 @@ def plain_library_errors(output_dir: Path) -> Iterator[None]:
             ) from error
         if message := find_known(error):
             raise InputError(message) from error
-        if any(sign in text for sign in ("No space left", "PytorchStreamWriter", "inline_container")):
+        if any(sign in str(error) for sign in ("No space left", "PytorchStreamWriter", "inline_container")):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output_dir.parent)) from error
-        if "DeepSpeed config" in text:
-            raise InputError(f"the --deepspeed config contradicts the options: {' '.join(text.split())}") from error
         raise

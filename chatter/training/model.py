@@ -71,6 +71,12 @@ def load_model(model: str, tokenizer: PreTrainedTokenizerBase, block_size: int) 
             f"the model {model} cannot be read ({str(error)[:MAX_REASON]}). Its folder needs the config.json of a "
             "causal language model and weights as safetensors."
         ) from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):  # such as memory that runs out
+            raise
+        raise InputError(
+            f"the weights of {model} do not fit its config.json. Copy both from the same model."
+        ) from error
     if config.model_type != "gpt2" and not is_causal(network):
         raise InputError(
             f"{model} is not a causal language model: later tokens change what it predicts before them. Choose another "

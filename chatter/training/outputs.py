@@ -1,4 +1,4 @@
-"""What a run of train.py may replace: the model and the checkpoints of earlier runs, but not its own base model."""
+"""What a run of train.py may replace: the model and the checkpoints of earlier runs, but not a base that it needs."""
 
 from __future__ import annotations
 
@@ -74,13 +74,16 @@ def is_saved_by(model: Path, checkpoints: Path) -> bool:
 
 
 def check_base_stays(model: str, lora_rank: int, output_dir: Path, checkpoints: Path) -> None:
-    """Raise InputError if a run with adapters would replace the model that they belong to.
+    """Raise InputError if a run would delete its base, a checkpoint, or replace the model that adapters belong to.
 
-    If such a run were resumed, its adapters would be added a second time.
+    Such a run could not be resumed. Adapters would be added a second time.
     """
     base = Path(model).resolve()
-    replaced = output_dir.resolve(), checkpoints
-    if lora_rank and model and base.is_dir() and any(base.is_relative_to(folder) for folder in replaced):
+    if not model or not base.is_dir():
+        return
+    if base.is_relative_to(checkpoints):
+        raise InputError(f"this run would delete {model}, its own base model. Choose another --output-dir.")
+    if lora_rank and base.is_relative_to(output_dir.resolve()):
         raise InputError(
             f"{output_dir} and its checkpoints would replace the base model {model}, which a run with --lora-rank "
             "needs until it is finished, and when it is resumed. Choose another --output-dir."

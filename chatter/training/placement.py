@@ -42,8 +42,8 @@ def choose_placement(
 ) -> Placement:
     """Return the placement for the options of train.py and DeepSpeed's config; None for the plain Trainer.
 
-    An option that is given is taken as it is, and so is the offloading in a config of the user's own. On a CPU there is
-    no choice: the config decides what is offloaded. Raises InputError if --offload is given but cannot be done.
+    An option that is given is taken as it is. Without one, the offloading of a config of the user's own stays, and on a
+    CPU that of any config. Raises InputError if --offload is given but cannot be done.
     """
     offloading = find_mode(args, half, config)
     resident = replace(offloading, offload_param=False, offload_optimizer=False)
@@ -75,9 +75,12 @@ def choose_placement(
 
 
 def find_mode(args: argparse.Namespace, half: bool, config: dict[str, Any] | None) -> Mode:
-    """Return how a run trains if it offloads all that its config says."""
+    """Return how a run trains if it offloads all that its config says. Raises InputError if that is not to the CPU."""
     zero = (config or {}).get("zero_optimization", {})
-    optimizer, param = (zero.get(name, {}).get("device") == "cpu" for name in OFFLOADED)
+    devices = [(zero.get(name) or {}).get("device", "none") for name in OFFLOADED]
+    if others := {*devices} - {"cpu", "none"}:
+        raise InputError(f"{args.deepspeed} offloads to {others.pop()}, which train.py cannot do. Write cpu or none.")
+    optimizer, param = (device == "cpu" for device in devices)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or processes)
     return Mode(

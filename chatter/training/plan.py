@@ -10,6 +10,7 @@ import torch
 
 from chatter.cli import InputError, log
 from chatter.gpu import has_bf16
+from chatter.training.checkpoints import completed
 from chatter.training.memory import Mode, Shape, describe, estimate_gpu, estimate_gpu_peak, estimate_host, fits
 from chatter.training.placement import memory_of_gpu
 from chatter.training.run import TrainingRun
@@ -93,7 +94,9 @@ def print_plan(run: TrainingRun) -> None:
     for name, value in (rows | plan_memory(run)).items():
         log(f"{name:18} {value}")
     disk = next(folder for folder in run.checkpoints.absolute().parents if folder.exists())
-    free = shutil.disk_usage(disk).free
+    kept = completed(run.checkpoints) if args.resume else []
+    deleted = [path for path in run.checkpoints.glob("checkpoint-*/**/*") if not {*path.parents} & {*kept}]
+    free = shutil.disk_usage(disk).free + sum(path.stat().st_size for path in deleted if path.is_file())
     if free < checkpoint:
         raise InputError(
             f"a checkpoint takes about {checkpoint:,} bytes, but only {free:,} are free in {disk}. Free some space, or "

@@ -48,7 +48,7 @@ def write_model_report(
     rank = f"the lowest of {len(tests) - 1}"
     if best["eval_loss"] > lowest["eval_loss"]:
         gone = f"{least:.2f} after epoch {lowest['epoch']:.2f}, whose checkpoint is gone"
-        rank = f"the lowest of the checkpoints\nthat were left; it was {gone}"
+        rank = f"the lowest of the checkpoints\nthat were left; the lowest of all was {gone}"
     model = run["--model"]
     metadata = ModelCardData(
         library_name="transformers",

@@ -13,6 +13,7 @@ from chatter.cli import InputError, is_first_process, log, option_of
 from chatter.training.checkpoints import (
     MARKER,
     complete_checkpoints,
+    evaluations,
     read_json,
     read_state,
     set_aside_unusable,
@@ -163,6 +164,13 @@ def is_finished(checkpoint: Path, max_steps: int, longer: str) -> bool:
             "again with --overwrite instead of --resume."
         )
     return step == max_steps
+
+
+def lacks_evaluation(checkpoint: Path, steps_per_epoch: int) -> bool:
+    """Return whether a checkpoint ends an epoch without an evaluation, as a signal in its last step leaves it."""
+    state = read_state(checkpoint)
+    step = state["global_step"]
+    return step % steps_per_epoch == 0 and not any(each["step"] == step for each in evaluations(state["log_history"]))
 
 
 class Loading(TrainerCallback):

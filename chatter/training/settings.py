@@ -42,8 +42,8 @@ def training_arguments(
     accumulation, rest = divmod(args.batch_size, size * num_processes)
     if rest or not accumulation:
         factors = f"{num_processes} process(es)"
-        if args.micro_batch_size:
-            factors = f"--micro-batch-size {size} times {factors}"
+        if size > 1:
+            factors = f"{factors} times the micro-batch size of {size}"
         raise InputError(f"--batch-size {args.batch_size} is not a multiple of {factors}. Change one of them.")
     max_steps = args.max_steps or math.ceil(args.epochs * steps_per_epoch)
     warmup_steps = math.ceil(args.warmup_epochs * steps_per_epoch)
@@ -118,10 +118,6 @@ def choose_precision(args: argparse.Namespace, dtype: torch.dtype | None = None)
     if args.precision == "fp16" and not can_fp16:
         raise InputError("this device cannot train in fp16. Pass --precision bf16 or fp32.")
     return args.precision
-
-
-def precision_of(settings: TrainingArguments) -> str:
-    return "fp16" if settings.fp16 else "bf16" if settings.bf16 else "fp32"
 
 
 def choose_optimizer(precision: str, cuda: bool, deepspeed: bool) -> str:

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import BLOCK_SIZE, error_of, read_history
-from transformers import TrainerState
+from transformers import TrainerControl, TrainerState
 
 from chatter.tokens.chat import ChatFormat
-from chatter.training.callbacks import Progress, sample_messages
+from chatter.training.callbacks import Evaluations, Progress, sample_messages
 from chatter.training.model import load_model
 
 
@@ -25,7 +25,7 @@ def model(small_model, tokenizer):
 def progress(tokenizer):
     shape = SimpleNamespace(shape=None)
     run = SimpleNamespace(args=SimpleNamespace(batch_size=2), placement=shape, opening_header="", message_folders=[])
-    run.chat_format = ChatFormat.of(tokenizer, BLOCK_SIZE)
+    run.chat_format, run.precision = ChatFormat.of(tokenizer, BLOCK_SIZE), "fp32"
     return Progress(run, steps_per_evaluation=1000)
 
 
@@ -50,6 +50,28 @@ def test_evaluations_do_not_count_as_steps(progress, capsys, monkeypatch):
     state.global_step = 11
     progress.log_time_left(state)
     assert "about 2 minutes left, 2 minutes of it evaluations" in capsys.readouterr().err
+
+
+def test_a_resumed_run_knows_how_long_an_evaluation_takes(progress, capsys):
+    history = [{"step": 10, "eval_loss": 1.0, "eval_runtime": 100.0}]
+    args, state = SimpleNamespace(), TrainerState(global_step=10, max_steps=1010, log_history=history)
+    progress.on_train_begin(args, state, None)
+    progress.first, state.global_step = (11, time.perf_counter()), 20
+    progress.log_time_left(state)
+    assert ", 2 minutes of it evaluations" in capsys.readouterr().err
+
+
+def test_a_run_that_an_evaluation_ends_within_an_epoch_is_not_evaluated_again():
+    """The Trainer ends the epoch, too, and would evaluate there."""
+    evaluations, control = Evaluations(every=2, steps_per_epoch=10, patience=1), TrainerControl()
+    history = [{"step": step, "eval_loss": float(step)} for step in (0, 2, 4)]
+    state = TrainerState(global_step=4, max_steps=30, log_history=history)
+    evaluations.on_evaluate(None, state, control)
+    assert control.should_training_stop
+    for step, is_evaluated in ((4, False), (5, True)):
+        state.global_step, control.should_evaluate = step, True
+        evaluations.on_epoch_end(None, state, control)
+        assert control.should_evaluate == is_evaluated
 
 
 def test_samples_are_visible_lines(model, tokenizer):

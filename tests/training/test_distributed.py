@@ -202,8 +202,12 @@ def test_fp16_that_overflows_at_every_step(small_model, dataset_dir, tmp_path):
             "NCCL needs more shared memory than is free in /dev/shm",
         ),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "another process of this run"),
+        (
+            ValueError("correct the DeepSpeed config values\n- ds a=4 vs hf a=2"),
+            "the --deepspeed config contradicts the",
+        ),
     ],
-    ids=["PyTorch", "cuBLAS", "NCCL's CUDA", "pinned", "CPU", "ENOMEM", "shared memory", "another process"],
+    ids=["PyTorch", "cuBLAS", "NCCL's CUDA", "pinned", "CPU", "ENOMEM", "shared memory", "another process", "config"],
 )
 def test_an_error_of_a_library_has_a_way_out(error, line, tmp_path):
     """The texts are those in the libraries' sources: no GPU is at hand."""

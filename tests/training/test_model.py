@@ -1,5 +1,6 @@
 """chatter.training.model: the model before training is the pretrained one, made ready for chat."""
 
+import json
 import shutil
 
 import pytest
@@ -88,6 +89,15 @@ def test_incomplete_weights_are_refused(pretrained, tokenizer, tmp_path):
     del weights["transformer.h.1.mlp.c_fc.weight"]
     pretrained.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(InputError, match=r"lack transformer\.h\.1\.mlp\.c_fc\.weight\."):
+        load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(pretrained, tokenizer, tmp_path):
+    """Such as gpt2-medium's beside the config of gpt2. transformers' text is about an option of its own."""
+    pretrained.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"n_embd": 2 * config["n_embd"]}))
+    with pytest.raises(InputError, match=r"the weights of .* do not fit its config\.json\. Copy both from the same"):
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
 
 

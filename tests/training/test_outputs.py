@@ -80,15 +80,25 @@ def test_checkpoints_without_a_model_are_resumed_or_overwritten(checkpoints):
 
 
 def test_adapters_do_not_replace_their_base(model, checkpoints, tmp_path, monkeypatch):
-    """By whatever name it is called, nor a base among the checkpoints that the run deletes."""
+    """By whatever name it is called."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(model)
-    for base in (model, "model", "./model/", "../" + tmp_path.name + "/model", "link", checkpoints / "checkpoint-9"):
+    for base in (model, "model", "./model/", "../" + tmp_path.name + "/model", "link"):
         for flags in (("overwrite",), ("resume",), ("resume", "overwrite"), ()):
             assert "which a run with --lora-rank needs" in error(model, *flags, model=base, lora_rank=8)
         check(model, "overwrite", model=base)
     check(tmp_path / "link2", model=model, lora_rank=8)
     assert "needs until it is finished" in error(tmp_path / "link", "overwrite", model=model, lora_rank=8)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_a_run_does_not_delete_its_own_base(lora_rank, model, checkpoints):
+    """One of the checkpoints that it deletes: it could not be resumed, nor start again with less memory."""
+    base = checkpoints / "checkpoint-9"
+    for flags in (("overwrite",), ("resume",), ()):
+        text = error(model, *flags, model=base, lora_rank=lora_rank)
+        assert text == f"this run would delete {base}, its own base model. Choose another --output-dir."
+    check(model.with_name("other"), model=base, lora_rank=lora_rank)
 
 
 def test_a_model_of_the_hub_is_not_a_folder(tmp_path):

@@ -99,6 +99,21 @@ def test_a_config_of_the_users_own_is_obeyed(place, tmp_path):
         place(80, "--deepspeed", path, "--offload")
 
 
+def test_a_config_may_offload_to_the_cpu_only(place, tmp_path):
+    """A section that is null is as good as none. Offloading to a disk was dropped without a word."""
+    config = json.loads((ROOT / "ds_config.json").read_text())
+    path = tmp_path / "own.json"
+    config["zero_optimization"] |= {"offload_param": None, "offload_optimizer": {"device": "none"}}
+    path.write_text(json.dumps(config))
+    assert not place(80, "--deepspeed", path).mode.offloads
+    config["zero_optimization"]["offload_param"] = {"device": "nvme", "nvme_path": "/nvme"}
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        InputError, match=r"own\.json offloads to nvme, which train\.py cannot do\. Write cpu or none\."
+    ):
+        place(80, "--deepspeed", path)
+
+
 def test_the_plain_trainer_cannot_offload(place):
     with pytest.raises(
         InputError, match=r"^the plain Trainer cannot offload\. Leave out --offload or --no-deepspeed\.$"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import (
+    ROOT,
     RUN,
     SPIES,
     TEN_STEPS,
@@ -39,6 +40,7 @@ from chatter.training.resume import (
     SCHEDULE,
     describe_run,
     find_checkpoint,
+    lacks_evaluation,
     recorded_learning_rate,
 )
 from chatter.training.settings import choose_precision
@@ -360,6 +362,28 @@ def test_damage_that_leaves_the_size_is_one_line(zero3, dataset_dir, tmp_path, d
     assert f"train.py: error: {newest} cannot be loaded (" in error.stderr.splitlines()[-1]
     newest.rename(tmp_path / "away")
     assert f"resuming from {newest.with_name('checkpoint-9')}\n" in run("train.py", *args).stderr
+
+
+@pytest.mark.slow
+def test_a_config_that_is_wrong_is_not_called_a_damaged_checkpoint(zero3, dataset_dir, tmp_path):
+    basics, _ = copy_of(zero3[0], tmp_path)
+    config = json.loads((ROOT / "ds_config.json").read_text())
+    config["zero_optimization"]["offload_param"] = {"device": "cpu", "pin_memory": "?"}
+    (tmp_path / "own.json").write_text(json.dumps(config))
+    args = [*basics, "--dataset-dir", dataset_dir, *TEN_STEPS, "--epochs", 11, "--resume"]
+    error = run("train.py", *args, "--deepspeed", tmp_path / "own.json", check=False)
+    assert error.returncode == 1, error.stderr
+    assert "the --deepspeed config is not valid: " in error.stderr.splitlines()[-1]
+
+
+def test_an_epoch_that_a_signal_left_without_an_evaluation_gets_one(checkpoints):
+    """Its checkpoint could never be the best one."""
+    newest = checkpoints / "checkpoint-12"
+    assert not lacks_evaluation(newest, steps_per_epoch=3)
+    state = read_state(newest)
+    history = [entry for entry in state["log_history"] if entry["step"] != 12]
+    (newest / "trainer_state.json").write_text(json.dumps(state | {"log_history": history}))
+    assert lacks_evaluation(newest, steps_per_epoch=3) and not lacks_evaluation(newest, steps_per_epoch=5)
 
 
 EIGHT_EPOCHS = ["--batch-size", 8, "--micro-batch-size", 8, "--epochs", 8]  # of three steps

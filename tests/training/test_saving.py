@@ -109,7 +109,8 @@ def test_the_model_card_shows_perplexity_before_and_after(write_report):
 def test_the_model_card_says_that_a_better_checkpoint_is_gone(write_report):
     text = ModelCard.load(write_report(best=3) / "README.md").text
     assert (
-        "is 4.48 after epoch 2.00, the lowest of the checkpoints\nthat were left; it was 2.72 after epoch 1.00" in text
+        "is 4.48 after epoch 2.00, the lowest of the checkpoints\n"
+        "that were left; the lowest of all was 2.72 after epoch 1.00" in text
     )
     assert "the lowest of 2" not in text
 
