@@ -15,10 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import compare, find_chats, parse_args, repeat_logs, run, sample_logs, save, table
+from harness import compare, find_chats, find_model, parse_args, repeat_logs, run, sample_logs, save, table
 
 from chatter.workers import usable_cores
 
+MEMORY = "/dev/shm"  # a folder in memory: what a disk still has to write of one run would slow down the next
 # Stage -> MB of logs, whose messages it parses or tokenizes: 1 GB, and five million messages of real chat.
 MEGABYTES = {"parse_logs.py": 1000, "tokenize_logs.py": 350}
 
@@ -45,17 +46,18 @@ def compare_jobs(stage: str, logs_dir: Path, scratch: Path, rounds: int) -> dict
         units = {"MB": sum(log.stat().st_size for log in logs_dir.iterdir()) / 1e6}
     else:
         run([sys.executable, "parse_logs.py", "--logs-dir", logs_dir, "--output-dir", raw])
-        command = [sys.executable, stage, "--input-dir", raw, "--model", "models/tiny-gpt2"]
-        command += ["--output-dir", scratch / "tokenized", "--block-size", "64"]
+        command = [sys.executable, stage, "--input-dir", raw, "--model", find_model(scratch / "gpt2")]
+        command += ["--output-dir", scratch / "tokenized"]
         units = {"messages": sum(path.read_bytes().count(b"\n") for path in raw.glob("*.csv"))}
     commands = {f"--jobs {jobs}": [*command, "--jobs", str(jobs)] for jobs in jobs_to_time()}
     return {"units": units, "rows": compare(commands, units, rounds, long=math.inf)}
 
 
 def main() -> None:
-    args = parse_args(__doc__, rounds=1)
+    args = parse_args(__doc__)
     figures = {"chat": "real" if args.logs_dir else "made-up"}
-    with tempfile.TemporaryDirectory() as folder, sample_logs(20_000 if args.quick else 500_000) as sample:
+    memory = MEMORY if Path(MEMORY).is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder, sample_logs(20_000 if args.quick else 500_000) as sample:
         scratch = Path(folder)
         *_, logs = find_chats(sample, args).values()
         for stage, megabytes in MEGABYTES.items():

@@ -1,9 +1,7 @@
 """Time tokenize_logs.py next to datasets.map, its encoder next to tiktoken, and on growing input.
 
-GPT-2's vocabulary is read from ../shared/gpt2-tokenizer if it is there, and otherwise from gpt2-medium on the hub.
-
-    python bench/bench_tokenize.py
-    python bench/bench_tokenize.py --quick
+python bench/bench_tokenize.py
+python bench/bench_tokenize.py --quick
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from harness import (
-    ROOT,
     Command,
     compare,
     find_chats,
+    find_model,
     growth_table,
     parse_args,
     run,
@@ -36,19 +34,8 @@ from chatter.tokens.dataset import DATA_SUMMARY
 from chatter.tokens.tables import read_columns
 from chatter.tokens.tokenizer import load_tokenizer, save_encoder
 
-GPT2_TOKENIZER = ROOT.parent / "shared/gpt2-tokenizer"
 # GPT-2's pre-tokenizer as OpenAI published it. It splits text like the Hugging Face one.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-
-
-def find_model(folder: Path) -> str:
-    """Return the --model to tokenize for; `folder` is where to save GPT-2's tokenizer as on the hub."""
-    if not GPT2_TOKENIZER.is_dir():
-        return "gpt2-medium"
-    from transformers import GPT2TokenizerFast
-
-    GPT2TokenizerFast.from_pretrained(GPT2_TOKENIZER).save_pretrained(folder)
-    return str(folder)
 
 
 def parse_and_measure(logs_dir: Path, raw_dir: Path) -> dict[str, float]:

@@ -40,6 +40,7 @@ take_one_gpu(count_gpus())  # for this process and for the commands that it star
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
+GPT2_TOKENIZER = ROOT.parent / "shared/gpt2-tokenizer"
 LONG = 10  # seconds: what takes longer runs once
 Command = list[str | Path]
 
@@ -276,6 +277,19 @@ def find_chats(
         repeat_logs(real, repeated, num_bytes)
         real = repeated
     return {"sample": sample, "real": real}
+
+
+def find_model(folder: Path) -> str:
+    """Return the --model to tokenize for: gpt2-medium on the hub, or `folder`.
+
+    The latter gets GPT-2's vocabulary from ../shared/gpt2-tokenizer, if that is there.
+    """
+    if not GPT2_TOKENIZER.is_dir():
+        return "gpt2-medium"
+    from transformers import GPT2TokenizerFast
+
+    GPT2TokenizerFast.from_pretrained(GPT2_TOKENIZER).save_pretrained(folder)
+    return str(folder)
 
 
 def repeat_logs(logs_dir: Path, folder: Path, num_bytes: int) -> None:

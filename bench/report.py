@@ -84,8 +84,9 @@ Their logs are parsed, tokenized and trained on while the chat goes on, and the 
 CORES = """\
 ### More jobs, {chat} chat
 
-By `make bench-cores{logs}`, on {megabytes:,.0f} MB of logs and on {messages:,.0f} messages, in many files and in one.
-The ratio leaves out what a run takes without work, such as imports: it is of the seconds for the second half.
+By `make bench-cores{logs}`, on {megabytes:,.0f} MB of logs and on {messages:,.0f} messages, in many files and in one,
+all in a folder in memory. The ratio leaves out what a run takes without work, such as imports: it is of the seconds for
+the second half.
 """
 COMPARISON = """\
 ## How it compares
