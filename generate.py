@@ -46,7 +46,7 @@ from chatter.generation.reload import ModelFolder
 from chatter.generation.stream_lines import read_stream
 from chatter.tokens.chat import begin_chat, clean, decode_message, encode, encode_chat
 from chatter.wording.banned import contains_banned, read_words
-from chatter.wording.lookalikes import fold, visible
+from chatter.wording.lookalikes import MAX_CHARACTERS, fold, visible
 from chatter.wording.training_messages import TrainingMessages
 
 MAX_ATTEMPTS = 10  # in a row in which every message was invisible, banned or a copy
@@ -97,8 +97,11 @@ def generate(
     room = positions - sampling.max_new_tokens - len(begin_ids)
     if room < len(begin_chat(engine.tokenizer, engine.format.start, engine.format.newline, header)):
         long = f"--complete has {len(begin_ids)} tokens" if begin_ids else f"the line {header} is too long"
+        left = f"{positions} positions, {sampling.max_new_tokens} of them for the message"
         advice = "Shorten it." if begin_ids else "Pass a lower --max-new-tokens."
-        raise InputError(f"{long}, but the model has only {positions} positions. {advice}")
+        raise InputError(f"{long}, but the model has only {left}. {advice}")
+    if len(visible(begin)) >= MAX_CHARACTERS:
+        raise InputError(f"--complete is as long as a message may be, {MAX_CHARACTERS} characters. Shorten it.")
     prompt = encode_chat(engine.tokenizer, engine.format, chat, room, header) + begin_ids
     messages, attempts = [], 0
     while len(messages) < num_messages:
@@ -216,10 +219,10 @@ def parse_args() -> argparse.Namespace:
     add("--reload", action="store_true", help="with --stream: load the model again when its folder has changed")
     add("--compile", action="store_true", help="with --stream: compile the model, for many messages on a GPU")
     add("-n", "--num-messages", type=positive_int, default=1, help="number of messages, independent of each other")
-    add("--json", action="store_true", help="print one JSON object per line: message, prompt, seed, tokens")
+    add("--json", action="store_true", help="print one JSON object per line: message, prompt, seed, tokens or reason")
     add("--channel", default="", metavar="NAME", help="the channel to speak in")
     add("--seed", type=bounded(int, at_least=0, below=2**63), help="random seed, for the same messages each time")
-    add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="auto is a GPU if there is one")
+    add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help="auto is a GPU that torch can use")
     add(
         "--engine",
         choices=["auto", *ENGINES],
@@ -254,7 +257,8 @@ def parse_args() -> argparse.Namespace:
 def load(args: argparse.Namespace, seed: int) -> LoadedModel:
     """Load the model, with the seed, and what belongs to it."""
     with contextlib.redirect_stdout(sys.stderr):  # libraries log to stdout
-        engine = load_engine(args.model, args.device, args.engine)
+        only = "transformers" if args.compile and args.engine == "auto" else args.engine
+        engine = load_engine(args.model, args.device, only, args.num_messages)
         if args.compile:
             engine.compile()
         engine.seed(seed)

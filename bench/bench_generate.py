@@ -15,17 +15,28 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from harness import ROOT, Command, compare, parse_args, run, save, table, time_call, time_in_turns
+from harness import ROOT, Command, compare, parse_args, run, save, table, time_call
 from random_models import make_model
 
 from chatter.devices import hide_gpus
 from chatter.generation.choose_engine import load_engine
 from chatter.generation.engine import Engine, Sampling
 from chatter.tokens.chat import encode_chat
-from generate import generate
 
 NUM_TOKENS = 20
 PROMPT = "what game is this?"
+TIMING = """
+import sys, time
+from chatter.generation.choose_engine import load_engine
+from chatter.generation.engine import Sampling
+from generate import generate
+model, num, prompt, num_tokens = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+engine, sampling = load_engine(model, "cpu", at_once=num), Sampling(max_new_tokens=num_tokens)
+for _ in range(3):
+    started = time.perf_counter()
+    generate(engine, [prompt], num_messages=num, sampling=sampling)
+    print(time.perf_counter() - started)
+"""
 
 
 def time_stream(command: Command, lines: list[str]) -> tuple[list[float], list[str]]:
@@ -56,6 +67,12 @@ def time_sampling(engine: Engine, chat: list[str], sampling: Sampling) -> list[f
         for number in range(0, len(chat), 2)
     ]
     return [time_call(partial(engine.sample, prompt, 1, sampling)) for prompt in prompts][1:]
+
+
+def time_messages(model: Path, num_messages: int) -> float:
+    """Return the median of three times that a process of its own takes for messages, without its start."""
+    command = [sys.executable, "-c", TIMING, model, str(num_messages), PROMPT, str(NUM_TOKENS)]
+    return statistics.median(map(float, run(command).output.split()[-3:]))
 
 
 def main() -> None:
@@ -90,20 +107,15 @@ def main() -> None:
         figures["stream"] = {"answers": answers, "sampling alone": samples, "relative time": relative}
         print(f"an answer of --stream takes {relative:.2f} times as long as sampling its tokens\n")
 
-        num_single = 5
-        rows = time_in_turns(
+        seconds = {num: time_messages(model, num) / num for num in (100, 1)}  # of a message
+        rows = [
             {
-                "generate.py -n 100": lambda: generate(engine, [PROMPT], num_messages=100, sampling=sampling),
-                f"generate.py, {num_single} single messages": lambda: [
-                    generate(engine, [PROMPT], sampling=sampling) for _ in range(num_single)
-                ],
-            },
-            {"messages": 1},
-            min(args.rounds, 2),  # -n 100 takes more than half a minute
-        )
-        for row, num_messages in zip(rows, (100, num_single), strict=True):
-            row["messages/s"] *= num_messages
-            row["relative time"] *= 100 / num_messages  # of as many messages
+                "name": f"generate.py{f' -n {num}' if num > 1 else ', one message at a time'}",
+                "relative time": taken / seconds[100],
+                "messages/s": 1 / taken,
+            }
+            for num, taken in seconds.items()
+        ]
         figures["many"] = {"rows": rows}
         print(f"many messages in one process\n\n{table(rows)}\n")
         print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single messages")

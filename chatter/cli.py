@@ -162,6 +162,8 @@ def plain_errors() -> Iterator[None]:
     except SystemExit:
         raise
     except BaseException as error:  # Rust panics derive from BaseException
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported for it
+            end(1, "error: out of GPU memory. Close other programs that use the GPU, or pass --device cpu.")
         report = write_crash_report()
         end(70, f"unexpected error: {type(error).__name__}. Please report it, and attach {report}.")
     finally:

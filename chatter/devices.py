@@ -103,9 +103,20 @@ def find_gpu() -> str:
             return "cpu"
     except ImportError:
         pass
-    from chatter.gpu import find_problem
+    problem = find_cuda_problem()
+    if problem and count_gpus():
+        log(f"{problem} Using the CPU.")
+    return "cpu" if problem else "cuda"
 
-    return "cpu" if find_problem(visible_gpus()) else "cuda"
+
+def find_cuda_problem() -> str:
+    """Return why torch cannot use the GPU, and what to do; "" if it can."""
+    try:
+        from chatter.gpu import find_problem
+    except ModuleNotFoundError as error:
+        return f"the package {error.name} is not installed."
+    problem = find_problem(visible_gpus())
+    return "there is no GPU." if problem and not count_gpus() and not AMD.exists() else problem
 
 
 def share_cores() -> None:

@@ -168,6 +168,11 @@ def test_memory_that_runs_out_and_a_missing_package_are_one_line(script_with):
         1,
         "script.py: error: not enough memory. Close other programs, or use a machine with more.\n",
     )
+    code, _, line = ended(script_with("import torch", "raise torch.OutOfMemoryError"))
+    assert (code, line) == (
+        1,
+        "script.py: error: out of GPU memory. Close other programs that use the GPU, or pass --device cpu.\n",
+    )
     assert ended(script_with("import no_such_package"))[::2] == (
         1,
         "script.py: error: the package no_such_package is not installed. Run pip install -r requirements.txt.\n",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,12 +73,19 @@ def test_a_message_takes_at_most_half_of_the_positions(engine):
 
 
 def test_a_beginning_that_does_not_fit_is_refused(engine):
-    with pytest.raises(InputError, match="--complete has 399 tokens, but the model has only 64 positions"):
+    with pytest.raises(InputError, match="--complete has 399 tokens, but the model has only 64 positions, 32 of them"):
         generate(engine, begin="x " * 200)
 
 
+def test_a_beginning_as_long_as_a_message_is_refused(engine):
+    """The message would be the beginning alone."""
+    engine = SimpleNamespace(tokenizer=engine.tokenizer, format=replace(engine.format, block_size=2048))
+    with pytest.raises(InputError, match=r"--complete is as long as a message may be, 500 characters\. Shorten it\."):
+        generate(engine, begin="x " * 250 + "x")
+
+
 def test_a_header_that_does_not_fit_is_refused(engine):
-    with pytest.raises(InputError, match=r"is too long, but the model has only 64 positions. Pass a lower --max-new"):
+    with pytest.raises(InputError, match=r"is too long, but the model has only 64 positions, .* Pass a lower"):
         generate(engine, header=f"#{'x' * 60}")
 
 

@@ -165,7 +165,7 @@ def digest_copy(model: str, converted: Path) -> bytes:
 def digest_files(paths: Iterable[Path]) -> str:
     """Return a SHA-256 of the name, the size and 65 evenly spaced parts of each file, some 4 MB.
 
-    Hashing all 1.4 GB of gpt2-medium takes as long as sampling a message, and training changes every part.
+    Hashing all 1.4 GB of gpt2-medium takes as long as sampling a message, and training changes many of them.
     """
     digest = hashlib.sha256()
     for path in paths:

@@ -39,6 +39,7 @@ class Manners:
 
         Call it for each message, in order.
         """
+        by_chance = self.random.random() < self.chance  # drawn for each message: other options do not shift the next
         if self.name and line.user == self.name:
             return "own message"
         if line.user in self.ignored:
@@ -49,8 +50,6 @@ class Manners:
             self.warned = True
             return "no user name"
         self.others[channel] += 1
-        # Drawn for each message, so that other options do not shift what follows.
-        by_chance = self.random.random() < self.chance
         if not asked and not by_chance:
             return "by chance" if self.chance else "no trigger"
         if channel in self.spoken and self.clock.now - self.spoken[channel] < self.cooldown:
@@ -86,7 +85,7 @@ def add_manners_options(parser: argparse.ArgumentParser) -> None:
         type=bounded(float, at_least=0),
         default=0.0,
         metavar="SECONDS",
-        help="at most one in this time, as the lines tell it, or else the clock",
+        help="only after so many seconds without an answer, by the times in the lines, or else by the clock",
     )
     add("--after", type=bounded(int, at_least=0), default=0, metavar="N", help="only after N lines of others")
     add(

@@ -53,9 +53,9 @@ class StreamClock:
         step = self.system - before
         if moment and self.last and moment.has_day == self.last.has_day:
             step = moment.seconds - self.last.seconds
+            if not moment.has_day:  # midnight may have passed, forwards or, for a line that is late, backwards
+                step = (step + HOUR) % DAY - HOUR
             if -HOUR <= step < 0:
                 return
-            if step < 0:  # midnight has passed, or another log begins
-                step = 0 if moment.has_day else step + DAY
-        self.now += max(step, 0)
+        self.now += max(step, 0)  # if another log begins, it may be earlier
         self.last = moment

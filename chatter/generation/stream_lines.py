@@ -11,8 +11,8 @@ from chatter.cli import log
 from chatter.generation.csv_rows import CsvRows
 from chatter.generation.stream_clock import Moment, read_moment
 from chatter.logs.batch import EMPTY, SHARED, channel_name
-from chatter.logs.entries import find_json_format, load_json, parse_json
-from chatter.logs.format import LineFormat, clock_or_offset, fill_row, match_line
+from chatter.logs.entries import find_json_format, load_json, parse_json, split_entry
+from chatter.logs.format import JsonFormat, LineFormat, clock_or_offset, fill_row, match_line
 from chatter.logs.formats import AUTOMATIC_FORMATS, irc
 from chatter.logs.times import padded_date
 
@@ -70,13 +70,18 @@ def read_stream(lines: Iterable[str]) -> Iterator[Line]:
         line = read_line(text)
         if line:
             yield line
-        elif LOOKS_LOGGED.fullmatch(text):
+        elif LOOKS_LOGGED.fullmatch(text) or is_object(text):
             if not warned:
                 log(f"ignoring lines of a log in an unknown format, such as {text[:80]!r}")
             warned = True
             yield Line()
         else:
             yield Line(text)
+
+
+def is_object(text: str) -> bool:
+    """Return whether a line is a JSON object with a key."""
+    return text.startswith("{") and bool(load_json(text))
 
 
 def read_line(text: str) -> Line | None:
@@ -136,10 +141,17 @@ def message_of(row: list[str], moment: Moment | None, own_id: str = "") -> Line:
 
 
 def read_json(entry: Any) -> Line | None:
-    """Read a JSON value; return None if it is in no known format."""
+    """Read a JSON value; return None if it is in no known format. Of several entries in it, the last message counts."""
     json_format = find_json_format(entry)
     if not json_format:
         return None
+    lines = [read_entry(json_format, each) for each in split_entry(json_format, entry)] or [Line()]
+    return next((line for line in reversed(lines) if line.text), lines[-1])
+
+
+def read_entry(json_format: JsonFormat, entry: Any) -> Line:
+    if entry is None:
+        return Line()
     raw = entry.get("raw")
     if isinstance(raw, str) and (line := read_irc(raw)):
         return line

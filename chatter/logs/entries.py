@@ -52,6 +52,16 @@ def parse_json(entry: Any, facts: DocumentFacts = NO_FACTS) -> tuple[str, list[s
     return kind, row
 
 
+def split_entry(json_format: JsonFormat, value: Any) -> list[Any]:
+    """Return the entries in a JSON value; itself if it is in another format, or [None] if it is damaged."""
+    if not json_format.split or not json_format.matches(value):
+        return [value]
+    try:
+        return json_format.split(value)
+    except (AttributeError, KeyError, TypeError):  # values of other types
+        return [None]
+
+
 def load_json(line: str | bytes) -> Any:
     """Return the value of a line of JSON, or None if the line is not JSON."""
     try:

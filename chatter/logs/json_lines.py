@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from chatter.logs.batch import Batch, Reader
-from chatter.logs.entries import load_json
+from chatter.logs.entries import load_json, split_entry
 from chatter.logs.format import DocumentFacts, JsonFormat
 from chatter.logs.json_reader import parse_entries
 from chatter.logs.reading import read_chunks
@@ -32,19 +31,10 @@ class SplitReader(Reader):
             entries, num_blank = [], 0
             for line in lines:
                 num_blank += not line.strip()
-                entries += self.entries_of(load_json(line)) if line.strip() else []
+                entries += split_entry(self.format, load_json(line)) if line.strip() else []
             batch = parse_entries(enumerate(entries, first), self.facts)
             batch.num_entries += num_blank
             batch.counts["blank lines"] += num_blank
             batch.num_invalid = num_invalid
             first += len(entries)
             yield batch
-
-    def entries_of(self, value: Any) -> list[Any]:
-        """Return the entries in a JSON value; itself if it is in another format, or [None] if it is damaged."""
-        if not self.format.matches(value):
-            return [value]
-        try:
-            return self.format.split(value)
-        except (AttributeError, KeyError, TypeError):  # values of other types
-            return [None]

@@ -144,6 +144,28 @@ def test_rows_of_other_tables_are_ignored(capsys):
     assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {lines[0]!r}\n"
 
 
+def test_json_in_an_unknown_format_is_ignored(capsys):
+    """A document of a whole stream in one line would fill the chat. {} is what somebody may type."""
+    lines = ['{"foo": 1}', '{"comments": []}', "{}", "{1}"]
+    assert [*read_typed(lines)] == ["", "", "{}", "{1}"]
+    assert capsys.readouterr().err == f"ignoring lines of a log in an unknown format, such as {lines[0]!r}\n"
+
+
+def test_the_live_chat_of_youtube():
+    """One object has several actions; the last message counts."""
+
+    def item(text):
+        renderer = {"message": {"runs": [{"text": text}]}, "authorName": {"simpleText": "@u"}, "timestampUsec": "1"}
+        return {"addChatItemAction": {"item": {"liveChatTextMessageRenderer": renderer}}}
+
+    ticker, damaged = {"addLiveChatTickerItemAction": {}}, {"replayChatItemAction": {"actions": 3}}
+    lines = [
+        {"replayChatItemAction": {"actions": actions, "videoOffsetTimeMsec": "1"}}
+        for actions in ([item("one")], [item("two"), item("three"), ticker], [ticker], [])
+    ]
+    assert [*read_typed(map(json.dumps, [*lines, damaged]))] == ["one", "three", "", "", ""]
+
+
 def test_a_long_line_of_json_is_read_to_its_end():
     line = json.dumps({"author": "u", "message": "hi", "emotes": ["x" * 100] * 3000}).encode() + b"\n"
     assert len(line) > 1 << 16

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -11,7 +12,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, contents, error_of, run, start
+from conftest import ROOT, TINY, contents, error_of, run, start
 
 from chatter.cli import InputError
 from chatter.generation.choose_engine import ENGINES, load_engine
@@ -156,8 +157,30 @@ def test_an_engine_that_does_not_run_on_the_device_is_refused(random_model):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_device_that_is_not_there_is_refused(random_model):
-    with pytest.raises(InputError, match="--device cuda cannot be used: "):
+    with pytest.raises(InputError, match=r"--device cuda cannot be used: there is no GPU\. Pass --device cpu\."):
         load_engine(random_model, "cuda")
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(random_model, monkeypatch, capsys):
+    """No GPU is at hand: the answers of the driver and of torch are replaced."""
+    monkeypatch.setattr("chatter.devices.count_gpus", lambda: 1)
+    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 1)
+    monkeypatch.setattr("chatter.gpu.find_problem", lambda visible: "no kernels.")
+    load_engine(random_model)
+    assert "no kernels. Using the CPU.\n" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"--device cuda cannot be used: no kernels\. Pass --device cpu\."):
+        load_engine(random_model, "cuda")
+
+
+def test_generation_without_torch(random_model, monkeypatch):
+    """CTranslate2 works without it, where a GPU was seen, too; the other engine says what to install."""
+    load_engine(random_model, "cpu")  # converts the weights
+    monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 1)
+    for module in ("torch", "chatter.gpu", "chatter.generation.transformers_engine"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert name_of(load_engine(random_model)) == "ctranslate2"
+    with pytest.raises(ModuleNotFoundError):
+        load_engine(random_model, "cpu", "transformers")
 
 
 class FakeGpu(torch.nn.Module):
@@ -343,8 +366,22 @@ def test_without_ctranslate2_it_is_transformers(random_model, monkeypatch, capsy
     for name in ("ctranslate2_engine", "ctranslate2_copy"):
         monkeypatch.delitem(sys.modules, f"chatter.generation.{name}", raising=False)
     assert name_of(load_engine(random_model)) == "transformers" and capsys.readouterr().err == ""
-    with pytest.raises(InputError, match=r"ctranslate2 cannot load .* \(.*Pass --engine transformers\."):
+    with pytest.raises(ModuleNotFoundError):  # which plain_errors names
         load_engine(random_model, "cpu", "ctranslate2")
+
+
+@pytest.mark.parametrize(
+    ("at_once", "given", "library"), [(1, None, "DNNL"), (100, None, "MKL"), (1, "1", "MKL"), (100, "0", "DNNL")]
+)
+def test_few_messages_are_computed_by_onednn_and_many_by_mkl(at_once, given, library, parrot):
+    """Unless the user chooses."""
+    load = f"load_engine({str(parrot)!r}, 'cpu', at_once={at_once})"
+    command = [sys.executable, "-c", f"from chatter.generation.choose_engine import load_engine; {load}"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "CT2_VERBOSE": "1", "CT2_USE_MKL": given}
+    env = {name: value for name, value in env.items() if value is not None}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    [line] = [line for line in done.stderr.splitlines() if "SGEMM backend" in line]
+    assert f"SGEMM backend: {library}" in line
 
 
 def test_with_the_copy_made_neither_torch_nor_transformers_is_imported(parrot):

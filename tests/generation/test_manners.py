@@ -90,6 +90,8 @@ def test_the_clock_follows_the_lines():
     assert clock_after(*(Moment(each, True) for each in (100, 130, 129, 130, 200))) == 100
     assert clock_after(*(Moment(each, False) for each in (DAY - 10, DAY - 1, 5))) == pytest.approx(15)  # midnight
     assert clock_after(*(Moment(each, True) for each in (10 * DAY, 9 * DAY, 9 * DAY + 7))) == 7  # another log
+    late = (DAY - 2, 1, DAY - 1, 10)  # a line of before midnight comes after one of after midnight
+    assert clock_after(*(Moment(each, False) for each in late)) == pytest.approx(12)
     assert clock_after(Moment(9 * DAY, True), None, Moment(20 * DAY, True)) < 60  # the time of the system
 
 
