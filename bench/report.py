@@ -275,7 +275,7 @@ def report_machine(results: dict, name: str) -> list[str]:
 def main() -> None:
     (BENCH / "figures").mkdir(exist_ok=True)
     lines = [INTRODUCTION]
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in sorted(RESULTS.glob("*.json"), reverse=True):
         lines += report_machine(json.loads(path.read_text(encoding="utf-8")), path.stem)
     lines += [COMPARISON]
     (BENCH / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
