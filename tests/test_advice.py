@@ -30,6 +30,7 @@ UNTESTED = {
     "is not installed. Run pip": "pip",
     "not enough memory": "a machine with little memory",
     "Please report it": "a bug",
+    "out of GPU memory. Close other programs": "a GPU",
     "a process was killed": "a machine with little memory",
     "is a mount point": "another disk",
     "in use by another run": "tests/test_files.py",
