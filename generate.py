@@ -243,7 +243,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv[:end])  # lines of chat may stand before and after options
     args.chat += argv[end + 1 :]
     if args.stream and (args.chat or args.num_messages > 1):
-        parser.error("--stream reads the chat from standard input and answers with one message per line")
+        parser.error("--stream reads the chat from standard input and answers each line once: leave out chat and -n")
     given = [name for name in (*MANNERS, "reload", "compile") if getattr(args, name) != parser.get_default(name)]
     if given and not args.stream:
         use = "says which lines of --stream are answered" if given[0] in MANNERS else "is for --stream"

@@ -400,6 +400,9 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
     assert f"generate.py: error: the weights in {half} cannot be read" in done.stderr.splitlines()[-1]
 
 
+STREAM_ALONE = "--stream reads the chat from standard input and answers each line once: leave out chat and -n"
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -407,8 +410,8 @@ def test_a_model_that_is_cut_short(random_model, tmp_path):
         (["--top-p", "1.5"], "argument --top-p: must be at most 1"),
         (["-n", "0"], "argument -n/--num-messages: must be at least 1"),
         (["--seed", "-1"], "argument --seed: must be at least 0"),
-        (["--stream", "hi"], "--stream reads the chat from standard input and answers with one message per line"),
-        (["--stream", "-n", "2"], "--stream reads the chat from standard input and answers with one message per line"),
+        (["--stream", "hi"], STREAM_ALONE),
+        (["--stream", "-n", "2"], STREAM_ALONE),
         (["--greedy", "-n", "2"], "--greedy always generates the same message: pass -n without it"),
         (["--top-k", "1", "-n", "3"], "--top-k 1 always generates the same message: pass -n without it"),
         (["--top-k", "1", "--greedy", "-n", "3"], "--greedy always generates the same message: pass -n without it"),

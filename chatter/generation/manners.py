@@ -93,7 +93,6 @@ def add_manners_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action=UnionAction,
         type=read_users,
-        default=frozenset(),
         metavar="NAME|FILE",
         help="none of these users, such as bots; names or files, as for --exclude-users of parse_logs.py",
     )
@@ -104,4 +103,4 @@ def read_manners(args: argparse.Namespace, seed: int) -> Manners:
     """Return the manners that the options ask for."""
     chance = args.chance if args.chance is not None else 0 if args.trigger else 1
     name = args.name.strip().removeprefix("@").lower()
-    return Manners(chance, args.cooldown, args.after, frozenset(args.ignore), name, seed)
+    return Manners(chance, args.cooldown, args.after, frozenset(args.ignore or ()), name, seed)

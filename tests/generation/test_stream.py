@@ -4,8 +4,10 @@ import gc
 import itertools
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import weakref
@@ -317,6 +319,21 @@ def test_the_bot_of_the_manual_runs_as_it_stands(parrot, tmp_path):
     log = b"[2024-03-07 21:05:09] #c ann: my_bot \xff\n" + log.encode()
     done = subprocess.run([*map(str, command)], cwd=ROOT, input=log, capture_output=True, timeout=300)
     assert done.returncode == 0 and done.stderr == b"" and len(done.stdout.splitlines()) == 41
+
+
+def test_ctrl_c_ends_the_bot_of_the_manual(parrot, tmp_path):
+    """While its standard input stays open. The terminal sends SIGINT to all processes of the group."""
+    (tmp_path / "bot.py").write_text(bot_of_the_manual(), encoding="utf-8")
+    command = [sys.executable, tmp_path / "bot.py", "--model", parrot, *QUIET, "--greedy"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*map(str, command)], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as bot:
+        bot.stdin.write("[2024-03-07 21:05:09] #c ann: my_bot ping\n")
+        bot.stdin.flush()
+        assert bot.stdout.readline()
+        os.killpg(bot.pid, signal.SIGINT)
+        assert bot.wait(60) == 0 and bot.stderr.read() == ""
 
 
 @pytest.mark.parametrize(
