@@ -846,6 +846,18 @@ def test_csvs_of_earlier_runs_lose_the_users_who_are_to_be_left_out(options, log
     assert "of an earlier run: " not in parse_command(tmp_path, *options).stderr
 
 
+def test_files_that_an_opt_out_does_not_reach_are_named(logs, tmp_path):
+    """Of other programs, or copied without the manifest: tokenize_logs.py would read them."""
+    (logs / "b.txt").write_text(log_line("c", "hi", user="bob"))
+    (tmp_path / "raw/sub").mkdir(parents=True)
+    (tmp_path / "raw/.hidden.csv").write_text("username,message\nann,hi\n")
+    assert "not changed by" not in parse_command(tmp_path, "--exclude-users", "ann").stderr
+    (tmp_path / "raw/sub/own.CSV").write_text("username,message\nann,hi\n")
+    assert "not changed by" not in parse_command(tmp_path).stderr
+    line = "not changed by --exclude-users, but read by tokenize_logs.py, as other programs wrote them: raw/sub/own"
+    assert line in parse_command(tmp_path, "--exclude-users", "ann").stderr
+
+
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_csvs_of_earlier_runs_lose_messages_without_a_user(mark, logs, tmp_path):
     """They may be anyone's. A program that saved the CSV again may have added a byte order mark, and damaged a row."""

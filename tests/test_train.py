@@ -433,6 +433,14 @@ def test_a_disk_has_the_room_that_overwrite_frees(small_model, dataset_dir, full
 
 
 @pytest.mark.slow
+def test_a_model_that_training_made_worse_is_noted(small_model, dataset_dir, tmp_path):
+    basics = ["--model", small_model, "--dataset-dir", dataset_dir, "--output-dir", tmp_path / "model"]
+    done = run("train.py", *basics, "--batch-size", 8, "--learning-rate", 10, "--epochs", 1, "--keep-checkpoints", 1)
+    assert "the newest 1 and the best are kept" in done.stderr
+    assert re.search(r"higher than the \d+\.\d{4} before training: train with a lower --learning-rate", done.stderr)
+
+
+@pytest.mark.slow
 def test_a_finished_run_whose_model_is_gone_is_saved_again(zero3, dataset_dir, tmp_path):
     """With the same weights and figures; fewer epochs than it has are refused."""
     shutil.copytree(f"{zero3[0]}-checkpoints", tmp_path / "model-checkpoints")

@@ -12,8 +12,11 @@ from typing import Any
 from chatter.cli import log
 from chatter.files import MANIFEST, atomic_output, staged_files
 from chatter.logs.archives import is_gone
+from chatter.logs.file_names import INPUT_SUFFIXES
 from chatter.logs.filters import USER_FILTERS, filter_messages
 from chatter.logs.folders import is_ours
+
+MAX_SHOWN = 5  # files
 
 
 def update_earlier_csvs(
@@ -42,6 +45,7 @@ def update_earlier_csvs(
     names = sorted({*log_of_csv} - {*name_logs(written)})
     if user_filters := {name: filters[name] for name in USER_FILTERS if filters.get(name)}:
         leave_out_users(output_dir, names, user_filters)
+        warn_of_others(output_dir, log_of_csv, user_filters)
     write_log_of_csv(output_dir, log_of_csv)
     return stale, repeated
 
@@ -132,6 +136,21 @@ def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mappin
     options = " and ".join(USER_FILTERS[each] for each in user_filters)
     for path, number in num_dropped.items():
         log(f"{path} of an earlier run: {number:,} messages removed, as {options} asks for")
+
+
+def warn_of_others(output_dir: Path, log_of_csv: Collection[str], user_filters: Collection[str]) -> None:
+    """Log which files of others in the folder may have messages of the users who are to be left out."""
+    names = {path: path.relative_to(output_dir) for path in sorted(output_dir.rglob("*"))}
+    others = [
+        str(path)
+        for path, name in names.items()
+        if path.suffix[1:].lower() in INPUT_SUFFIXES and name.as_posix() not in log_of_csv and path.is_file()
+        if not any(part.startswith(".") for part in name.parts)
+    ]
+    if others:
+        options = " and ".join(USER_FILTERS[each] for each in user_filters)
+        shown = ", ".join(others[:MAX_SHOWN]) + f" and {len(others) - MAX_SHOWN:,} more" * (len(others) > MAX_SHOWN)
+        log(f"not changed by {options}, but read by tokenize_logs.py, as other programs wrote them: {shown}")
 
 
 def write_log_of_csv(output_dir: Path, log_of_csv: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chatter.cli import InputError
 from chatter.logs.batch import SESSION, channel_name
 from chatter.logs.columns import COLUMNS, find_columns
-from chatter.logs.file_names import COLUMNAR, NO_NAME, is_table
+from chatter.logs.file_names import INPUT_SUFFIXES, NO_NAME, is_table
 from chatter.logs.folders import is_dataset, is_derived
 from chatter.logs.reading import open_log
 from chatter.logs.table_syntax import TableHead, TableSyntax, read_table_head
@@ -20,7 +20,6 @@ from chatter.logs.tables import read_rows
 if TYPE_CHECKING:
     import pyarrow
 
-INPUT_SUFFIXES = ("csv", *COLUMNAR)
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
 
 

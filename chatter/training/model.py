@@ -104,20 +104,27 @@ def check_fit(
             f"the blocks have {block_size} tokens, but {model} has only {positions} positions. Run tokenize_logs.py "
             "with a smaller --block-size."
         )
-    tokens = {token for token in tokenizer.get_vocab() if token != tokenizer.pad_token}
+    tokens = vocabulary_of(tokenizer)
     rows = config.get_text_config().vocab_size
     theirs = rows
     if (folder / "tokenizer.json").exists():
         vocabulary = load_tokenizer(str(folder))
         theirs = len(vocabulary)
-        fits = tokens == {token for token in vocabulary.get_vocab() if token != vocabulary.pad_token}
+        fits = tokens == vocabulary_of(vocabulary)
     else:
         fits = rows in (len(tokenizer), len(tokenizer) - 1)  # with and without [PAD]
+    theirs = rows if fits else theirs
     if not fits or rows < len(tokenizer) - 1:
+        others = "others" if theirs == len(tokenizer) else theirs
         raise InputError(
             f"the dataset was tokenized for another model: its tokenizer has {len(tokenizer)} tokens including "
-            f"{tokenizer.pad_token}, but {model} has {theirs}. Run tokenize_logs.py with --model {model}."
+            f"{tokenizer.pad_token}, but {model} has {others}. Run tokenize_logs.py with --model {model}."
         )
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Return the ids of all tokens but the padding token."""
+    return {token: number for token, number in tokenizer.get_vocab().items() if token != tokenizer.pad_token}
 
 
 def is_causal(network: PreTrainedModel) -> bool:

@@ -78,6 +78,7 @@ def print_plan(run: TrainingRun) -> None:
     # float32 weights, Adam's two moments and, with DeepSpeed, the weights in the precision of training
     checkpoint = trained * (12 + ((2 if mode.half else 4) if mode.deepspeed else 0))
     zero_stage = settings.deepspeed["zero_optimization"].get("stage", 0) if mode.deepspeed else 0
+    kept = f"the newest {args.keep_checkpoints} and the best are kept" if args.keep_checkpoints else "all are kept"
     rows = {
         "model": f"{args.model}, {parameters:,} parameters"
         + (f", {trained:,} of them trained" * (trained < parameters)),
@@ -89,13 +90,13 @@ def print_plan(run: TrainingRun) -> None:
         "training": f"{run.precision} on {settings.device}, with "
         + (f"DeepSpeed ZeRO stage {zero_stage}" if mode.deepspeed else "the plain Trainer")
         + ", compiled, which takes a minute at the first step" * args.compile,
-        "a checkpoint": f"about {checkpoint / 1e9:.2g} GB, {args.keep_checkpoints or 'all'} are kept",
+        "a checkpoint": f"about {checkpoint / 1e9:.2g} GB, {kept}",
     }
     for name, value in (rows | plan_memory(run)).items():
         log(f"{name:18} {value}")
     disk = next(folder for folder in run.checkpoints.absolute().parents if folder.exists())
-    kept = completed(run.checkpoints) if args.resume else []
-    deleted = [path for path in run.checkpoints.glob("checkpoint-*/**/*") if not {*path.parents} & {*kept}]
+    left = completed(run.checkpoints) if args.resume else []
+    deleted = [path for path in run.checkpoints.glob("checkpoint-*/**/*") if not {*path.parents} & {*left}]
     free = shutil.disk_usage(disk).free + sum(path.stat().st_size for path in deleted if path.is_file())
     if free < checkpoint:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ def save_model(run: TrainingRun) -> None:
     checkpoint, evaluation = best
     history = read_state(complete_checkpoints(run.checkpoints)[-1])["log_history"]
     log(describe_choice(evaluation, find_lowest(history)))
+    before = next((entry["eval_loss"] for entry in history if "eval_loss" in entry and entry["step"] == 0), math.inf)
+    if evaluation["eval_loss"] > before:
+        log(f"its test loss is higher than the {before:.4f} before training: train with a lower --learning-rate")
     with atomic_output(run.output_dir) as folder:
         model = model_to_save(run, checkpoint)
         copy_model(checkpoint, folder, weights=model is None)

@@ -101,6 +101,18 @@ def test_weights_that_do_not_fit_the_config_are_refused(pretrained, tokenizer, t
         load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
 
 
+def test_a_model_whose_tokens_have_other_numbers_is_refused(pretrained, tokenizer, tmp_path):
+    """The tokens are the same: the model would learn nonsense."""
+    pretrained.save_pretrained(tmp_path)
+    own = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = own["model"]["vocab"]
+    first, second, *_ = vocabulary
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(own))
+    with pytest.raises(InputError, match=r"tokens including \[PAD\], but .* has others\. Run tokenize_logs\.py with"):
+        load_model(str(tmp_path), tokenizer, BLOCK_SIZE)
+
+
 def test_a_missing_model_is_refused(tokenizer):
     with pytest.raises(InputError, match=r"no model no/such-model: there is no folder of this name"):
         load_model("no/such-model", tokenizer, BLOCK_SIZE)
