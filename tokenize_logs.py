@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from chatter.cli import InputError, bounded, make_parser, plain_errors, positive_int
 from chatter.files import DATASET_MARKER, atomic_output, delete, file_size, reserved
+from chatter.logs.folders import find_tables
 from chatter.tokens.chat import SMALLEST_BLOCK
-from chatter.tokens.tables import find_tables
 from chatter.workers import Workers, open_workers, prepare_workers, usable_cores
 
 if TYPE_CHECKING:

@@ -117,7 +117,7 @@ def main() -> None:
             for num, taken in seconds.items()
         ]
         figures["many"] = {"rows": rows}
-        print(f"many messages in one process\n\n{table(rows)}\n")
+        print(f"many messages at once, and one at a time\n\n{table(rows)}\n")
         print(f"-n 100 has {rows[0]['messages/s'] / rows[1]['messages/s']:.1f} times the throughput of single messages")
     save("generate", figures, args)
 

@@ -7,6 +7,7 @@ bench/results/<machine>.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -20,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -55,8 +55,8 @@ class Run:
 def run(command: Command, sample_memory: bool = False) -> Run:
     """Run a command to its end. If it fails, print its output and end the bench.
 
-    With `sample_memory`, memory is sampled some ten times a second, as the proportional set size: memory that processes
-    share counts once. That takes at most 2% of one core.
+    With `sample_memory`, memory is sampled, as the proportional set size: memory that processes share counts once. That
+    is done up to ten times a second, and takes at most 2% of one core.
     """
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
@@ -66,7 +66,9 @@ def run(command: Command, sample_memory: bool = False) -> Run:
             before = time.perf_counter()
             done.peak = max(done.peak, process_memory(process))
             now = time.perf_counter()
-            time.sleep(max(min(0.1, (now - started) / 10), 50 * (now - before)))  # more often at first
+            pause = max(min(0.1, (now - started) / 10), 50 * (now - before))  # more often at first
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(pause)
         code = process.wait()
         done.seconds = time.perf_counter() - started
         output.seek(0)
@@ -254,7 +256,7 @@ def save(stage: str, figures: dict, args: argparse.Namespace) -> None:
         partial.write_text(json.dumps(results, indent=1) + "\n")
 
 
-@contextmanager
+@contextlib.contextmanager
 def sample_logs(num_messages: int) -> Iterator[Path]:
     """Yield a folder of made-up logs with about this many messages, and delete it afterwards."""
     with tempfile.TemporaryDirectory() as folder:

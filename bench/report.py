@@ -26,7 +26,7 @@ TITLES = {
     ("host", None): "What the host does for each training step of 24 narrow layers, on one core",
     ("train", "gelu"): "Forward and backward of the tiny model on the CPU, before and after fusing GELU",
     ("generate", "cold process"): "One message of 20 tokens from a cold start, with gpt2-medium's shape",
-    ("generate", "many"): "Many messages in one process",
+    ("generate", "many"): "Many messages at once beside one at a time, without the start",
 }
 INTRODUCTION = """\
 # Benchmarks
@@ -37,7 +37,7 @@ Where that says `LOGS=folder`, the folder had real chat, which we cannot publish
 The commands of a table ran in turns, in one run on one machine. Seconds are medians over the rounds. Commands that
 take more than ten seconds run once. Relative times and speeds are medians of the ratios within each round, and the row
 with 1 is what the others are compared with. Memory is the peak over all processes of a command: their proportional set
-size, sampled some ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
+size, sampled up to ten times a second. This project's bars are blue. On a shared machine, seconds vary by up to a
 factor of two from one day to another, and ratios by less.
 """
 GPU = """\

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from chatter.cli import InputError, log
-from chatter.devices import DeviceError, find_cuda_problem, find_gpu
+from chatter.devices import DeviceError, find_gpu
 from chatter.generation.engine import Engine, weight_files
 from chatter.tokens.chat import ChatFormat
 
@@ -45,8 +45,6 @@ def load_engine(model: str | Path, device: str = "auto", engine: str = "auto", a
     chat_format = ChatFormat.load(folder)
     if None in map(tokenizer.id_to_token, [*chat_format.never, chat_format.newline]):
         raise InputError(f"{folder / 'tokenizer.json'} belongs to another model. {advice}")
-    if device == "cuda" and "cuda" in ENGINES.get(engine, {"cuda"}) and (problem := find_cuda_problem()):
-        raise DeviceError(f"--device cuda cannot be used: {problem} Pass --device cpu.")
     if device == "auto":
         gpu = find_gpu() if engine == "auto" or "cuda" in ENGINES[engine] else "cpu"
         if gpu != "cpu":
@@ -87,7 +85,7 @@ def load_first(
         except ModuleNotFoundError:
             if name == names[-1]:
                 raise
-        except Exception as error:  # not installed, a folder that is not writable, a model that it cannot convert
+        except Exception as error:  # a folder that is not writable, a model that it cannot convert
             if name == names[-1]:
                 advice = (
                     "Run train.py again with --overwrite." if name == "transformers" else "Pass --engine transformers."

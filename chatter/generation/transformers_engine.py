@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from chatter.cli import InputError, describe_error, log
-from chatter.devices import DeviceError
+from chatter.devices import DeviceError, find_cuda_problem
 from chatter.generation.engine import Engine, Sampling, weight_files
 from chatter.tokens.chat import ChatFormat
 
@@ -100,6 +100,8 @@ def load_weights(folder: Path, device: str) -> PreTrainedModel:
 
     Raises InputError if they cannot be read, and DeviceError if the device cannot be used.
     """
+    if device == "cuda" and (problem := find_cuda_problem()):
+        raise DeviceError(f"--device cuda cannot be used: {problem}")
     logging.disable_progress_bar()
     logging.set_verbosity(CRITICAL)  # it would warn about padding after shorter messages, and print tables of errors
     for path in weight_files(folder):

@@ -12,9 +12,8 @@ from typing import Any
 from chatter.cli import log
 from chatter.files import MANIFEST, atomic_output, staged_files
 from chatter.logs.archives import is_gone
-from chatter.logs.file_names import INPUT_SUFFIXES
 from chatter.logs.filters import USER_FILTERS, filter_messages
-from chatter.logs.folders import is_ours
+from chatter.logs.folders import find_tables, is_ours
 
 MAX_SHOWN = 5  # files
 
@@ -140,13 +139,8 @@ def leave_out_users(output_dir: Path, names: Iterable[str], user_filters: Mappin
 
 def warn_of_others(output_dir: Path, log_of_csv: Collection[str], user_filters: Collection[str]) -> None:
     """Log which files of others in the folder may have messages of the users who are to be left out."""
-    names = {path: path.relative_to(output_dir) for path in sorted(output_dir.rglob("*"))}
-    others = [
-        str(path)
-        for path, name in names.items()
-        if path.suffix[1:].lower() in INPUT_SUFFIXES and name.as_posix() not in log_of_csv and path.is_file()
-        if not any(part.startswith(".") for part in name.parts)
-    ]
+    tables = find_tables(output_dir)
+    others = [str(path) for path in tables if path.relative_to(output_dir).as_posix() not in log_of_csv]
     if others:
         options = " and ".join(USER_FILTERS[each] for each in user_filters)
         shown = ", ".join(others[:MAX_SHOWN]) + f" and {len(others) - MAX_SHOWN:,} more" * (len(others) > MAX_SHOWN)

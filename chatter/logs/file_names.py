@@ -10,7 +10,6 @@ from pathlib import Path
 from chatter.logs.times import DATE, padded_date
 
 TABLES, COLUMNAR = ("csv", "tsv"), ("parquet", "arrow", "feather")
-INPUT_SUFFIXES = ("csv", *COLUMNAR)  # of what tokenize_logs.py reads
 SUFFIXES = ("txt", "log", "tcd", "weechatlog", "json", "jsonl", "ndjson", *TABLES, *COLUMNAR)
 LOG_NAME = re.compile(rf"(?P<stem>.+)\.(?P<suffix>{'|'.join(SUFFIXES)})(?:\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
 DAY = rf"(?P<date>{DATE})(?![0-9])"

@@ -1,4 +1,4 @@
-"""Which files of a folder are logs, and which CSVs they become."""
+"""Which files of a folder are logs, which CSVs they become, and which files tokenize_logs.py reads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from chatter.cli import InputError
 from chatter.files import DATASET_MARKER, MANIFEST
 from chatter.logs.archives import OTHER_NAME, is_archive, read_archive
 from chatter.logs.batch import HEADERS
-from chatter.logs.file_names import LOG_NAME, SUFFIXES
+from chatter.logs.file_names import COLUMNAR, LOG_NAME, SUFFIXES
 from chatter.logs.unpacking import UnreadableLog, unreadable
 
 MAX_HEADER = 1 << 16  # bytes
+INPUT_SUFFIXES = ("csv", *COLUMNAR)  # of what tokenize_logs.py reads
 LISTED = f".{', .'.join(SUFFIXES[:-1])} or .{SUFFIXES[-1]}"
 
 
@@ -101,6 +102,28 @@ def find_logs(logs_dir: Path, output_dir: Path, strict: bool = False) -> tuple[l
         reasons = "".join(f" {path}: {reason}." for path, reason in [*skipped.items()][:5])
         raise InputError(f"no {LISTED} file, compressed or not, in {logs_dir}. Put your logs there.{reasons}")
     return sorted(logs), dict(sorted(skipped.items()))
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """Return the CSVs and the Parquet, Arrow and Feather files below a folder, sorted, without hidden ones.
+
+    Links are followed. Raises OSError if a folder cannot be read.
+    """
+    paths, seen = [], set()
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        is_new = os.path.realpath(parent) not in seen
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if name[0] != "." and not is_dataset(Path(parent, name)))
+        folders[:] = folders if is_new else []
+        if is_new:
+            files = [Path(parent, name) for name in names if name[0] != "."]
+            files = [path for path in files if path.suffix[1:].lower() in INPUT_SUFFIXES and path.is_file()]
+            paths += [path for path in files if not is_derived(path)]
+    return sorted(paths)
 
 
 def is_dataset(folder: Path) -> bool:

@@ -54,12 +54,10 @@ class TextReader(Reader):
 
     def read_part(self, part: Part, progress: Callable[[int], None]) -> Iterator[Batch]:
         parser, first, has_events = LineParser(self.formats, self.names, self.deletes_by_id), 0, False
-        notes: set[str] = set()
-        for chunk in read_sessions(read_chunks(part, progress, notes.add), self.formats[0]):
+        for chunk in read_sessions(read_chunks(part, progress, parser.sessions.notes.add), self.formats[0]):
             lines, num_invalid = self.split(chunk)
             batch = parser.parse(lines, first)
             batch.num_invalid = num_invalid
-            batch.notes |= notes
             yield add_json_lines(batch, self.facts)
             first += batch.num_entries
             has_events |= bool(batch.events)

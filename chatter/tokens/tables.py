@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chatter.cli import InputError
 from chatter.logs.batch import SESSION, channel_name
 from chatter.logs.columns import COLUMNS, find_columns
-from chatter.logs.file_names import INPUT_SUFFIXES, NO_NAME, is_table
-from chatter.logs.folders import is_dataset, is_derived
+from chatter.logs.file_names import NO_NAME, is_table
 from chatter.logs.reading import open_log
 from chatter.logs.table_syntax import TableHead, TableSyntax, read_table_head
 from chatter.logs.tables import read_rows
@@ -21,28 +19,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 READ_BYTES = 4 << 20  # of CSV at a time: bounds memory
-
-
-def find_tables(folder: Path) -> list[Path]:
-    """Return the CSVs and the Parquet, Arrow and Feather files below a folder, sorted, without hidden ones.
-
-    Links are followed. Raises OSError if a folder cannot be read.
-    """
-    paths, seen = [], set()
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        is_new = os.path.realpath(parent) not in seen
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if name[0] != "." and not is_dataset(Path(parent, name)))
-        folders[:] = folders if is_new else []
-        if is_new:
-            files = [Path(parent, name) for name in names if name[0] != "."]
-            files = [path for path in files if path.suffix[1:].lower() in INPUT_SUFFIXES and path.is_file()]
-            paths += [path for path in files if not is_derived(path)]
-    return sorted(paths)
 
 
 def split_chats(

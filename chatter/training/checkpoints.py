@@ -59,12 +59,20 @@ def delete_checkpoints(checkpoints: Path, keep: Collection[Path] = ()) -> None:
     """Delete the files of train.py in the folder except the checkpoints `keep`, and then the folder if it is empty."""
     if not checkpoints.is_dir():
         return
-    for path in [*checkpoints.iterdir()]:
-        is_checkpoint = NAME.fullmatch(path.name.removesuffix(UNUSED))
-        if (is_checkpoint and path not in keep) or (path.name in ("runs", MANIFEST) and not keep):
-            delete(path)
+    for path in find_deletable(checkpoints, keep):
+        delete(path)
     with contextlib.suppress(OSError):  # it is not empty
         checkpoints.rmdir()
+
+
+def find_deletable(checkpoints: Path, keep: Collection[Path] = ()) -> list[Path]:
+    """Return what `delete_checkpoints` deletes."""
+    found = []
+    for path in checkpoints.glob("*"):
+        is_checkpoint = NAME.fullmatch(path.name.removesuffix(UNUSED))
+        if (is_checkpoint and path not in keep) or (path.name in ("runs", MANIFEST) and not keep):
+            found.append(path)
+    return found
 
 
 def delete_incomplete(checkpoints: Path) -> None:

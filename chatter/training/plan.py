@@ -10,7 +10,7 @@ import torch
 
 from chatter.cli import InputError, log
 from chatter.gpu import has_bf16
-from chatter.training.checkpoints import completed
+from chatter.training.checkpoints import completed, find_deletable
 from chatter.training.memory import Mode, Shape, describe, estimate_gpu, estimate_gpu_peak, estimate_host, fits
 from chatter.training.placement import memory_of_gpu
 from chatter.training.run import TrainingRun
@@ -95,9 +95,9 @@ def print_plan(run: TrainingRun) -> None:
     for name, value in (rows | plan_memory(run)).items():
         log(f"{name:18} {value}")
     disk = next(folder for folder in run.checkpoints.absolute().parents if folder.exists())
-    left = completed(run.checkpoints) if args.resume else []
-    deleted = [path for path in run.checkpoints.glob("checkpoint-*/**/*") if not {*path.parents} & {*left}]
-    free = shutil.disk_usage(disk).free + sum(path.stat().st_size for path in deleted if path.is_file())
+    deletable = find_deletable(run.checkpoints, completed(run.checkpoints) if args.resume else ())
+    files = [path for each in deletable for path in each.rglob("*") if path.is_file()]
+    free = shutil.disk_usage(disk).free + sum(path.stat().st_size for path in files)
     if free < checkpoint:
         raise InputError(
             f"a checkpoint takes about {checkpoint:,} bytes, but only {free:,} are free in {disk}. Free some space, or "

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from chatter.cli import InputError
 from chatter.logs.find_reader import find_reader
-from chatter.logs.folders import is_ours
+from chatter.logs.folders import find_tables, is_ours
 from chatter.logs.table_syntax import read_table_head
-from chatter.tokens.tables import find_tables, read_columns
+from chatter.tokens.tables import read_columns
 
 
 def messages_in(path):
